@@ -1,0 +1,45 @@
+# Two commands do everything on a fresh Debian machine with Python and root: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+# Debian packages: what Fairway runs on (nftables), what tests and benchmarks measure against.
+DEBIAN := python3-venv nftables iptables iproute2 iputils-ping iperf3 tcpdump containernetworking-plugins
+
+.PHONY: help setup demo test check bench clean
+
+help:            ## list the targets
+	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP)  ## install what is missing: Debian packages, and .venv with fairway in it
+	@missing=""; for p in $(DEBIAN); do \
+	    dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then echo "installing$$missing"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+
+$(STAMP): pyproject.toml
+	@dpkg-query -W -f '$${Status}' python3-venv 2>/dev/null | grep -q 'ok installed' || \
+	    (apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv >/dev/null)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing fairway into $(VENV)"
+	@$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: setup      ## the reference network, started, shown and taken down
+	@$(BIN)/python -m demo
+
+test: setup check  ## check, then every test
+	$(BIN)/python -m pytest
+
+check: setup     ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup     ## every figure that the README quotes
+	$(BIN)/python -m bench
+
+clean:           ## remove what setup and the tools made
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

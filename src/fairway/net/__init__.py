@@ -1,0 +1,1 @@
+"""The pod network: model, kernel, ipam, reconcile, agent, explain."""

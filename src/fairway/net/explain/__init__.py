@@ -1,0 +1,1 @@
+"""Room `explain` of the pod network."""

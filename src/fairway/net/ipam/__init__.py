@@ -1,0 +1,1 @@
+"""Room `ipam` of the pod network."""

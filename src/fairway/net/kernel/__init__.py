@@ -1,0 +1,1 @@
+"""Room `kernel` of the pod network."""

@@ -1,0 +1,1 @@
+"""Room `model` of the pod network."""

@@ -1,0 +1,1 @@
+"""Room `reconcile` of the pod network."""
