@@ -1,1 +1,1 @@
-"""Room `model` of the pod network."""
+"""Frozen values that every room of the pod network speaks in: names, pods, facts, operations, errors."""

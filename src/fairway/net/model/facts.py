@@ -1,0 +1,253 @@
+"""Facts: what is, or should be, in the kernel. Each is one thing that can be made, compared and taken away.
+
+A host's desired state and its observed state are both sets of facts. Two facts with the same `key` speak of the
+same thing; the rest of their fields says what it is like. `namespace` is a name under /run/netns; the empty name
+is the namespace that Fairway itself runs in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+from typing import ClassVar
+
+IPAddress = IPv4Address | IPv6Address
+IPInterface = IPv4Interface | IPv6Interface
+IPNetwork = IPv4Network | IPv6Network
+Key = tuple[object, ...]
+
+HERE = ""
+"""The namespace that Fairway runs in: a real host's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A network namespace, bound at /run/netns/`name`; `mark` is the alias of its `lo`, and says whose it is."""
+
+    rank: ClassVar[int] = 0
+    name: str
+    mark: str
+
+    @property
+    def key(self) -> Key:
+        """A namespace is known by its name."""
+        return ("namespace", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Veth:
+    """A veth pair, `name` in `namespace` to `peer` in `peer_namespace`. Both ends belong to Fairway's link group."""
+
+    rank: ClassVar[int] = 1
+    namespace: str
+    name: str
+    peer_namespace: str
+    peer: str
+    mtu: int
+    mac: str = ""  # empty: the kernel chooses
+    peer_mac: str = ""
+
+    @property
+    def key(self) -> Key:
+        """A pair is known by its first end."""
+        return ("veth", self.namespace, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """A bridge: in the lab, the switch of a segment that has more than two members."""
+
+    rank: ClassVar[int] = 1
+    namespace: str
+    name: str
+    mtu: int
+
+    @property
+    def key(self) -> Key:
+        """A bridge is known by its name."""
+        return ("bridge", self.namespace, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class BridgePort:
+    """`link` is a port of `bridge`."""
+
+    rank: ClassVar[int] = 2
+    namespace: str
+    link: str
+    bridge: str
+
+    @property
+    def key(self) -> Key:
+        """A link is a port of one bridge at most."""
+        return ("port", self.namespace, self.link)
+
+
+@dataclass(frozen=True, slots=True)
+class Sysctl:
+    """The value of /proc/sys/`path`, such as net/ipv4/ip_forward, in `namespace`."""
+
+    rank: ClassVar[int] = 3
+    namespace: str
+    path: str
+    value: str
+
+    @property
+    def key(self) -> Key:
+        """A setting is known by its path."""
+        return ("sysctl", self.namespace, self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Firewall:
+    """Fairway's own nftables table, whole: its chains, rules and sets."""
+
+    rank: ClassVar[int] = 3
+    namespace: str
+
+    @property
+    def key(self) -> Key:
+        """There is one table in a namespace."""
+        return ("firewall", self.namespace)
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedSource:
+    """A packet that enters by `link` may bear the source `address`: one element of a set of our table."""
+
+    rank: ClassVar[int] = 4
+    namespace: str
+    link: str
+    address: IPAddress
+
+    @property
+    def key(self) -> Key:
+        """An element is its own key."""
+        return ("source", self.namespace, self.link, self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignChain:
+    """Another program's base chain on the forward hook that drops what it does not know."""
+
+    engine: str  # "nft", "iptables-legacy", "ip6tables-legacy"
+    family: str  # nft's: "ip", "ip6", "inet"
+    table: str
+    chain: str
+    reason: str  # why it drops: "policy drop", or its last rule in words
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardAccept:
+    """A rule of ours, tagged, at the head of a foreign chain: accept what enters (or leaves) by `link`."""
+
+    rank: ClassVar[int] = 5
+    namespace: str
+    chain: ForeignChain
+    link: str
+    entering: bool
+
+    @property
+    def key(self) -> Key:
+        """One rule a chain, link and direction; why the chain drops is not part of it."""
+        chain = self.chain
+        return (
+            "accept",
+            self.namespace,
+            chain.engine,
+            chain.family,
+            chain.table,
+            chain.chain,
+            self.link,
+            self.entering,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """`link` is up, and bears `alias` as its description."""
+
+    rank: ClassVar[int] = 6
+    namespace: str
+    link: str
+    alias: str = ""
+
+    @property
+    def key(self) -> Key:
+        """A link is known by its name."""
+        return ("up", self.namespace, self.link)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """`interface` (address and prefix length) is one of `link`'s own addresses."""
+
+    rank: ClassVar[int] = 7
+    namespace: str
+    link: str
+    interface: IPInterface
+
+    @property
+    def key(self) -> Key:
+        """An address may be on several links."""
+        return ("address", self.namespace, self.link, self.interface)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """`address` on `link` has the link-layer address `mac`, for good."""
+
+    rank: ClassVar[int] = 8
+    namespace: str
+    link: str
+    address: IPAddress
+    mac: str
+
+    @property
+    def key(self) -> Key:
+        """A neighbour is known by its link and address."""
+        return ("neighbour", self.namespace, self.link, self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Packets to `destination` leave by `link`, through `gateway` if there is one.
+
+    A gateway is taken to be on the link, whether or not an address of ours says so. Without `link` the kernel
+    works it out from `gateway`, and any link will do.
+    """
+
+    rank: ClassVar[int] = 9
+    namespace: str
+    destination: IPNetwork
+    link: str = ""
+    gateway: IPAddress | None = None
+
+    @property
+    def key(self) -> Key:
+        """One route of ours a destination."""
+        return ("route", self.namespace, self.destination)
+
+
+Fact = (
+    Namespace
+    | Veth
+    | Bridge
+    | BridgePort
+    | Sysctl
+    | Firewall
+    | AllowedSource
+    | ForwardAccept
+    | Up
+    | Address
+    | Neighbour
+    | Route
+)
+"""In the order of their ranks: what stands on a thing is made after it and taken away before it."""
