@@ -1,1 +1,6 @@
-"""Room `reconcile` of the pod network."""
+"""The difference between what should be and what is, as a list of operations. Pure."""
+
+from fairway.net.reconcile.desired import node_facts, pod_facts, route_facts
+from fairway.net.reconcile.plan import plan
+
+__all__ = ["node_facts", "plan", "pod_facts", "route_facts"]

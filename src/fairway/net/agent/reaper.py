@@ -1,0 +1,63 @@
+"""Ends links while the caller goes on: the kernel takes 20 ms for one, most of it waiting for its own readers."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from dataclasses import dataclass, field
+
+from fairway.net.agent.store import Store
+from fairway.net.kernel import Kernel
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    pod: str
+    index: int
+    ended: threading.Event = field(default_factory=threading.Event)
+
+
+class Reaper:
+    """A thread, begun with the first link to end. A link is known by its index, which is never used twice."""
+
+    def __init__(self, home: str, store: Store) -> None:
+        self._home = home
+        self._store = store
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._pending: dict[str, _Task] = {}
+        self._thread: threading.Thread | None = None
+
+    def end(self, pod: str, index: int) -> None:
+        """End the link with that index (0: it is gone already), then forget the pod. Returns at once."""
+        task = _Task(pod, index)
+        self._pending[pod] = task
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="fairway-reaper")
+            self._thread.start()
+        self._tasks.put(task)
+
+    def wait(self, pod: str) -> None:
+        """Return when the link of that pod, if it is being ended, has ended."""
+        task = self._pending.pop(pod, None)
+        if task is not None:
+            task.ended.wait()
+
+    def close(self) -> None:
+        """Return when everything has ended."""
+        if self._thread is not None:
+            self._tasks.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _run(self) -> None:
+        kernel = Kernel(self._home)
+        try:
+            while (task := self._tasks.get()) is not None:
+                try:
+                    kernel.end_link(task.index)
+                finally:
+                    task.ended.set()
+                # What another process has added under the same name meanwhile is not in the state of being removed.
+                self._store.forget_removed(task.pod)
+        finally:
+            kernel.close()

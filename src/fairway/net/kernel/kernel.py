@@ -1,0 +1,158 @@
+"""The kernel as the rest of the pod network sees it: operations in, facts out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from fairway.net.kernel import messages, namespaces, observe, records, sysctl
+from fairway.net.kernel.execute import execute
+from fairway.net.kernel.nftables import Json, Nft
+from fairway.net.kernel.observe import View
+from fairway.net.kernel.records import LinkRecord
+from fairway.net.kernel.sessions import Sessions
+from fairway.net.model.facts import HERE, Fact, ForeignChain, ForwardAccept, IPAddress, Route, Sysctl
+from fairway.net.model.names import INTERFACE_PREFIX
+from fairway.net.model.operations import Failure, Operation
+
+T = TypeVar("T")
+
+
+class Kernel:
+    """Work in any number of namespaces; the sockets in `home` stay open until `close`."""
+
+    def __init__(self, home: str = HERE) -> None:
+        self.home = home
+        self._sessions = Sessions(frozenset({home}))
+
+    def close(self) -> None:
+        """End every socket."""
+        self._sessions.close()
+
+    def execute(self, operations: Sequence[Operation]) -> list[Failure]:
+        """Do `operations` in their order; one that fails holds up no other. Returns those that failed."""
+        with self._sessions as sessions:
+            return execute(sessions, operations)
+
+    def view(self, namespace: str, *, every_route: bool = False) -> View:
+        """What `namespace` holds; routes that are not ours only if `every_route`."""
+        with self._sessions as sessions:
+            return observe.view(namespace, sessions.netlink(namespace), every_route=every_route)
+
+    def settings(self, namespace: str, paths: Iterable[str]) -> set[Fact]:
+        """The settings at `paths` in `namespace`; those that this kernel does not have are left out."""
+        wanted = list(paths)
+        if not wanted:
+            return set()
+        return namespaces.inside(namespace, lambda: observe.settings(namespace, wanted))
+
+    def firewall(self, namespace: str) -> set[Fact]:
+        """Our nftables table in `namespace`, if it is whole, and the sources that it allows."""
+        with self._sessions as sessions:
+            return set(sessions.firewall(namespace).observe())
+
+    def dropping_chains(self, namespace: str) -> tuple[ForeignChain, ...]:
+        """Other programs' chains in `namespace` that drop what is forwarded."""
+        foreign = self._sessions.foreign(namespace)
+        return namespaces.inside(namespace, foreign.dropping_chains)
+
+    def accepts(self, namespace: str) -> set[ForwardAccept]:
+        """Our rules in other programs' chains."""
+        foreign = self._sessions.foreign(namespace)
+        return namespaces.inside(namespace, foreign.accepts)
+
+    def link(self, namespace: str, name: str) -> LinkRecord | None:
+        """One interface, anybody's; None if there is none of that name."""
+        with self._sessions as sessions:
+            message = sessions.netlink(namespace).get(messages.get_link(name))
+        return records.link(namespace, message) if message is not None else None
+
+    def mark(self, namespace: str) -> str:
+        """The alias of the namespace's `lo`: whose it is."""
+        loopback = self.link(namespace, "lo")
+        return loopback.alias if loopback is not None else ""
+
+    def loopback_addresses(self) -> set[Fact]:
+        """Our addresses on the home namespace's `lo`."""
+        netlink = self._sessions.netlink(self.home)
+        found = (records.address(self.home, {1: "lo"}, m) for m in netlink.dump(messages.dump_addresses(index=1)))
+        return {record.fact for record in found if record.fact.link == "lo"}
+
+    def routes(self, namespace: str) -> list[Route]:
+        """Our routes in `namespace`."""
+        with self._sessions as sessions:
+            return observe.routes(namespace, sessions.netlink(namespace))
+
+    def end_link(self, index: int) -> None:
+        """Take away the home namespace's interface with that index; 0, or one that is gone: nothing."""
+        if index:
+            self._sessions.netlink(self.home).batch([messages.delete_link(index=index)])
+
+    def link_index(self, name: str) -> int:
+        """The index of the home namespace's interface of that name; 0 if there is none."""
+        return self._sessions.netlink(self.home).index(name)
+
+    def has_link(self, name: str) -> bool:
+        """Whether there is an interface of that name, anybody's, in the home namespace."""
+        return self._sessions.netlink(self.home).index(name) != 0
+
+    def request(self, namespace: str, requests: Sequence[bytes], tolerated: Sequence[int] = ()) -> None:
+        """Send route-netlink requests in `namespace`; the first error that is not `tolerated` is raised."""
+        with self._sessions as sessions:
+            for error in sessions.netlink(namespace).batch(requests):
+                if error is not None and error.errno not in tolerated:
+                    raise error
+
+    def nft(self, namespace: str, commands: Sequence[Json]) -> list[Json]:
+        """Do nftables commands (libnftables' JSON) in `namespace`, as one transaction; returns what they list."""
+        with contextlib.closing(namespaces.inside(namespace, Nft)) as nft:
+            return nft.run(commands)
+
+    def namespace_identity(self, name: str) -> int:
+        """The inode that /proc/PID/ns/net shows for processes in the namespace."""
+        return namespaces.path_of(name).stat().st_ino
+
+    def has_namespace(self, name: str) -> bool:
+        """Whether there is a namespace of that name, anybody's."""
+        return namespaces.exists(name)
+
+    def namespace_names(self, prefix: str = "") -> list[str]:
+        """Every bound namespace whose name begins with `prefix`, anybody's."""
+        return namespaces.names(prefix)
+
+    def sweep_placeholders(self, prefix: str) -> list[str]:
+        """Remove what is left of namespaces whose making was cut off; returns their names."""
+        return namespaces.sweep_placeholders(prefix)
+
+    def inside(self, namespace: str, work: Callable[[], T]) -> T:
+        """What `work` returns when a thread does it inside `namespace`."""
+        return namespaces.inside(namespace, work)
+
+    def route_to(self, destination: IPAddress) -> tuple[str, IPAddress | None] | None:
+        """The interface and gateway that the home namespace sends packets to `destination` by; None: unreachable."""
+        netlink = self._sessions.netlink(self.home)
+        message = netlink.get(messages.get_route(str(destination), destination.version))
+        if message is None:
+            return None
+        index, gateway = records.way(message)
+        return netlink.name(index), gateway
+
+    def router_advertisement_links(self) -> list[str]:
+        """Interfaces of the home namespace that take routes from router advertisements while they do not forward."""
+
+        def read() -> list[str]:
+            names = sysctl.children("net/ipv6/conf")
+            return [
+                name
+                for name in names
+                if not name.startswith(INTERFACE_PREFIX) and sysctl.read(f"net/ipv6/conf/{name}/accept_ra") == "1"
+            ]
+
+        return namespaces.inside(self.home, read)
+
+    def possible(self, facts: Iterable[Fact]) -> set[Fact]:
+        """Those of `facts` that this kernel can have: it may know no IPv6, and then has no settings for it."""
+        if sysctl.children("net/ipv6"):
+            return set(facts)
+        return {fact for fact in facts if not (isinstance(fact, Sysctl) and fact.path.startswith("net/ipv6/"))}

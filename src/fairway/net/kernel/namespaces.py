@@ -1,0 +1,156 @@
+"""Network namespaces: made, found, entered and taken away, without forking.
+
+A namespace belongs to a thread, so a short-lived thread enters it, opens a socket and ends; the socket stays in that
+namespace whoever uses it. A namespace of ours is bound at /run/netns/NAME, as `ip netns` does, and the alias of its
+`lo` is set before the bind, so that no namespace of ours is ever seen without its mark.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from fairway.net.model.errors import FairwayError, KernelError, NotOursError
+
+T = TypeVar("T")
+
+NETNS_DIRECTORY = Path("/run/netns")
+
+_CLONE_NEWNET = 0x40000000  # linux/sched.h
+_MS_BIND = 4096  # linux/mount.h
+_MNT_DETACH = 2
+_PLACEHOLDER = b"fairway\n"  # what the file under a namespace's mount holds: ours, if the mount never came about
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def path_of(name: str) -> Path:
+    """Where the namespace `name` is bound."""
+    return NETNS_DIRECTORY / name
+
+
+def exists(name: str) -> bool:
+    """Whether a namespace, anybody's, is bound at that name."""
+    try:
+        return path_of(name).stat().st_dev == os.stat("/proc/self/ns/net").st_dev
+    except FileNotFoundError:
+        return False
+
+
+def names(prefix: str = "") -> list[str]:
+    """Every bound namespace whose name begins with `prefix`, in order; anybody's."""
+    try:
+        found = sorted(entry.name for entry in os.scandir(NETNS_DIRECTORY) if entry.name.startswith(prefix))
+    except FileNotFoundError:
+        return []
+    return [name for name in found if exists(name)]
+
+
+def enter(name: str) -> None:
+    """Move the calling thread into the namespace `name`. Only for a thread or process that ends inside it."""
+    try:
+        handle = os.open(path_of(name), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise FairwayError(f"there is no namespace {path_of(name)}") from None
+    try:
+        _check(_libc.setns(handle, _CLONE_NEWNET), f"enter the namespace {name}")
+    finally:
+        os.close(handle)
+
+
+def inside(name: str, work: Callable[[], T]) -> T:
+    """What `work` returns when a thread does it inside the namespace `name` (empty: here, without a thread)."""
+    if not name:
+        return work()
+
+    def entered() -> T:
+        enter(name)
+        return work()
+
+    return _in_thread(entered)
+
+
+def make(name: str, work: Callable[[], T]) -> T:
+    """Make the namespace `name`; inside, `work` marks it as ours before it can be seen. Returns what `work` does."""
+    path = path_of(name)
+
+    def born() -> T:
+        _check(_libc.unshare(_CLONE_NEWNET), "make a network namespace")
+        result = work()
+        _place(path)
+        target = os.fsencode(path)
+        _check(_libc.mount(b"/proc/thread-self/ns/net", target, None, _MS_BIND, None), f"bind a namespace at {path}")
+        return result
+
+    return _in_thread(born)
+
+
+def remove(name: str) -> None:
+    """Take the name away; the kernel ends the namespace once no process is left in it. No such name: nothing."""
+    path = path_of(name)
+    if _libc.umount2(os.fsencode(path), _MNT_DETACH) < 0:
+        number = ctypes.get_errno()
+        if number not in (errno.EINVAL, errno.ENOENT):
+            raise KernelError(f"take away the namespace {path}: {os.strerror(number)}", number)
+    path.unlink(missing_ok=True)
+
+
+def sweep_placeholders(prefix: str) -> list[str]:
+    """Remove what is left of namespaces whose making was cut off: our placeholder files without a namespace on them."""
+    swept = []
+    try:
+        entries = [entry for entry in os.scandir(NETNS_DIRECTORY) if entry.name.startswith(prefix)]
+    except FileNotFoundError:
+        return []
+    for entry in entries:
+        if not exists(entry.name) and _is_placeholder(Path(entry.path)):
+            Path(entry.path).unlink(missing_ok=True)
+            swept.append(entry.name)
+    return swept
+
+
+def _place(path: Path) -> None:
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if exists(path.name) or (path.exists() and not _is_placeholder(path)):
+        raise NotOursError(
+            f"{path} exists and is not Fairway's",
+            mend=f"choose another name, or remove it: ip netns delete {path.name}",
+        )
+    path.write_bytes(_PLACEHOLDER)
+
+
+def _is_placeholder(path: Path) -> bool:
+    try:
+        return path.is_file() and path.read_bytes() in (_PLACEHOLDER, b"")
+    except OSError:
+        return False
+
+
+def _in_thread(work: Callable[[], T]) -> T:
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _check(result: int, what: str) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        mend = "run it as root (CAP_SYS_ADMIN and CAP_NET_ADMIN)" if number == errno.EPERM else ""
+        raise KernelError(f"cannot {what}: {os.strerror(number)}", number, mend=mend)

@@ -1,0 +1,110 @@
+"""The comments of a chain's rules, asked of the kernel: to list a rule, libnftables reads all elements of all sets."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator
+
+from fairway.net.model.errors import KernelError
+
+_NETLINK_NETFILTER = 12  # linux/netlink.h
+_NLMSG_ERROR = 2
+_NLMSG_DONE = 3
+_NLM_F_REQUEST = 1
+_NLM_F_DUMP = 0x300
+_NLM_F_DUMP_INTR = 16
+_GET_RULE = 10 << 8 | 7  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETRULE: linux/netfilter/nf_tables.h
+_NFTA_RULE_TABLE = 1
+_NFTA_RULE_CHAIN = 2
+_NFTA_RULE_USERDATA = 7
+_UDATA_COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT: libnftnl/udata.h
+_NFPROTO_INET = 1
+_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
+_FAMILY = struct.Struct("=BBH")  # struct nfgenmsg: family, version, resource
+_ATTRIBUTE = struct.Struct("=HH")  # struct nlattr: length, type
+_TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
+_BUFFER = 1 << 16
+_TRIES = 8
+
+
+class RuleReader:
+    """A socket in the network namespace of the thread that makes it."""
+
+    def __init__(self) -> None:
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+        except OSError as error:
+            raise KernelError(f"nftables: {error.strerror}", error.errno or 0) from None
+        self._sequence = 0
+
+    def close(self) -> None:
+        """End the socket."""
+        self._socket.close()
+
+    def comments(self, table: str, chain: str) -> list[str]:
+        """The comment of each rule of an inet chain, in order; empty where there is none. No chain: no rules."""
+        for _ in range(_TRIES):
+            comments, interrupted = self._dump(table, chain)
+            if not interrupted:
+                return comments
+        raise KernelError("nftables: the rules changed during every try to read them", errno.EINTR, mend="try again")
+
+    def _dump(self, table: str, chain: str) -> tuple[list[str], bool]:
+        self._sequence += 1
+        body = _FAMILY.pack(_NFPROTO_INET, 0, 0)
+        body += _string(_NFTA_RULE_TABLE, table) + _string(_NFTA_RULE_CHAIN, chain)
+        flags = _NLM_F_REQUEST | _NLM_F_DUMP
+        self._socket.send(_HEADER.pack(_HEADER.size + len(body), _GET_RULE, flags, self._sequence, 0) + body)
+        comments: list[str] = []
+        interrupted = False
+        while True:
+            for kind, flags, message in self._receive():
+                interrupted |= bool(flags & _NLM_F_DUMP_INTR)
+                if kind == _NLMSG_DONE:
+                    return comments, interrupted
+                if kind == _NLMSG_ERROR:
+                    number = -int(struct.unpack_from("=i", message)[0])
+                    if number == errno.ENOENT:
+                        return [], False
+                    mend = "run it as root (CAP_NET_ADMIN)" if number == errno.EPERM else ""
+                    raise KernelError(f"nftables: {os.strerror(number)}", number, mend=mend)
+                comments.append(_comment(message))
+
+    def _receive(self) -> Iterator[tuple[int, int, bytes]]:
+        """Type, flags and body of each message of one datagram that answers our last request."""
+        data = self._socket.recv(_BUFFER)
+        offset = 0
+        while offset + _HEADER.size <= len(data):
+            length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
+            if sequence == self._sequence:
+                yield kind, flags, data[offset + _HEADER.size : offset + length]
+            offset += (length + 3) & ~3
+
+
+def _string(kind: int, text: str) -> bytes:
+    value = text.encode() + b"\0"
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + b"\0" * (-len(value) % 4)
+
+
+def _comment(message: bytes) -> str:
+    offset = _FAMILY.size
+    while offset + _ATTRIBUTE.size <= len(message):
+        length, kind = _ATTRIBUTE.unpack_from(message, offset)
+        if kind & _TYPE_MASK == _NFTA_RULE_USERDATA:
+            return _comment_in(message[offset + _ATTRIBUTE.size : offset + length])
+        offset += max((length + 3) & ~3, _ATTRIBUTE.size)
+    return ""
+
+
+def _comment_in(userdata: bytes) -> str:
+    """The comment among nft's own notes on a rule: a type, a length and a value each, a byte for the first two."""
+    offset = 0
+    while offset + 2 <= len(userdata):
+        kind, length = userdata[offset], userdata[offset + 1]
+        if kind == _UDATA_COMMENT:
+            return userdata[offset + 2 : offset + 2 + length].rstrip(b"\0").decode(errors="replace")
+        offset += 2 + length
+    return ""

@@ -1,0 +1,159 @@
+"""What the kernel's answers say: links as records, and the facts that can be read from a dump. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_interface, ip_network
+
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from fairway.net.kernel.messages import AF_INET, AF_INET6, ROUTE_PROTOCOL, RT_TABLE_MAIN, is_ours
+from fairway.net.model.facts import Address, Bridge, BridgePort, Fact, IPAddress, Neighbour, Route, Up, Veth
+
+_IFF_UP = 1
+_NUD_PERMANENT = 0x80
+_ANY = {AF_INET: "0.0.0.0/0", AF_INET6: "::/0"}
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRecord:
+    """An interface as the kernel describes it. `peer_index` is its link's index, in whatever namespace that is."""
+
+    namespace: str
+    index: int
+    name: str
+    kind: str
+    group: int
+    mtu: int
+    mac: str
+    up: bool
+    alias: str
+    peer_index: int
+    master: int
+
+    @property
+    def ours(self) -> bool:
+        """Whether Fairway made it."""
+        return is_ours(self.group)
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRecord:
+    """An address as the kernel describes it; `ours` by its protocol number, which kernels before 5.18 do not keep."""
+
+    fact: Address
+    ours: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRecord:
+    """A route of the main table; `protocol` says who made it."""
+
+    fact: Route
+    protocol: int
+    metric: int
+
+
+def link(namespace: str, message: bytes) -> LinkRecord:
+    """The interface that an RTM_NEWLINK describes."""
+    decoded = ifinfmsg(message)
+    decoded.decode()
+    information = decoded.get_attr("IFLA_LINKINFO")
+    kind = information.get_attr("IFLA_INFO_KIND") if information is not None else None
+    return LinkRecord(
+        namespace=namespace,
+        index=decoded["index"],
+        name=decoded.get_attr("IFLA_IFNAME"),
+        kind=kind or "",
+        group=decoded.get_attr("IFLA_GROUP") or 0,
+        mtu=decoded.get_attr("IFLA_MTU") or 0,
+        mac=decoded.get_attr("IFLA_ADDRESS") or "",
+        up=bool(decoded["flags"] & _IFF_UP),
+        alias=decoded.get_attr("IFLA_IFALIAS") or "",
+        peer_index=decoded.get_attr("IFLA_LINK") or 0,
+        master=decoded.get_attr("IFLA_MASTER") or 0,
+    )
+
+
+def address(namespace: str, links: Mapping[int, str], message: bytes) -> AddressRecord:
+    """The address that an RTM_NEWADDR describes."""
+    decoded = ifaddrmsg(message)
+    decoded.decode()
+    text = decoded.get_attr("IFA_LOCAL") or decoded.get_attr("IFA_ADDRESS")
+    fact = Address(namespace, links.get(decoded["index"], ""), ip_interface(f"{text}/{decoded['prefixlen']}"))
+    return AddressRecord(fact, decoded.get_attr("IFA_PROTO") == ROUTE_PROTOCOL)
+
+
+def route(namespace: str, links: Mapping[int, str], message: bytes) -> RouteRecord | None:
+    """The route that an RTM_NEWROUTE describes, if it is a plain one of the main table."""
+    decoded = rtmsg(message)
+    decoded.decode()
+    if (decoded.get_attr("RTA_TABLE") or decoded["table"]) != RT_TABLE_MAIN or decoded["type"] != 1:
+        return None
+    text = decoded.get_attr("RTA_DST")
+    destination = ip_network(f"{text}/{decoded['dst_len']}" if text else _ANY[decoded["family"]])
+    gateway = decoded.get_attr("RTA_GATEWAY")
+    fact = Route(
+        namespace=namespace,
+        destination=destination,
+        link=links.get(decoded.get_attr("RTA_OIF") or 0, ""),
+        gateway=ip_address(gateway) if gateway else None,
+    )
+    return RouteRecord(fact, decoded["proto"], decoded.get_attr("RTA_PRIORITY") or 0)
+
+
+def way(message: bytes) -> tuple[int, IPAddress | None]:
+    """The interface's index and the gateway that an RTM_NEWROUTE leads by."""
+    decoded = rtmsg(message)
+    decoded.decode()
+    gateway = decoded.get_attr("RTA_GATEWAY")
+    return decoded.get_attr("RTA_OIF") or 0, ip_address(gateway) if gateway else None
+
+
+def neighbour(namespace: str, links: Mapping[int, str], message: bytes) -> Neighbour | None:
+    """The permanent entry of ours that an RTM_NEWNEIGH describes, if it is one."""
+    decoded = ndmsg(message)
+    decoded.decode()
+    if not decoded["state"] & _NUD_PERMANENT or decoded.get_attr("NDA_PROTOCOL") != ROUTE_PROTOCOL:
+        return None
+    mac = decoded.get_attr("NDA_LLADDR") or ""
+    return Neighbour(namespace, links.get(decoded["ifindex"], ""), ip_address(decoded.get_attr("NDA_DST")), mac)
+
+
+def link_facts(links: Iterable[LinkRecord]) -> set[Fact]:
+    """The facts that links of any number of namespaces amount to: pairs put together, bridges, ports, what is up.
+
+    An end whose other end is nowhere in `links` gives a pair with an empty peer.
+    """
+    records = list(links)
+    facts: set[Fact] = set()
+    ends = {(r.group, r.index, r.peer_index): r for r in records if r.kind == "veth" and r.ours}
+    names = {(record.namespace, record.index): record.name for record in records}
+    for record in records:
+        if record.name == "lo" or record.ours:
+            facts |= _state(record)
+        if record.master and record.ours:
+            bridge = names.get((record.namespace, record.master), "")
+            facts.add(BridgePort(record.namespace, record.name, bridge))
+        if not record.ours or record.group & 1:
+            continue
+        if record.kind == "bridge":
+            facts.add(Bridge(record.namespace, record.name, record.mtu))
+        elif record.kind == "veth":
+            facts.add(_pair(record, ends.get((record.group | 1, record.peer_index, record.index))))
+    return facts
+
+
+def _state(record: LinkRecord) -> set[Fact]:
+    return {Up(record.namespace, record.name, record.alias)} if record.up else set()
+
+
+def _pair(first: LinkRecord, second: LinkRecord | None) -> Veth:
+    if second is None:
+        return Veth(first.namespace, first.name, "", "", first.mtu, first.mac, "")
+    mtu = first.mtu if first.mtu == second.mtu else 0
+    return Veth(first.namespace, first.name, second.namespace, second.name, mtu, first.mac, second.mac)

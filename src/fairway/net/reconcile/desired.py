@@ -1,0 +1,102 @@
+"""What a node and its pods should be in the kernel, as facts. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from ipaddress import ip_interface, ip_network
+
+from fairway.net.model.facts import (
+    Address,
+    AllowedSource,
+    Fact,
+    Firewall,
+    ForeignChain,
+    ForwardAccept,
+    Namespace,
+    Neighbour,
+    Route,
+    Sysctl,
+    Up,
+    Veth,
+)
+from fairway.net.model.names import POD_INTERFACE
+from fairway.net.model.pod import GATEWAY_MAC, GATEWAYS, Pod, StaticRoute
+
+_IPV4_GATEWAY = ip_interface(f"{GATEWAYS[0]}/32")
+
+
+def node_facts(home: str, *, ipv6: bool, advertised: Iterable[str] = ()) -> set[Fact]:
+    """What a node needs before any pod: forwarding, the pods' gateway address, our firewall table.
+
+    With `ipv6`, the interfaces in `advertised` go on taking router advertisements, which forwarding would end.
+    """
+    facts: set[Fact] = {
+        Sysctl(home, "net/ipv4/ip_forward", "1"),
+        Address(home, "lo", _IPV4_GATEWAY),
+        Firewall(home),
+    }
+    if ipv6:
+        facts.add(Sysctl(home, "net/ipv6/conf/all/forwarding", "1"))
+        facts.update(Sysctl(home, f"net/ipv6/conf/{name}/accept_ra", "2") for name in advertised)
+    return facts
+
+
+def route_facts(home: str, routes: Iterable[StaticRoute]) -> set[Fact]:
+    """The routes written by hand to other hosts' pods."""
+    return {Route(home, route.destination, gateway=route.gateway) for route in routes}
+
+
+def pod_facts(home: str, namespace: str, mark: str, pod: Pod, chains: Iterable[ForeignChain] = ()) -> set[Fact]:
+    """Everything of one pod, on both sides of its veth pair; `chains` are foreign ones that must let it through."""
+    mac = pod_mac(namespace)
+    facts: set[Fact] = {
+        Namespace(namespace, mark),
+        Veth(home, pod.link, namespace, POD_INTERFACE, pod.mtu, mac=GATEWAY_MAC, peer_mac=mac),
+        Up(home, pod.link, mark),
+        Up(namespace, "lo", mark),
+        Up(namespace, POD_INTERFACE, mark),
+    }
+    for address in pod.addresses:
+        gateway = GATEWAYS[0 if address.version == 4 else 1]
+        everywhere = ip_network("0.0.0.0/0" if address.version == 4 else "::/0")
+        facts |= {
+            AllowedSource(home, pod.link, address),
+            Neighbour(home, pod.link, address, mac),
+            Route(home, ip_network(address), link=pod.link),
+            Address(namespace, POD_INTERFACE, ip_interface(address)),
+            Neighbour(namespace, POD_INTERFACE, gateway, GATEWAY_MAC),
+            Route(namespace, everywhere, link=POD_INTERFACE, gateway=gateway),
+        }
+    facts |= _settings(home, namespace, pod)
+    for chain in chains:
+        if any(_filters(chain, address.version) for address in pod.addresses):
+            facts |= {ForwardAccept(home, chain, pod.link, entering) for entering in (True, False)}
+    return facts
+
+
+def pod_mac(namespace: str) -> str:
+    """The link-layer address of the pod in `namespace`: locally administered, the same every time."""
+    octets = bytes([0x0A]) + hashlib.sha256(namespace.encode()).digest()[:5]
+    return ":".join(f"{octet:02x}" for octet in octets)
+
+
+def _settings(home: str, namespace: str, pod: Pod) -> set[Fact]:
+    """No pod may advertise routes to its host, and no address of ours needs to be probed for duplicates."""
+    host = f"net/ipv6/conf/{pod.link}"
+    inner = f"net/ipv6/conf/{POD_INTERFACE}"
+    facts: set[Fact] = {Sysctl(home, f"{host}/accept_ra", "0")}
+    if all(address.version == 4 for address in pod.addresses):
+        return facts
+    return facts | {
+        Sysctl(home, f"{host}/accept_dad", "0"),
+        Sysctl(namespace, f"{inner}/accept_dad", "0"),
+        Sysctl(namespace, f"{inner}/accept_ra", "0"),
+    }
+
+
+def _filters(chain: ForeignChain, version: int) -> bool:
+    """Whether a packet of that IP version comes by `chain`."""
+    if chain.engine == "nft":
+        return chain.family == "inet" or chain.family == ("ip" if version == 4 else "ip6")
+    return chain.engine == ("iptables-legacy" if version == 4 else "ip6tables-legacy")

@@ -1,0 +1,112 @@
+"""plan(desired, observed) -> [operation]."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from fairway.net.model.facts import (
+    Address,
+    Bridge,
+    BridgePort,
+    Fact,
+    Key,
+    Namespace,
+    Neighbour,
+    Route,
+    Sysctl,
+    Up,
+    Veth,
+)
+from fairway.net.model.operations import Change, Create, Delete, Operation
+
+_End = tuple[str, str]  # namespace, interface
+
+
+def plan(desired: Iterable[Fact], observed: Iterable[Fact]) -> list[Operation]:
+    """What makes `observed` into `desired`: first what is taken away, from the top; then what is made, from the ground.
+
+    Settings and interfaces' states are set but never unset: what they were before is not ours to know. What goes by
+    itself with a namespace or an interface is not taken away one by one.
+    """
+    wanted = {fact.key: fact for fact in desired}
+    present = {fact.key: fact for fact in observed}
+    doomed = _doomed(wanted, present)
+    deletions: list[Operation] = [Delete(fact) for fact in doomed]
+    gone = {fact.name for fact in doomed if isinstance(fact, Namespace)}
+    broken = {end for fact in doomed for end in _ends(fact)}
+    standing = {key: fact for key, fact in present.items() if fact not in doomed and not _goes_with(fact, gone, broken)}
+    deletions += [
+        Delete(fact) for key, fact in standing.items() if key not in wanted and not isinstance(fact, Sysctl | Up)
+    ]
+    makings: list[Operation] = []
+    for key, fact in wanted.items():
+        now = standing.get(key)
+        if now is None:
+            makings.append(Create(fact))
+        elif not satisfies(now, fact):
+            makings.append(Change(fact, now))
+    deletions.sort(key=_order, reverse=True)
+    makings.sort(key=_order)
+    return deletions + makings
+
+
+def satisfies(now: Fact, wanted: Fact) -> bool:
+    """Whether the observed fact `now` is as `wanted` says; what `wanted` leaves open may be anything."""
+    if isinstance(now, Veth) and isinstance(wanted, Veth):
+        now = replace(
+            now,
+            mac=now.mac if wanted.mac else "",
+            peer_mac=now.peer_mac if wanted.peer_mac else "",
+        )
+    elif isinstance(now, Route) and isinstance(wanted, Route) and not wanted.link:
+        now = replace(now, link="")
+    return now == wanted
+
+
+def _doomed(wanted: dict[Key, Fact], present: dict[Key, Fact]) -> set[Fact]:
+    """The namespaces and links that go: not wanted, or wanted with another far end, which no change can bring about."""
+    namespaces = {fact for key, fact in present.items() if isinstance(fact, Namespace) and key not in wanted}
+    names = {fact.name for fact in namespaces}
+    links: set[Fact] = set()
+    for key, fact in present.items():
+        if isinstance(fact, Veth):
+            other = wanted.get(key)
+            if isinstance(other, Veth) and (fact.peer_namespace, fact.peer) == (other.peer_namespace, other.peer):
+                continue
+            # A pair whose ends both go with their namespaces goes with them.
+            if not {fact.namespace, fact.peer_namespace} <= names:
+                links.add(fact)
+        elif isinstance(fact, Bridge) and key not in wanted and fact.namespace not in names:
+            links.add(fact)
+    return namespaces | links
+
+
+def _ends(fact: Fact) -> list[_End]:
+    if isinstance(fact, Veth):
+        return [(fact.namespace, fact.name), (fact.peer_namespace, fact.peer)]
+    if isinstance(fact, Bridge):
+        return [(fact.namespace, fact.name)]
+    return []
+
+
+def _goes_with(fact: Fact, namespaces: set[str], broken: set[_End]) -> bool:
+    """Whether `fact` vanishes with one of the namespaces or one of the broken links' ends."""
+    if isinstance(fact, Namespace):
+        return fact.name in namespaces
+    if fact.namespace in namespaces:
+        return True
+    if isinstance(fact, BridgePort) and (fact.namespace, fact.bridge) in broken:
+        return True
+    if isinstance(fact, Up | Address | Neighbour | Route | BridgePort):
+        return (fact.namespace, fact.link) in broken
+    if isinstance(fact, Sysctl):
+        return any(fact.namespace == namespace and f"/{link}/" in fact.path for namespace, link in broken)
+    return False
+
+
+def _order(operation: Operation) -> tuple[int, str, str]:
+    """Ground first; a far-fetched route after those to what is directly on a link, as its gateway may need them."""
+    fact = operation.fact
+    far = isinstance(fact, Route) and fact.gateway is not None
+    return (fact.rank, "far" if far else "", "" if isinstance(fact, Namespace) else fact.namespace)

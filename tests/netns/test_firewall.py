@@ -1,0 +1,432 @@
+"""Fairway's own table, before real packets: who may send what, and what mends a table that someone broke."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+import pytest
+from two_pods import HOST_LINK_LOCAL, STAYS_AWAY_S, Member, TwoPods, arrives, run, talk, two_pods
+
+from fairway.net.kernel import namespaces
+from fairway.net.kernel.firewall import FirewallDriver
+from fairway.net.model.errors import KernelError
+from fairway.net.model.facts import AllowedSource, Firewall
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it makes network namespaces"),
+]
+
+DROPPED = {4: "fairway: IPv4 from a pod, not its own source", 6: "fairway: IPv6 from a pod, not its own source"}
+STRANGER = {4: "10.9.9.9", 6: "fd00:9::9"}
+LENGTH = {4: 32, 6: 128}
+ROUTER_ADVERTISEMENT = bytes([134]) + bytes(15)
+REDIRECT = bytes([137]) + bytes(39)
+IPV6_CHECKSUM_AT = 2
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[TwoPods]:
+    with two_pods() as pods:
+        yield pods
+
+
+@pytest.fixture
+def guarded(network: TwoPods) -> Iterator[tuple[TwoPods, FirewallDriver]]:
+    driver = driver_in(network.host)
+    driver.install()
+    driver.allow(sources_of(network))
+    yield network, driver
+    driver.remove()
+    driver.close()
+
+
+def driver_in(member: Member) -> FirewallDriver:
+    return namespaces.inside(member.namespace, lambda: FirewallDriver(member.namespace))
+
+
+def sources_of(network: TwoPods) -> set[AllowedSource]:
+    links = (("fwy-a", network.a), ("fwy-b", network.b))
+    return {
+        AllowedSource(network.host.namespace, link, ip_address(text))
+        for link, pod in links
+        for text in (pod.v4, pod.v6)
+    }
+
+
+def counters(network: TwoPods) -> dict[str, int]:
+    """How many packets each rule of ours with a counter has seen."""
+    listed = json.loads(run(network.host, "nft -j list table inet fairway"))["nftables"]
+    return {
+        item["rule"]["comment"]: expression["counter"]["packets"]
+        for item in listed
+        if "rule" in item
+        for expression in item["rule"]["expr"]
+        if "counter" in expression
+    }
+
+
+@pytest.fixture
+def stranger(network: TwoPods) -> Iterator[None]:
+    """Pod a bears addresses that are not its own, and the host even has routes to them: only our table objects."""
+    for version, address in STRANGER.items():
+        run(network.a, f"ip address add {address}/{LENGTH[version]} dev eth0 {'nodad' if version == 6 else ''}")
+        run(network.host, f"ip -{version} route add {address} dev fwy-a")
+    yield
+    for version, address in STRANGER.items():
+        run(network.a, f"ip address delete {address}/{LENGTH[version]} dev eth0")
+        run(network.host, f"ip -{version} route delete {address} dev fwy-a")
+
+
+@pytest.mark.parametrize("version", [4, 6])
+class TestAPodSendsFromItsOwnAddress:
+    def test_and_is_heard_by_the_host_and_by_the_other_pod(
+        self, guarded: tuple[TwoPods, FirewallDriver], version: int
+    ) -> None:
+        network, _ = guarded
+        assert talk(network.a, network.host, version)
+        assert talk(network.a, network.b, version)
+        assert counters(network)[DROPPED[version]] == 0
+
+    def test_and_what_is_forwarded_is_counted_both_ways(
+        self, guarded: tuple[TwoPods, FirewallDriver], version: int
+    ) -> None:
+        network, _ = guarded
+        assert talk(network.a, network.b, version)
+        seen = counters(network)
+        assert seen["fairway: forwarded from a pod"] == seen["fairway: forwarded to a pod"] == 2
+
+    def test_and_is_silenced_when_the_address_is_taken_back(
+        self, guarded: tuple[TwoPods, FirewallDriver], version: int
+    ) -> None:
+        network, driver = guarded
+        source = network.a.address(version)
+        assert talk(network.a, network.host, version)
+        driver.disallow([AllowedSource(network.host.namespace, "fwy-a", ip_address(source))])
+        there = network.host.address(version)
+        assert not arrives(network.a, source, network.host, there, timeout=STAYS_AWAY_S)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.usefixtures("stranger")
+class TestAPacketFromAForeignAddress:
+    @pytest.mark.parametrize("rp_filter", [0, 1, 2])
+    def test_is_dropped_and_counted_whatever_rp_filter_says(
+        self, guarded: tuple[TwoPods, FirewallDriver], version: int, rp_filter: int
+    ) -> None:
+        network, driver = guarded
+        for where in ("all", "fwy-a"):
+            run(network.host, f"echo {rp_filter} > /proc/sys/net/ipv4/conf/{where}/rp_filter")
+        assert talk(network.a, network.host, version)
+        source, there = STRANGER[version], network.host.address(version)
+        assert not arrives(network.a, source, network.host, there, timeout=STAYS_AWAY_S)
+        assert counters(network)[DROPPED[version]] == 1
+        driver.remove()
+        assert arrives(network.a, source, network.host, there), "without our table nothing else would have dropped it"
+
+    def test_does_not_reach_the_other_pod_either(self, guarded: tuple[TwoPods, FirewallDriver], version: int) -> None:
+        network, _ = guarded
+        assert talk(network.a, network.b, version)
+        there = network.b.address(version)
+        assert not arrives(network.a, STRANGER[version], network.b, there, timeout=STAYS_AWAY_S)
+
+    def test_is_dropped_even_if_another_pod_may_use_that_address(
+        self, guarded: tuple[TwoPods, FirewallDriver], version: int
+    ) -> None:
+        network, driver = guarded
+        driver.allow([AllowedSource(network.host.namespace, "fwy-b", ip_address(STRANGER[version]))])
+        there = network.host.address(version)
+        assert talk(network.a, network.host, version)
+        assert not arrives(network.a, STRANGER[version], network.host, there, timeout=STAYS_AWAY_S)
+
+
+@pytest.mark.parametrize("source", ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "169.254.1.1"])
+def test_an_ipv4_source_that_is_no_pods_address_is_dropped(
+    guarded: tuple[TwoPods, FirewallDriver], source: str
+) -> None:
+    network, _ = guarded
+    before = counters(network)[DROPPED[4]]
+    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28, 0, 0, 64, 17, 0, *map(socket.inet_aton, (source, "10.0.0.1")))
+    checksum = struct.pack("!H", _checksum(header))
+    on_the_wire(network.a, 0x0800, header[:10] + checksum + header[12:] + struct.pack("!HHHH", 1, 2, 8, 0))
+    assert counters(network)[DROPPED[4]] - before == 1
+
+
+class TestAnIPv6Pod:
+    def test_is_found_by_its_host_and_finds_it(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
+        network, _ = guarded
+        for member, link in ((network.host, "fwy-a"), (network.a, "eth0")):
+            run(member, f"ip -6 neighbour flush dev {link}")
+        run(network.host, f"ping -6 -c 1 -W 2 {network.a.v6}")
+        for member, link in ((network.host, "fwy-a"), (network.a, "eth0")):
+            run(member, f"ip -6 neighbour flush dev {link}")
+        run(network.a, f"ping -6 -c 1 -W 2 {network.host.v6}")
+        run(network.a, f"ping -6 -c 1 -W 2 {HOST_LINK_LOCAL}%eth0")
+        assert counters(network)[DROPPED[6]] == 0
+
+    def test_learns_that_an_address_is_taken(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
+        network, _ = guarded
+        run(network.host, "ip address add fd00:8::8/64 dev fwy-a nodad")
+        try:
+            run(network.a, "echo 1 > /proc/sys/net/ipv6/conf/eth0/accept_dad")
+            with namespaces.inside(network.a.namespace, lambda: _address_events()) as events:
+                run(network.a, "ip address add fd00:8::8/64 dev eth0")
+                while "dadfailed" not in run(network.a, "ip -6 address show dev eth0 to fd00:8::8"):
+                    events.recv(65536)
+        finally:
+            run(network.a, "ip address delete fd00:8::8/64 dev eth0; echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad")
+            run(network.host, "ip address delete fd00:8::8/64 dev fwy-a")
+
+    @pytest.mark.parametrize("message", [ROUTER_ADVERTISEMENT, REDIRECT], ids=["advertisement", "redirect"])
+    def test_is_no_router(self, guarded: tuple[TwoPods, FirewallDriver], message: bytes) -> None:
+        network, _ = guarded
+        before = counters(network)[DROPPED[6]]
+        icmpv6(network.a, "ff02::1", message)
+        assert counters(network)[DROPPED[6]] - before == 1
+
+    def test_speaks_of_neighbours_only_from_its_link_local_address(
+        self, guarded: tuple[TwoPods, FirewallDriver]
+    ) -> None:
+        network, driver = guarded
+        source = link_local_of(network.a)
+        assert talk(network.a, network.host, 6)
+        run(network.a, f"ping -6 -c 1 -W 2 {HOST_LINK_LOCAL}%eth0")
+
+        def heard(timeout: float) -> bool:
+            return arrives(network.a, source, network.host, HOST_LINK_LOCAL, timeout=timeout, scope="eth0")
+
+        assert not heard(STAYS_AWAY_S)
+        assert counters(network)[DROPPED[6]] == 1
+        driver.remove()
+        assert heard(2.0), "without our table nothing else would have dropped it"
+
+    def test_sends_nothing_off_the_link_from_its_link_local_address(
+        self, guarded: tuple[TwoPods, FirewallDriver]
+    ) -> None:
+        network, _ = guarded
+        before = counters(network)[DROPPED[6]]
+        icmpv6(network.a, network.b.v6, bytes([128]) + bytes(7))
+        assert counters(network)[DROPPED[6]] - before == 1
+
+
+def test_what_enters_by_other_links_is_let_alone(guarded: tuple[TwoPods, FirewallDriver]) -> None:
+    network, _ = guarded
+    run(network.host, f"ip link add uplink type veth peer name far netns {network.b.namespace}")
+    try:
+        run(network.host, "ip link set uplink up; ip address add 192.0.2.1/24 dev uplink")
+        run(network.b, "ip link set far up; ip address add 192.0.2.2/24 dev far")
+        assert arrives(network.b, "192.0.2.2", network.host, "192.0.2.1")
+    finally:
+        run(network.host, "ip link delete uplink")
+
+
+DAMAGE = {
+    "the table is deleted": "delete table inet fairway",
+    "a chain is flushed": "flush chain inet fairway antispoof",
+    "a chain is deleted": "delete chain inet fairway forward",
+    "a chain has another policy": "chain inet fairway antispoof { policy drop; }",
+    "a chain has another priority": "flush chain inet fairway antispoof; delete chain inet fairway antispoof; "
+    "add chain inet fairway antispoof { type filter hook prerouting priority 10; }",
+    "a rule is put before ours": "insert rule inet fairway antispoof accept",
+    "a rule is put behind ours": "add rule inet fairway forward drop",
+    "the table sleeps": "add table inet fairway { flags dormant; }",
+    "a set is deleted": "flush table inet fairway; delete set inet fairway sources6",
+    "a set holds something else": "flush table inet fairway; delete set inet fairway sources6; "
+    "add set inet fairway sources6 { type ipv6_addr; }",
+}
+
+
+class TestATableThatSomeoneBroke:
+    @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+    def test_is_noticed_and_mended(self, guarded: tuple[TwoPods, FirewallDriver], damage: str) -> None:
+        network, driver = guarded
+        whole = {Firewall(network.host.namespace), *sources_of(network)}
+        assert driver.observe() == whole
+        run(network.host, f"nft '{damage}'")
+        broken = driver.observe()
+        assert Firewall(network.host.namespace) not in broken
+        assert not driver.whole()
+        driver.install()
+        assert driver.whole()
+        assert driver.observe() == {Firewall(network.host.namespace), *broken}, "what was allowed still is"
+        driver.allow(sources_of(network))
+        assert driver.observe() == whole
+        assert talk(network.a, network.b, 4)
+        assert talk(network.a, network.b, 6)
+
+    @pytest.mark.parametrize("chain", ["antispoof", "forward"])
+    def test_is_noticed_when_any_one_rule_is_missing(self, guarded: tuple[TwoPods, FirewallDriver], chain: str) -> None:
+        network, driver = guarded
+        listed = json.loads(run(network.host, f"nft -j list chain inet fairway {chain}"))["nftables"]
+        for index in range(sum("rule" in item for item in listed)):
+            now = json.loads(run(network.host, f"nft -j list chain inet fairway {chain}"))["nftables"]
+            handle = [item["rule"]["handle"] for item in now if "rule" in item][index]
+            run(network.host, f"nft delete rule inet fairway {chain} handle {handle}")
+            assert Firewall(network.host.namespace) not in driver.observe()
+            assert not driver.whole()
+            driver.install()
+            assert Firewall(network.host.namespace) in driver.observe()
+
+    def test_is_told_from_tables_of_others_that_look_like_it(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
+        network, driver = guarded
+        run(
+            network.host,
+            "nft 'add table ip fairway; add chain ip fairway antispoof; add set ip fairway sources4 { type mark; }'",
+        )
+        run(
+            network.host,
+            "nft 'add table inet other; add chain inet other forward; add set inet other sources4 { type mark; }'",
+        )
+        assert driver.whole()
+        assert Firewall(network.host.namespace) in driver.observe()
+        run(network.host, "nft 'delete table ip fairway; delete table inet other'")
+
+    @pytest.mark.usefixtures("stranger")
+    def test_lets_no_packet_slip_by_while_it_is_mended(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
+        network, driver = guarded
+        assert talk(network.a, network.host, 4)
+        stop = threading.Event()
+
+        def opened(address: str, port: int) -> socket.socket:
+            handle = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            handle.bind((address, port))
+            return handle
+
+        with (
+            namespaces.inside(network.host.namespace, lambda: opened(network.host.v4, 4712)) as listener,
+            namespaces.inside(network.a.namespace, lambda: opened(STRANGER[4], 0)) as talker,
+        ):
+
+            def flood() -> None:
+                while not stop.is_set():
+                    talker.sendto(b"spoofed", (network.host.v4, 4712))
+
+            thread = threading.Thread(target=flood)
+            thread.start()
+            for _ in range(60):
+                run(network.host, "nft add rule inet fairway antispoof counter")
+                driver.install()
+            stop.set()
+            thread.join()
+            listener.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                listener.recv(100)
+        assert Firewall(network.host.namespace) in driver.observe()
+
+    def test_is_mended_once_when_many_mend_it_together(self, network: TwoPods) -> None:
+        drivers = [driver_in(network.host) for _ in range(8)]
+        for _ in range(10):
+            gate = threading.Barrier(len(drivers))
+
+            def mend(driver: FirewallDriver, gate: threading.Barrier = gate) -> None:
+                gate.wait()
+                driver.install()
+
+            threads = [threading.Thread(target=mend, args=(driver,)) for driver in drivers]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert drivers[0].observe() == {Firewall(network.host.namespace)}
+            drivers[0].remove()
+        for driver in drivers:
+            driver.close()
+
+
+class TestDoingAThingTwice:
+    def test_installing_changes_nothing_not_even_a_counter(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
+        network, driver = guarded
+        assert talk(network.a, network.b, 4)
+        before = run(network.host, "nft -a list table inet fairway")
+        driver.install()
+        assert run(network.host, "nft -a list table inet fairway") == before
+
+    def test_allowing_and_disallowing_is_harmless(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
+        network, driver = guarded
+        here = network.host.namespace
+        mine = {source for source in sources_of(network) if source.link == "fwy-a"}
+        driver.allow(mine)
+        assert driver.allowed("fwy-a") == mine
+        for _ in range(2):
+            driver.disallow(mine)
+            assert driver.observe() == {Firewall(here), *sources_of(network)} - mine
+        assert driver.allowed("fwy-a") == set()
+
+    def test_removing_takes_our_table_and_no_other(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
+        network, driver = guarded
+        run(network.host, "nft add table ip fairway; nft add table inet other")
+        for _ in range(2):
+            driver.remove()
+        assert driver.observe() == set()
+        driver.disallow(sources_of(network))
+        assert run(network.host, "nft list tables") == "table ip fairway\ntable inet other\n"
+        run(network.host, "nft flush ruleset")
+
+
+def test_an_address_cannot_be_allowed_without_the_table(network: TwoPods) -> None:
+    driver = driver_in(network.host)
+    with pytest.raises(KernelError, match="No such file or directory") as caught:
+        driver.allow(sources_of(network))
+    assert caught.value.errno == errno.ENOENT
+    driver.close()
+
+
+def test_without_the_library_the_reader_is_told_what_to_install() -> None:
+    program = (
+        "import ctypes\n"
+        "from fairway.net.kernel.nftables import Nft\n"
+        "def missing(*_, **__): raise OSError('no such library')\n"
+        "ctypes.CDLL = missing\n"
+        "try: Nft()\n"
+        "except Exception as error: print(error)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert said == "libnftables.so.1 is not installed\n  mend: apt-get install libnftables1\n"
+
+
+def on_the_wire(pod: Member, protocol: int, packet: bytes) -> None:
+    """Send `packet` to the host just as it is: no routing, no choice of source."""
+
+    def opened() -> socket.socket:
+        return socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
+
+    with namespaces.inside(pod.namespace, opened) as handle:
+        handle.sendto(packet, ("eth0", protocol, 0, 0, b"\xee" * 6))
+
+
+def icmpv6(pod: Member, destination: str, message: bytes) -> None:
+    """Send an ICMPv6 message from the pod's link-local address to the host's interface."""
+    ends = b"".join(socket.inet_pton(socket.AF_INET6, end) for end in (link_local_of(pod), destination))
+    checksum = struct.pack("!H", _checksum(ends + struct.pack("!II", len(message), 58) + message))
+    whole = message[:IPV6_CHECKSUM_AT] + checksum + message[IPV6_CHECKSUM_AT + 2 :]
+    on_the_wire(pod, 0x86DD, struct.pack("!IHBB", 6 << 28, len(message), 58, 255) + ends + whole)
+
+
+def link_local_of(pod: Member) -> str:
+    listed = json.loads(run(pod, "ip -j -6 address show dev eth0 scope link"))
+    return next(entry["local"] for item in listed for entry in item.get("addr_info", ()) if "local" in entry)
+
+
+def _address_events() -> socket.socket:
+    """A socket that becomes readable when an IPv6 address changes in this namespace."""
+    handle = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    handle.bind((0, 0x100))  # RTMGRP_IPV6_IFADDR
+    handle.settimeout(5)
+    return handle
+
+
+def _checksum(data: bytes) -> int:
+    """RFC 1071."""
+    total = sum(word for (word,) in struct.iter_unpack("!H", data + b"\0" * (len(data) % 2)))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
