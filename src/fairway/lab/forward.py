@@ -7,22 +7,32 @@ import errno
 from fairway.net.kernel import Kernel
 from fairway.net.model.errors import KernelError
 
-_COMMENT = "of a Fairway lab"
+_MARK = "FAIRWAY-LAB"
+"""An empty chain beside FORWARD says that the table is the lab's (the library does not list a table's comment)."""
 
 
-def set_forward_policy(kernel: Kernel, namespace: str, policy: str) -> None:
-    """Give the namespace iptables' FORWARD chains with this policy; "accept" takes away those that a lab gave."""
+def set_forward_policy(kernel: Kernel, namespace: str, policy: str) -> int:
+    """Give the namespace iptables' FORWARD chains with this policy; "accept" takes away those that a lab gave.
+
+    Returns how many tables that made or took away.
+    """
+    changes = 0
     for family in ("ip", "ip6"):
         table = {"family": family, "name": "filter"}
-        chain = {"family": family, "table": "filter", "name": "FORWARD"}
+        chain = {"family": family, "table": "filter"}
         hook = {"type": "filter", "hook": "forward", "prio": 0, "policy": "drop"}
         ours = _is_ours(kernel, namespace, family)
         if policy == "drop" and not ours:
-            kernel.nft(
-                namespace, [{"add": {"table": {**table, "comment": _COMMENT}}}, {"add": {"chain": chain | hook}}]
-            )
+            made = [
+                {"table": table},
+                {"chain": {**chain, "name": _MARK}},
+                {"chain": {**chain, "name": "FORWARD", **hook}},
+            ]
+            kernel.nft(namespace, [{"add": each} for each in made])
         elif policy != "drop" and ours:
             kernel.nft(namespace, [{"delete": {"table": table}}])
+        changes += ours != (policy == "drop")
+    return changes
 
 
 def _is_ours(kernel: Kernel, namespace: str, family: str) -> bool:
@@ -32,4 +42,4 @@ def _is_ours(kernel: Kernel, namespace: str, family: str) -> bool:
         if error.errno == errno.ENOENT:
             return False
         raise
-    return any(item.get("table", {}).get("comment") == _COMMENT for item in listed)
+    return any(item.get("chain", {}).get("name") == _MARK for item in listed)

@@ -16,8 +16,8 @@ from fairway.net.agent import Host, Identity
 from fairway.net.kernel import Kernel
 from fairway.net.model.errors import FairwayError, NotOursError
 from fairway.net.model.facts import Namespace
-from fairway.net.model.operations import Change, Failure, Operation
-from fairway.net.model.pod import Pod, StaticRoute
+from fairway.net.model.operations import Change, Failure
+from fairway.net.model.pod import Pod
 from fairway.net.reconcile import plan
 
 Progress = Callable[[str, int, int], None]
@@ -108,9 +108,11 @@ class _Raising:
             # A link that is given another address or MTU loses neighbours and routes by that.
             again = plan(desired, ground.observe(self._kernel, marks, desired))
             _raise_first(self._kernel.execute(again))
-        for node in topology.nodes:
+        policies = sum(
             set_forward_policy(self._kernel, node_namespace(topology, node.name), node.forward_policy)
-        return len(operations) + stopped + impairment.impair(self._kernel, topology)
+            for node in topology.nodes
+        )
+        return len(operations) + stopped + policies + impairment.impair(self._kernel, topology)
 
     def _check_names(self, marks: dict[str, str], wanted: set[str]) -> None:
         for name in sorted(wanted - set(marks)):
@@ -139,6 +141,7 @@ class _Raising:
         if not directory.node_state(self._topology.name, node.name).exists():
             return 0
         with self._host(node) as host:
+            changed = host.set_routes(self._routes[node.name])
             drift, failures = host.repair()
             _raise_first(failures)
             wanted = {pod.name: pod for pod in self._pods_of(node)}
@@ -148,7 +151,7 @@ class _Raising:
             for pool in host.store.pools():
                 if pool not in node.pools and not host.uses(pool):
                     host.remove_pool(pool)
-        return _count(drift) + len(gone)
+        return changed + len(drift) + len(gone)
 
     def _settle(self, node: Node, made: int) -> int:
         """Give the node its pools, routes and pods; `made` pods of other nodes are there already."""
@@ -157,7 +160,7 @@ class _Raising:
         with self._host(node) as host:
             for pool in node.pools:
                 host.add_pool(pool)
-            operations += host.set_routes(StaticRoute(r.destination, r.gateway) for r in self._routes[node.name])
+            operations += host.set_routes(self._routes[node.name])
             present = {pod.name for pod in host.pods()}
             for number, pod in enumerate(pods, made + 1):
                 if pod.name not in present:
@@ -181,10 +184,6 @@ def _as_wanted(pod: Pod, wanted: LabPod | None) -> bool:
     if wanted is None:
         return False
     return (not wanted.addresses or pod.addresses == wanted.addresses) and (not wanted.mtu or pod.mtu == wanted.mtu)
-
-
-def _count(operations: list[Operation]) -> int:
-    return len(operations)
 
 
 def _raise_first(failures: list[Failure]) -> None:

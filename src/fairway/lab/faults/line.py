@@ -23,8 +23,8 @@ QUEUE_S = 0.1
 QUEUE_PACKETS = 16
 """How many packets of 1500 bytes the queue before the rate holds, however slow the rate."""
 
-HELD_BYTES = 64 << 20
-"""How much a direction holds in all; beyond that it drops. 500 Mbit/s for a second."""
+HELD_BYTES = 128 << 20
+"""How much all directions of a link hold together; beyond its part of that each drops. 500 Mbit/s for two seconds."""
 
 _FRAME_OVERHEAD = 256  # what Python needs to hold a frame, beside its bytes
 _ENDLESS = 1e15  # packets without a loss that nobody will see the end of; beyond, floats are no integers
@@ -34,7 +34,7 @@ _CHUNK_S = 0.001  # a super-frame is let go in parts of about this long at the r
 class Line:
     """Frames in by `accept`, out by `due` no earlier than the faults say."""
 
-    def __init__(self, faults: Faults, chance: Callable[[], float]) -> None:
+    def __init__(self, faults: Faults, chance: Callable[[], float], held_bytes: int = HELD_BYTES) -> None:
         self._delay_s = faults.delay_ms / 1000
         self._jitter_s = faults.jitter_ms / 1000
         self._bytes_s = faults.rate_bps / 8
@@ -45,6 +45,7 @@ class Line:
         self._busy_until = 0.0  # when the rate will have let go all that was accepted
         self._held: deque[tuple[float, bytes]] = deque()  # in order of arrival: a later one waits behind an earlier
         self._held_bytes = 0
+        self._most_bytes = held_bytes
 
     @property
     def next_due(self) -> float:
@@ -111,7 +112,7 @@ class Line:
         if self._jitter_s:
             due = max(released, due + self._jitter_s * (2 * self._chance() - 1))
         charge = len(frame) + _FRAME_OVERHEAD
-        if self._held_bytes + charge > HELD_BYTES:
+        if self._held_bytes + charge > self._most_bytes:
             return
         self._held_bytes += charge
         self._held.append((due, frame))

@@ -18,7 +18,7 @@ import sys
 import time
 
 from fairway.lab.faults.arguments import READY_NAME, Arguments, parse
-from fairway.lab.faults.line import Line
+from fairway.lab.faults.line import HELD_BYTES, Line
 from fairway.lab.faults.ports import Port
 from fairway.lab.faults.switch import Switch
 
@@ -52,7 +52,7 @@ def main(words: list[str]) -> int:
 
 def forward(arguments: Arguments, ports: list[Port]) -> None:
     """Carry frames between `ports` until they, or the namespace, are gone."""
-    lines = [Line(arguments.faults, random.random) for _ in ports]
+    lines = [Line(arguments.faults, random.random, HELD_BYTES // len(ports)) for _ in ports]
     switch = Switch(len(ports))
     path = NETNS_DIRECTORY + arguments.namespace
     own = os.stat("/proc/self/ns/net")
