@@ -1,1 +1,1 @@
-"""Every figure that the README quotes, as a program."""
+"""Every figure that the README quotes, as a program that measures the peers in the same run."""

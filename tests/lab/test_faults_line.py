@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairway.lab.faults.frames import VNET
-from fairway.lab.faults.line import HELD_BYTES, Line, Loss
+from fairway.lab.faults.line import Line, Loss
 from fairway.lab.faults.switch import MOST_ADDRESSES, Switch
 from fairway.lab.model import Faults
 
@@ -86,11 +86,12 @@ def test_a_queue_drains_while_time_passes():
 
 
 def test_what_a_line_holds_is_bounded():
-    line = line_of(delay_ms=60_000)
+    line = Line(Faults(delay_ms=60_000), random.random, held_bytes=1_000_000)
     for _ in range(3000):
-        line.accept(frame(60_000), 0.0)
-    held = line.due(61.0)
-    assert HELD_BYTES * 0.9 < len(held) * 60_000 <= HELD_BYTES
+        line.accept(frame(1000), 0.0)
+    assert 700 < len(line.due(61.0)) <= 1000
+    line.accept(frame(1000), 62.0)
+    assert line.due(123.0) == [frame(1000)]
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.9])

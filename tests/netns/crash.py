@@ -52,9 +52,9 @@ def _arm(chance: int) -> None:
         return failures
 
     @contextlib.contextmanager
-    def dying(self: Store) -> Iterator[object]:
+    def dying(self: Store, **options: bool) -> Iterator[object]:
         maybe_die()
-        with transaction(self) as database:
+        with transaction(self, **options) as database:
             yield database
         maybe_die()
 

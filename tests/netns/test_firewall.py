@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import os
 import socket
 import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Barrier
 
 import pytest
 from two_pods import HOST_LINK_LOCAL, STAYS_AWAY_S, Member, TwoPods, arrives, run, talk, two_pods
 
 from fairway.net.kernel import namespaces
 from fairway.net.kernel.firewall import FirewallDriver
+from fairway.net.kernel.nftables import Json, Nft
 from fairway.net.model.errors import KernelError
 from fairway.net.model.facts import AllowedSource, Firewall
 
@@ -29,6 +33,7 @@ pytestmark = [
 DROPPED = {4: "fairway: IPv4 from a pod, not its own source", 6: "fairway: IPv6 from a pod, not its own source"}
 STRANGER = {4: "10.9.9.9", 6: "fd00:9::9"}
 LENGTH = {4: 32, 6: 128}
+ROUNDS = 10
 ROUTER_ADVERTISEMENT = bytes([134]) + bytes(15)
 REDIRECT = bytes([137]) + bytes(39)
 IPV6_CHECKSUM_AT = 2
@@ -322,24 +327,36 @@ class TestATableThatSomeoneBroke:
                 listener.recv(100)
         assert Firewall(network.host.namespace) in driver.observe()
 
-    def test_is_mended_once_when_many_mend_it_together(self, network: TwoPods) -> None:
-        drivers = [driver_in(network.host) for _ in range(8)]
-        for _ in range(10):
-            gate = threading.Barrier(len(drivers))
+    def test_is_mended_once_when_another_mends_it_after_we_looked(
+        self, network: TwoPods, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        driver, other = driver_in(network.host), driver_in(network.host)
+        run_ours = Nft.run
+        others_turn = iter([other.install])
 
-            def mend(driver: FirewallDriver, gate: threading.Barrier = gate) -> None:
-                gate.wait()
-                driver.install()
+        def run_after_the_other(nft: Nft, commands: Sequence[Json], *, terse: bool = False) -> list[Json]:
+            if "add" in commands[0]:
+                next(others_turn, lambda: None)()
+            return run_ours(nft, commands, terse=terse)
 
-            threads = [threading.Thread(target=mend, args=(driver,)) for driver in drivers]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            assert drivers[0].observe() == {Firewall(network.host.namespace)}
-            drivers[0].remove()
-        for driver in drivers:
-            driver.close()
+        monkeypatch.setattr(Nft, "run", run_after_the_other)
+        driver.install()
+        assert driver.whole()
+        driver.remove()
+        driver.close()
+        other.close()
+
+    def test_is_mended_once_when_many_processes_mend_it_together(self, network: TwoPods) -> None:
+        fork = multiprocessing.get_context("fork")
+        gate = fork.Barrier(6)
+        whole = fork.Value("i", 0)
+        workers = [fork.Process(target=mend_together, args=(network.host, gate, whole)) for _ in range(gate.parties)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+            assert worker.exitcode == 0
+        assert whole.value == ROUNDS
 
 
 class TestDoingAThingTwice:
@@ -360,6 +377,15 @@ class TestDoingAThingTwice:
             driver.disallow(mine)
             assert driver.observe() == {Firewall(here), *sources_of(network)} - mine
         assert driver.allowed("fwy-a") == set()
+
+    def test_disallowing_takes_the_rest_when_one_is_gone_already(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
+        network, driver = guarded
+        mine = sources_of(network)
+        for gone in mine:
+            driver.allow(mine)
+            driver.disallow([gone])
+            driver.disallow(mine)
+            assert driver.observe() == {Firewall(network.host.namespace)}
 
     def test_removing_takes_our_table_and_no_other(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
         network, driver = guarded
@@ -391,6 +417,19 @@ def test_without_the_library_the_reader_is_told_what_to_install() -> None:
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert said == "libnftables.so.1 is not installed\n  mend: apt-get install libnftables1\n"
+
+
+def mend_together(host: Member, gate: Barrier, whole: Synchronized[int]) -> None:
+    """Install the table when other processes do, time and again; count the times that it came out whole."""
+    driver = driver_in(host)
+    for _ in range(ROUNDS):
+        turn = gate.wait(10)
+        driver.install()
+        gate.wait(10)
+        if turn == 0:
+            whole.value += driver.whole()
+            driver.remove()
+        gate.wait(10)
 
 
 def on_the_wire(pod: Member, protocol: int, packet: bytes) -> None:

@@ -263,6 +263,7 @@ class TestWhatIsNoForeignChainThatDrops:
             "ip6tables-legacy -A FORWARD -m mac --mac-source 02:00:00:00:00:01 -j DROP",
             "iptables-legacy -A FORWARD -j DROP; iptables-legacy -A FORWARD -j ACCEPT",
             "iptables-legacy -P INPUT DROP; iptables-nft -P INPUT DROP",
+            "iptables-legacy -t raw -A PREROUTING -i eth7 -j DROP; ip6tables-legacy -t raw -P OUTPUT ACCEPT",
             "nft 'table inet t { chain c { type filter hook forward priority 0; tcp dport 22 drop; }; }'",
             "nft 'table inet t { chain c { type filter hook forward priority 0; limit rate 5/second drop; }; }'",
             "nft 'table inet t { chain c { drop; }; }'",
@@ -354,6 +355,13 @@ class TestALegacyTablesBytes:
     def test_that_are_cut_short_are_refused(self, length: int) -> None:
         with pytest.raises(ValueError, match="cut short"):
             xtables.decode(xtables.IPV4, "filter", INFO_BYTES, TABLE_BYTES[:length])
+
+    @pytest.mark.parametrize("length", [0, 1, 111, 112, 143, 153, 65535])
+    def test_that_go_on_at_a_wrong_place_are_refused(self, length: int) -> None:
+        at = HOOK_OFFSETS[2] + 90  # next_offset, in struct ipt_entry
+        wrong = TABLE_BYTES[:at] + struct.pack("=H", length) + TABLE_BYTES[at + 2 :]
+        with pytest.raises(ValueError, match="cut short"):
+            xtables.decode(xtables.IPV4, "filter", INFO_BYTES, wrong)
 
     @given(st.sampled_from(xtables.ENGINES), st.binary(min_size=84, max_size=84), st.binary(max_size=2000))
     def test_that_are_noise_are_refused_or_read(self, engine: xtables.Engine, info: bytes, entries: bytes) -> None:

@@ -241,6 +241,19 @@ class TestFaults:
         assert (tci, tpid) == (0x2005, 0x8100)
 
 
+class TestWithoutRoot:
+    def test_a_link_works_in_a_user_namespace_of_its_own(self):
+        unshare = ["unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork"]
+        unshare += ["--kill-child", "--mount-proc"]
+        if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+            pytest.skip("the kernel permits no user namespaces")
+        tests = "-k 'round_trip or tcp_survives or found_without'"
+        run = f"exec {sys.executable} -m pytest -q -p no:cacheprovider {__file__} {tests}"
+        script = f"mount -t tmpfs none /run && mkdir /run/netns && {run}"
+        result = subprocess.run([*unshare, "sh", "-c", script], capture_output=True, text=True, check=False)
+        assert "3 passed" in result.stdout, result.stdout + result.stderr
+
+
 class TestSwitch:
     def test_three_members_reach_each_other_and_what_is_for_one_does_not_go_to_another(self, segment):
         link = segment(3)

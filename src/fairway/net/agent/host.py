@@ -92,7 +92,7 @@ class Host:
         check_name("pod", name)
         with self.store.lock():
             self._clear_remains(name)
-            with self.store.transaction():
+            with self.store.transaction(durable=False):  # after a power cut there is nothing of the pod to undo
                 pod = Pod(name, self._choose(addresses), mtu or self._uplink_mtu())
                 self.store.insert(pod)
             try:
@@ -114,6 +114,10 @@ class Host:
             self._removed_some = True
             self._apply([operation for operation in self._removal(pod) if not isinstance(operation.fact, Veth)])
             self._reaper.end(name, self._kernel.link_index(pod.link))
+
+    def wait_removed(self, name: str) -> None:
+        """Return when the kernel has taken away the link of a pod that was removed here."""
+        self._reaper.wait(name)
 
     def pods(self) -> list[Pod]:
         """Every pod that was added and not removed."""

@@ -35,7 +35,8 @@ class Observer:
         """What there is of a node's own facts: the settings among `wanted`, the gateway's address, our table."""
         facts = self._settings(wanted)
         facts |= {fact for fact in self._kernel.loopback_addresses() if isinstance(fact, Address)}
-        facts |= {fact for fact in self._kernel.firewall(self._home) if isinstance(fact, Firewall)}
+        if self._kernel.firewall_is_whole(self._home):
+            facts.add(Firewall(self._home))
         return facts
 
     def pod(self, pod: Pod, namespace: str, mark: str) -> set[Fact]:

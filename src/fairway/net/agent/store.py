@@ -105,14 +105,18 @@ class Store:
                     fcntl.flock(self._lock_file, fcntl.LOCK_UN)
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: all of it or none, on disk when the outermost ends."""
+    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """One transaction: all of it or none, on disk when the outermost ends.
+
+        One that is not `durable` outlives the program, but not a power cut: for notes on what a power cut ends anyway.
+        """
         assert self._database is not None, "the store is not open"
         with self.lock():
             if self._database.in_transaction:
                 yield self._database
                 return
             try:
+                self._database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._database.execute("BEGIN IMMEDIATE")
                 try:
                     yield self._database
@@ -164,7 +168,7 @@ class Store:
 
     def forget_removed(self, name: str) -> None:
         """Forget the pod if it is being removed."""
-        with self.transaction():
+        with self.transaction(durable=False):
             entry = self.entry(name)
             if entry is not None and entry.state is PodState.REMOVING:
                 self.delete(name)
@@ -227,7 +231,6 @@ class Store:
         database = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
         try:
             database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = FULL")
             (version,) = database.execute("PRAGMA user_version").fetchone()
             if version == 0:
                 database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")

@@ -1,1 +1,7 @@
-"""Room `explain` of the pod network."""
+"""What becomes of a packet, and why: snapshots of the hosts in, the tree of stages out. Nothing is sent or read."""
+
+from fairway.net.explain.explain import Place, Question, explain
+from fairway.net.explain.text import text_of
+from fairway.net.explain.tree import Explanation, Stage, Verdict
+
+__all__ = ["Explanation", "Place", "Question", "Stage", "Verdict", "explain", "text_of"]

@@ -12,7 +12,7 @@ import errno
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
-from fairway.net.kernel.nfnetlink import RuleReader
+from fairway.net.kernel.nfnetlink import TableReader
 from fairway.net.kernel.nftables import Json, Nft
 from fairway.net.model.errors import KernelError
 from fairway.net.model.facts import AllowedSource, Firewall
@@ -116,12 +116,12 @@ class FirewallDriver:
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
         self._nft = Nft()
-        self._rules = RuleReader()
+        self._reader = TableReader()
 
     def close(self) -> None:
         """End the sockets; the table stays."""
         self._nft.close()
-        self._rules.close()
+        self._reader.close()
 
     def install(self) -> None:
         """Make the table whole in one transaction: what is right in it, and the allowed sources, stay as they are."""
@@ -171,13 +171,17 @@ class FirewallDriver:
 
     def _skeleton(self) -> list[Json]:
         """What `_list` returns, without the sets' elements and of the rules only the comments."""
-        kinds = {"tables": "table", "chains": "chain", "sets": "set"}
-        listed = [item for kind in kinds for item in self._nft.run([{"list": {kind: {"family": FAMILY}}}])]
-        ours = [item for item in listed if any(_is_ours(kind, item[kind]) for kind in kinds.values() if kind in item)]
-        for chain in [item["chain"]["name"] for item in ours if "chain" in item]:
-            comments = self._rules.comments(TABLE, chain)
-            ours += [{"rule": {"chain": chain, "comment": comment}} for comment in comments]
-        return ours
+        flags = self._reader.flags(TABLE)
+        if flags is None:
+            return []
+        listed: list[Json] = [{"table": {"flags": flags}}]
+        for kind in ("chain", "set"):
+            every = self._nft.run([{"list": {f"{kind}s": {"family": FAMILY}}}], terse=True)
+            listed += [item for item in every if item[kind]["table"] == TABLE]
+        for chain in [item["chain"]["name"] for item in listed if "chain" in item]:
+            comments = self._reader.comments(TABLE, chain)
+            listed += [{"rule": {"chain": chain, "comment": comment}} for comment in comments]
+        return listed
 
     def _list(self) -> list[Json]:
         """The table and all that is in it; empty if there is none."""
@@ -241,10 +245,6 @@ def _repairs(listed: list[Json]) -> Iterator[Json]:
         yield {"flush": {"chain": {**_IN_TABLE, "name": name}}}
         for comment, expressions in _RULES[name].items():
             yield {"add": {"rule": {**_IN_TABLE, "chain": name, "comment": comment, "expr": expressions}}}
-
-
-def _is_ours(kind: str, item: Json) -> bool:
-    return bool(item["family"] == FAMILY and item["name" if kind == "table" else "table"] == TABLE)
 
 
 def _is_at(chain: Json, hook: Json) -> bool:

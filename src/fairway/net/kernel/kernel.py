@@ -52,6 +52,11 @@ class Kernel:
         with self._sessions as sessions:
             return set(sessions.firewall(namespace).observe())
 
+    def firewall_is_whole(self, namespace: str) -> bool:
+        """Whether our nftables table in `namespace` is as it should be; costs the same however many sources it allows."""
+        with self._sessions as sessions:
+            return sessions.firewall(namespace).whole()
+
     def dropping_chains(self, namespace: str) -> tuple[ForeignChain, ...]:
         """Other programs' chains in `namespace` that drop what is forwarded."""
         foreign = self._sessions.foreign(namespace)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import threading
 from collections.abc import Callable
@@ -22,9 +23,11 @@ T = TypeVar("T")
 NETNS_DIRECTORY = Path("/run/netns")
 
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
-_MS_BIND = 4096  # linux/mount.h
+_MS_BIND, _MS_REC, _MS_SHARED = 0x1000, 0x4000, 0x100000  # linux/mount.h
 _MNT_DETACH = 2
 _PLACEHOLDER = b"fairway\n"  # what the file under a namespace's mount holds: ours, if the mount never came about
+
+_shared: set[Path] = set()  # directories that this process has made shared mounts
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -115,13 +118,35 @@ def sweep_placeholders(prefix: str) -> list[str]:
 
 
 def _place(path: Path) -> None:
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _share_directory(path.parent)
     if exists(path.name) or (path.exists() and not _is_placeholder(path)):
         raise NotOursError(
             f"{path} exists and is not Fairway's",
             mend=f"choose another name, or remove it: ip netns delete {path.name}",
         )
     path.write_bytes(_PLACEHOLDER)
+
+
+def _share_directory(directory: Path) -> None:
+    """Make the directory a mount that is shared, as `ip netns add` does: later it would do so over what we bound.
+
+    Shared, a name that is taken away goes from every mount namespace, and none keeps its namespace alive.
+    """
+    if directory in _shared:
+        return  # sharing again takes time for every namespace that is bound there
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    target = os.fsencode(directory)
+    _shared.add(directory)
+    if _libc.mount(b"", target, b"none", _MS_SHARED | _MS_REC, None) == 0:
+        return
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # as `ip netns` does
+        if _libc.mount(b"", target, b"none", _MS_SHARED | _MS_REC, None) < 0:
+            _check(_libc.mount(target, target, b"none", _MS_BIND | _MS_REC, None), f"bind {directory} on itself")
+            _check(_libc.mount(b"", target, b"none", _MS_SHARED | _MS_REC, None), f"share {directory}")
+    finally:
+        os.close(handle)
 
 
 def _is_placeholder(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The comments of a chain's rules, asked of the kernel: to list a rule, libnftables reads all elements of all sets."""
+"""A table's flags and its rules' comments, asked of the kernel: for either, libnftables reads all sets' elements."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ _NLM_F_REQUEST = 1
 _NLM_F_DUMP = 0x300
 _NLM_F_DUMP_INTR = 16
 _GET_RULE = 10 << 8 | 7  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETRULE: linux/netfilter/nf_tables.h
+_GET_TABLE = 10 << 8 | 1  # NFT_MSG_GETTABLE
+_NFTA_TABLE_NAME = 1
+_NFTA_TABLE_FLAGS = 2
 _NFTA_RULE_TABLE = 1
 _NFTA_RULE_CHAIN = 2
 _NFTA_RULE_USERDATA = 7
@@ -30,8 +33,8 @@ _BUFFER = 1 << 16
 _TRIES = 8
 
 
-class RuleReader:
-    """A socket in the network namespace of the thread that makes it."""
+class TableReader:
+    """A socket in the network namespace of the thread that makes it; it reads tables of the inet family."""
 
     def __init__(self) -> None:
         try:
@@ -44,34 +47,46 @@ class RuleReader:
         """End the socket."""
         self._socket.close()
 
-    def comments(self, table: str, chain: str) -> list[str]:
-        """The comment of each rule of an inet chain, in order; empty where there is none. No chain: no rules."""
-        for _ in range(_TRIES):
-            comments, interrupted = self._dump(table, chain)
-            if not interrupted:
-                return comments
-        raise KernelError("nftables: the rules changed during every try to read them", errno.EINTR, mend="try again")
+    def flags(self, table: str) -> int | None:
+        """The flags of `table`, such as 1 for dormant; None if there is no such table."""
+        for message in self._dump(_GET_TABLE, b""):
+            attributes = dict(_attributes(message[_FAMILY.size :]))
+            if attributes.get(_NFTA_TABLE_NAME, b"").rstrip(b"\0") == table.encode():
+                return int.from_bytes(attributes.get(_NFTA_TABLE_FLAGS, b""), "big")
+        return None
 
-    def _dump(self, table: str, chain: str) -> tuple[list[str], bool]:
+    def comments(self, table: str, chain: str) -> list[str]:
+        """The comment of each rule of the chain, in order; empty where there is none. No such chain: no rules."""
+        place = _string(_NFTA_RULE_TABLE, table) + _string(_NFTA_RULE_CHAIN, chain)
+        rules = [dict(_attributes(message[_FAMILY.size :])) for message in self._dump(_GET_RULE, place)]
+        return [_comment_in(rule.get(_NFTA_RULE_USERDATA, b"")) for rule in rules]
+
+    def _dump(self, kind: int, attributes: bytes) -> list[bytes]:
+        for _ in range(_TRIES):
+            messages, interrupted = self._dump_once(kind, attributes)
+            if not interrupted:
+                return messages
+        raise KernelError("nftables: the tables changed during every try to read them", errno.EINTR, mend="try again")
+
+    def _dump_once(self, kind: int, attributes: bytes) -> tuple[list[bytes], bool]:
         self._sequence += 1
-        body = _FAMILY.pack(_NFPROTO_INET, 0, 0)
-        body += _string(_NFTA_RULE_TABLE, table) + _string(_NFTA_RULE_CHAIN, chain)
+        body = _FAMILY.pack(_NFPROTO_INET, 0, 0) + attributes
         flags = _NLM_F_REQUEST | _NLM_F_DUMP
-        self._socket.send(_HEADER.pack(_HEADER.size + len(body), _GET_RULE, flags, self._sequence, 0) + body)
-        comments: list[str] = []
+        self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, self._sequence, 0) + body)
+        messages: list[bytes] = []
         interrupted = False
         while True:
-            for kind, flags, message in self._receive():
+            for answer, flags, message in self._receive():
                 interrupted |= bool(flags & _NLM_F_DUMP_INTR)
-                if kind == _NLMSG_DONE:
-                    return comments, interrupted
-                if kind == _NLMSG_ERROR:
+                if answer == _NLMSG_DONE:
+                    return messages, interrupted
+                if answer == _NLMSG_ERROR:
                     number = -int(struct.unpack_from("=i", message)[0])
                     if number == errno.ENOENT:
                         return [], False
                     mend = "run it as root (CAP_NET_ADMIN)" if number == errno.EPERM else ""
                     raise KernelError(f"nftables: {os.strerror(number)}", number, mend=mend)
-                comments.append(_comment(message))
+                messages.append(message)
 
     def _receive(self) -> Iterator[tuple[int, int, bytes]]:
         """Type, flags and body of each message of one datagram that answers our last request."""
@@ -89,14 +104,13 @@ def _string(kind: int, text: str) -> bytes:
     return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + b"\0" * (-len(value) % 4)
 
 
-def _comment(message: bytes) -> str:
-    offset = _FAMILY.size
-    while offset + _ATTRIBUTE.size <= len(message):
-        length, kind = _ATTRIBUTE.unpack_from(message, offset)
-        if kind & _TYPE_MASK == _NFTA_RULE_USERDATA:
-            return _comment_in(message[offset + _ATTRIBUTE.size : offset + length])
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type and value of each netlink attribute."""
+    offset = 0
+    while offset + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        yield kind & _TYPE_MASK, data[offset + _ATTRIBUTE.size : offset + length]
         offset += max((length + 3) & ~3, _ATTRIBUTE.size)
-    return ""
 
 
 def _comment_in(userdata: bytes) -> str:

@@ -23,6 +23,7 @@ Json = dict[str, Any]
 
 _LIBRARY = "libnftables.so.1"
 _OUTPUT_JSON = 1 << 4  # NFT_CTX_OUTPUT_JSON: nftables/libnftables.h
+_OUTPUT_TERSE = 1 << 11  # NFT_CTX_OUTPUT_TERSE
 _NETLINK_NETFILTER = 12  # linux/netlink.h
 
 # The library keeps its cache of interfaces in globals, so no two contexts may run at once.
@@ -38,18 +39,22 @@ class Nft:
         self._context: int | None = self._library.nft_ctx_new(0)
         if not self._context:
             raise KernelError("libnftables gives no context", errno.ENOMEM)
-        self._library.nft_ctx_output_set_flags(self._context, _OUTPUT_JSON)
         self._library.nft_ctx_buffer_output(self._context)
         self._library.nft_ctx_buffer_error(self._context)
 
-    def run(self, commands: Sequence[Json]) -> list[Json]:
-        """Do all `commands` in one transaction, or none; what they list, in order. KernelError: the library's words."""
+    def run(self, commands: Sequence[Json], *, terse: bool = False) -> list[Json]:
+        """Do all `commands` in one transaction, or none; what they list, in order. KernelError: the library's words.
+
+        With `terse`, sets are listed without their elements.
+        """
         if not commands:
             return []
         if self._context is None:
             raise ValueError("this context is closed")
         request = json.dumps({"nftables": commands}).encode()
+        flags = _OUTPUT_JSON | (_OUTPUT_TERSE if terse else 0)
         with _running:
+            self._library.nft_ctx_output_set_flags(self._context, flags)
             failed = self._library.nft_run_cmd_from_buffer(self._context, request)
             output = self._library.nft_ctx_get_output_buffer(self._context)
             words = self._library.nft_ctx_get_error_buffer(self._context)

@@ -1,0 +1,149 @@
+"""Packets between two hosts: the host's own network, pods routed, and the same pods through VXLAN.
+
+All three run over the same veth link between the same two nodes, in turn, so that what else the machine does meets
+them alike. Sender and receiver each have a processor of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.isolation import isolated
+from bench.result import Result
+from fairway import lab
+from fairway.net.kernel import namespaces
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "two-hosts.toml"
+ROUNDS = 15
+STREAM_S = 1
+ROUND_TRIPS = 10_000
+TRIES = 3
+PORT = 7007
+NODE, OTHER = "two-hosts.node03", "two-hosts.node02"
+
+# who: where the client runs, where the server runs, and the server's address there
+WAYS = {
+    "host": (NODE, OTHER, "100.100.198.253"),
+    "routed": (f"{NODE}.demo01", f"{OTHER}.demo03", "10.0.3.2"),
+    "vxlan": (f"{NODE}.demo01", f"{OTHER}.demo03", "10.9.0.3"),
+}
+
+# A second address in each pod, reached through a tunnel between the nodes. The MTU of its route leaves the 50 bytes.
+OVERLAY = f"""
+ip -n {NODE} link add vx0 type vxlan id 42 dstport 4789 local 100.100.198.250 remote 100.100.198.253 dev eth0
+ip -n {OTHER} link add vx0 type vxlan id 42 dstport 4789 local 100.100.198.253 remote 100.100.198.250 dev eth0
+ip -n {NODE} addr add 10.254.0.1/24 dev vx0 && ip -n {NODE} link set vx0 up
+ip -n {OTHER} addr add 10.254.0.2/24 dev vx0 && ip -n {OTHER} link set vx0 up
+ip -n {NODE}.demo01 addr add 10.9.0.1/32 dev eth0 && ip -n {OTHER}.demo03 addr add 10.9.0.3/32 dev eth0
+ip -n {NODE} route add 10.9.0.1 dev fwy-demo01 && ip -n {OTHER} route add 10.9.0.3 dev fwy-demo03
+ip -n {NODE} route add 10.9.0.3 via 10.254.0.2 && ip -n {OTHER} route add 10.9.0.1 via 10.254.0.1
+ip -n {NODE}.demo01 route add 10.9.0.3 via 169.254.1.1 dev eth0 onlink src 10.9.0.1 mtu 1450
+ip -n {OTHER}.demo03 route add 10.9.0.1 via 169.254.1.1 dev eth0 onlink src 10.9.0.3 mtu 1450
+ip netns exec {NODE} nft add element inet fairway sources4 '{{ "fwy-demo01" . 10.9.0.1 }}'
+ip netns exec {OTHER} nft add element inet fairway sources4 '{{ "fwy-demo03" . 10.9.0.3 }}'
+"""
+
+
+def run() -> Result:
+    """TCP throughput in Gbit/s, and round trips of one byte a second over one TCP connection."""
+    return isolated(_measure)
+
+
+def _measure() -> Result:
+    result = Result("datapath")
+    lab.up(EXAMPLE)
+    subprocess.run(["sh", "-e", "-c", OVERLAY], check=True)
+    streams: dict[str, list[float]] = {who: [] for who in WAYS}
+    trips: dict[str, list[float]] = {who: [] for who in WAYS}
+    for number in range(ROUNDS):
+        for who, (client, server, address) in WAYS.items():
+            streams[who].append(_stream(client, server, address))
+            trips[who].append(_round_trips(client, server, address, PORT + number))
+    for what, samples, unit in (("TCP throughput", streams, "Gbit/s"), ("round trips", trips, "1/s")):
+        for who in WAYS:
+            result.add(who, what, samples[who], unit)
+        for who, peer in (("routed", "host"), ("routed", "vxlan"), ("vxlan", "host")):
+            result.compare(what, who, peer)
+    lab.down("two-hosts")
+    result.notes.append(f"{ROUNDS} rounds in turn; TCP with cubic; iperf3, {STREAM_S} s a run, one stream")
+    return result
+
+
+def _stream(client: str, server: str, address: str) -> float:
+    for _ in range(TRIES):
+        listener = subprocess.Popen(
+            ["nsenter", f"--net=/run/netns/{server}", "iperf3", "-s", "-1", "--forceflush", "-B", address],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert listener.stdout is not None
+            while "listening" not in listener.stdout.readline():
+                pass
+            client_of = ["nsenter", f"--net=/run/netns/{client}", "iperf3", "-c", address, "-A", "0,1"]
+            said = subprocess.run(
+                [*client_of, "-t", str(STREAM_S), "-C", "cubic", "-J"], capture_output=True, text=True
+            ).stdout
+        finally:
+            listener.kill()
+            listener.wait()
+        end = json.loads(said).get("end", {})
+        if "sum_received" in end:
+            return float(end["sum_received"]["bits_per_second"]) / 1e9
+    raise SystemExit(f"iperf3 to {address} failed: {said}")
+
+
+def _round_trips(client: str, server: str, address: str, port: int) -> float:
+    with _child(server, 1, lambda: _echo(address, port)):
+        reader, writer = os.pipe()
+        with _child(client, 0, lambda: os.write(writer, str(_ask(address, port)).encode())):
+            os.close(writer)
+            return float(os.read(reader, 100))
+
+
+@contextmanager
+def _child(namespace: str, processor: int, work: Callable[[], object]) -> Iterator[None]:
+    """`work` in a process of its own, on its own processor, inside a namespace; ended with the block."""
+    child = os.fork()
+    if child == 0:
+        os.sched_setaffinity(0, {processor % (os.cpu_count() or 1)})
+        namespaces.enter(namespace)
+        work()
+        os._exit(0)
+    try:
+        yield
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def _echo(address: str, port: int) -> None:
+    with socket.create_server((address, port)) as listener:
+        connection, _ = listener.accept()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while data := connection.recv(1):
+            connection.send(data)
+
+
+def _ask(address: str, port: int) -> float:
+    for _ in range(200):  # until the other side listens
+        try:
+            connection = socket.create_connection((address, port), timeout=5)
+            break
+        except ConnectionRefusedError:
+            time.sleep(0.01)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.settimeout(None)
+    started = time.perf_counter()
+    for _ in range(ROUND_TRIPS):
+        connection.send(b"x")
+        connection.recv(1)
+    return ROUND_TRIPS / (time.perf_counter() - started)
