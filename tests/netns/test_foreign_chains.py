@@ -278,7 +278,7 @@ class TestWhatIsNoForeignChainThatDrops:
         host = network.host
         driver = namespaces.inside(host.namespace, lambda: FirewallDriver(host.namespace))
         driver.install()
-        run(host, "nft 'chain inet fairway forward { policy drop; }'")
+        run(host, "nft 'add chain inet fairway forward { type filter hook forward priority 0; policy drop; }'")
         assert view.dropping() == ()
         driver.close()
 

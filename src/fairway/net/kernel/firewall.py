@@ -1,4 +1,4 @@
-"""Fairway's own nftables table: pods send from their own addresses only, and what they forward is counted.
+"""Fairway's own nftables table: pods send from their own addresses only.
 
 A packet is judged where it enters, before routing, by (interface, source): nothing depends on rp_filter. nftables sees
 IP only; ARP that lies can only mislead the host about the liar's own link. An IPv6 pod also speaks without an address
@@ -29,7 +29,6 @@ _PODS = INTERFACE_PREFIX + "*"
 _SET_TYPES = {SOURCES[4]: ["ifname", "ipv4_addr"], SOURCES[6]: ["ifname", "ipv6_addr"]}
 _HOOKS: dict[str, Json] = {
     "antispoof": {"type": "filter", "hook": "prerouting", "prio": -300, "policy": "accept"},
-    "forward": {"type": "filter", "hook": "forward", "prio": 0, "policy": "accept"},
 }
 _TRIES = 4  # a change by another program between our look and our transaction makes the transaction fail
 
@@ -50,12 +49,11 @@ def _network(address: str, length: int) -> Json:
     return {"prefix": {"addr": address, "len": length}}
 
 
-def _source_in(protocol: str, sources: str, op: str = "==") -> Json:
-    return _match({"concat": [_meta("iifname"), _field(protocol, "saddr")]}, f"@{sources}", op)
+def _source_in(protocol: str, sources: str) -> Json:
+    return _match({"concat": [_meta("iifname"), _field(protocol, "saddr")]}, f"@{sources}")
 
 
-_ENTERING = _match(_meta("iifname"), _PODS)
-_LEAVING = _match(_meta("oifname"), _PODS)
+_ELSEWHERE = _match(_meta("iifname"), _PODS, "!=")
 _COUNT: Json = {"counter": None}
 _ACCEPT: Json = {"accept": None}
 _DROP: Json = {"drop": None}
@@ -75,37 +73,23 @@ _BEFORE_AN_ADDRESS = ["nd-neighbor-solicit", "nd-router-solicit", "mld-listener-
 # A rule is known by its comment: whoever changes a rule changes its comment, or a running host keeps the old one.
 _RULES: dict[str, dict[str, list[Json]]] = {
     "antispoof": {
-        "fairway: IPv4 from a pod, not its own source": [
-            _ENTERING,
-            _source_in("ip", SOURCES[4], "!="),
-            _COUNT,
-            _DROP,
-        ],
-        "fairway: IPv6 from a pod, its own source": [_ENTERING, _source_in("ip6", SOURCES[6]), _ACCEPT],
+        "fairway: not from a pod": [_ELSEWHERE, _ACCEPT],
+        "fairway: IPv4 from a pod, its own source": [_source_in("ip", SOURCES[4]), _ACCEPT],
+        "fairway: IPv6 from a pod, its own source": [_source_in("ip6", SOURCES[6]), _ACCEPT],
         "fairway: IPv6 from a pod, link-local, to its neighbours": [
-            _ENTERING,
             _match(_field("ip6", "saddr"), _network("fe80::", 10)),
             _ON_LINK,
             _match(_field("icmpv6", "type"), {"set": _NEIGHBOURLY}),
             _ACCEPT,
         ],
         "fairway: IPv6 from a pod, before it has an address": [
-            _ENTERING,
             _match(_field("ip6", "saddr"), "::"),
             _match(_field("ip6", "daddr"), _network("ff02::", 16)),
             _match(_field("icmpv6", "type"), {"set": _BEFORE_AN_ADDRESS}),
             _ACCEPT,
         ],
-        "fairway: IPv6 from a pod, not its own source": [
-            _ENTERING,
-            _match(_meta("nfproto"), "ipv6"),
-            _COUNT,
-            _DROP,
-        ],
-    },
-    "forward": {
-        "fairway: forwarded from a pod": [_ENTERING, _COUNT],
-        "fairway: forwarded to a pod": [_LEAVING, _COUNT],
+        "fairway: IPv4 from a pod, not its own source": [_match(_meta("nfproto"), "ipv4"), _COUNT, _DROP],
+        "fairway: IPv6 from a pod, not its own source": [_COUNT, _DROP],
     },
 }
 
