@@ -37,28 +37,28 @@ def _measure() -> Result:
         host.add_pod("first")
         added, deleted, ended = [], [], []
         peer_added, peer_deleted = [], []
-        # In turn, so that what else the machine does meets both alike.
+        # In turn, so that what else the machine does meets both alike; deletions later, as the kernel ends a
+        # namespace in its own time, and would do so beside the next addition.
+        peer = _Peer(Path(directory))
         for number in range(ROUNDS):
             added.append(_timed(host.add_pod, f"pod{number}"))
+            peer_added.append(_timed(peer.add, f"peer{number}"))
+        for number in range(ROUNDS):
             deleted.append(_timed(host.remove_pod, f"pod{number}"))
             ended.append(deleted[-1] + _timed(host.wait_removed, f"pod{number}"))
-            if (PLUGINS / "ptp").exists():
-                peer = _peer(number, Path(directory))
-                peer_added.append(peer[0])
-                peer_deleted.append(peer[1])
+            peer_deleted.append(_timed(peer.delete, f"peer{number}"))
+        peer.close()
         for who, adding, deleting in (("fairway", added, deleted), (PEER, peer_added, peer_deleted)):
-            if adding:
-                result.add(who, "add", adding, "ms")
-                result.add_percentile(who, "add", adding, "ms")
-                result.add(who, "delete", deleting, "ms")
-                result.add_percentile(who, "delete", deleting, "ms")
+            result.add(who, "add", adding, "ms")
+            result.add_percentile(who, "add", adding, "ms")
+            result.add(who, "delete", deleting, "ms")
+            result.add_percentile(who, "delete", deleting, "ms")
         result.add("fairway", "delete, kernel done", ended, "ms")
-        if peer_added:
-            result.compare("add", "fairway", PEER)
-            result.compare("delete", "fairway", PEER)
+        result.compare("add", "fairway", PEER)
+        result.compare("delete", "fairway", PEER)
         _crowd(result, host)
     result.notes.append(
-        "fairway: a call of the library, durable when it returns; the peer: two processes, as runtimes do"
+        "fairway: a call of the library that makes the namespace too, durable when it returns; the peer: two processes"
     )
     result.notes.append("delete returns when the pod's traffic has ended; 'kernel done' when its link is gone as well")
     return result
@@ -67,9 +67,9 @@ def _measure() -> Result:
 def _crowd(result: Result, host: Host) -> None:
     for number in range(CROWD):
         host.add_pod(f"crowd{number}")
-    added, deleted = [], []
+    deleted = []
+    added = [_timed(host.add_pod, f"pod{number}") for number in range(ROUNDS)]
     for number in range(ROUNDS):
-        added.append(_timed(host.add_pod, f"pod{number}"))
         deleted.append(_timed(host.remove_pod, f"pod{number}"))
         host.wait_removed(f"pod{number}")
     alone = {row.what: row.value for row in result.rows if row.who == "fairway"}
@@ -81,31 +81,44 @@ def _crowd(result: Result, host: Host) -> None:
         host.remove_pod(pod.name)
 
 
-def _peer(number: int, directory: Path) -> tuple[float, float]:
-    namespace = f"peer{number}"
-    subprocess.run(["ip", "netns", "add", namespace], check=True)
-    subnet = [[{"subnet": "10.200.0.0/16"}]]
-    ipam = {"type": "host-local", "ranges": subnet, "dataDir": str(directory / "cni"), "routes": [{"dst": "0.0.0.0/0"}]}
-    network = json.dumps({"cniVersion": "1.0.0", "name": "bench", "type": "ptp", "ipam": ipam})
-    environment = os.environ | {
-        "CNI_CONTAINERID": namespace,
-        "CNI_NETNS": f"/run/netns/{namespace}",
-        "CNI_IFNAME": "eth0",
-        "CNI_PATH": str(PLUGINS),
-    }
+class _Peer:
+    """Debian's ptp plugin with host-local addresses, called as a runtime calls it; namespaces are made beforehand."""
 
-    def call(command: str) -> None:
-        subprocess.run(
-            [PLUGINS / "ptp"],
-            input=network.encode(),
-            env=environment | {"CNI_COMMAND": command},
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+    def __init__(self, directory: Path) -> None:
+        ranges = [[{"subnet": "10.200.0.0/16"}]]
+        ipam = {
+            "type": "host-local",
+            "ranges": ranges,
+            "dataDir": str(directory / "cni"),
+            "routes": [{"dst": "0.0.0.0/0"}],
+        }
+        self._network = json.dumps({"cniVersion": "1.0.0", "name": "bench", "type": "ptp", "ipam": ipam}).encode()
+        for number in range(ROUNDS):
+            subprocess.run(["ip", "netns", "add", f"peer{number}"], check=True)
 
-    times = _timed(call, "ADD"), _timed(call, "DEL")
-    subprocess.run(["ip", "netns", "delete", namespace], check=True)
-    return times
+    def add(self, namespace: str) -> None:
+        """ADD, a process for the plugin and one for its IPAM."""
+        self._call("ADD", namespace)
+
+    def delete(self, namespace: str) -> None:
+        """DEL, likewise."""
+        self._call("DEL", namespace)
+
+    def close(self) -> None:
+        """Remove the namespaces."""
+        for number in range(ROUNDS):
+            subprocess.run(["ip", "netns", "delete", f"peer{number}"], check=True)
+
+    def _call(self, command: str, namespace: str) -> None:
+        environment = os.environ | {
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": namespace,
+            "CNI_NETNS": f"/run/netns/{namespace}",
+            "CNI_IFNAME": "eth0",
+            "CNI_PATH": str(PLUGINS),
+        }
+        plugin = [str(PLUGINS / "ptp")]
+        subprocess.run(plugin, input=self._network, env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
 def _timed(work: Callable[[str], object], name: str) -> float:

@@ -53,7 +53,7 @@ class Kernel:
             return set(sessions.firewall(namespace).observe())
 
     def firewall_is_whole(self, namespace: str) -> bool:
-        """Whether our nftables table in `namespace` is as it should be; costs the same however many sources it allows."""
+        """Whether our nftables table in `namespace` is as it should be; the cost does not grow with its sources."""
         with self._sessions as sessions:
             return sessions.firewall(namespace).whole()
 
@@ -137,7 +137,7 @@ class Kernel:
     def route_to(self, destination: IPAddress) -> tuple[str, IPAddress | None] | None:
         """The interface and gateway that the home namespace sends packets to `destination` by; None: unreachable."""
         netlink = self._sessions.netlink(self.home)
-        message = netlink.get(messages.get_route(str(destination), destination.version))
+        message = netlink.get(messages.get_route(destination))
         if message is None:
             return None
         index, gateway = records.way(message)

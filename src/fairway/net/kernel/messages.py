@@ -1,16 +1,15 @@
-"""Facts as route-netlink requests (pyroute2 knows their formats). Indices and descriptors are passed in."""
+"""Facts as route-netlink requests (RFC 3549; linux/rtnetlink.h). Indices and descriptors are passed in.
+
+A header and attributes of type, length and value: no more is needed to ask. pyroute2, which reads the answers, takes
+0.1 ms to write one such message, and a pod is nine of them.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+import struct
 
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.ndmsg import ndmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
-from fairway.net.model.facts import Address, Bridge, Neighbour, Route, Up, Veth
+from fairway.net.model.facts import Address, Bridge, IPAddress, Neighbour, Route, Up, Veth
 
 ROUTE_PROTOCOL = 70
 """Every route, address and neighbour of ours bears this number (rtm_protocol; 0 to 15 are the kernel's and fixed)."""
@@ -40,6 +39,7 @@ RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 _ASK = 0x1 | 0x4  # NLM_F_REQUEST, NLM_F_ACK
 _NEW = _ASK | 0x400 | 0x200  # NLM_F_CREATE, NLM_F_EXCL
 _REPLACE = _ASK | 0x400 | 0x100  # NLM_F_CREATE, NLM_F_REPLACE
+_GET = 0x1
 _DUMP = 0x1 | 0x300
 _IFF_UP = 1
 _IFA_F_NODAD, _IFA_F_PERMANENT = 0x02, 0x80
@@ -51,176 +51,179 @@ _RTN_UNICAST = 1
 AF_UNSPEC, AF_INET, AF_INET6 = 0, 2, 10
 
 
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18  # linux/if_link.h
+_IFLA_IFALIAS, _IFLA_GROUP, _IFLA_NET_NS_FD = 20, 27, 28
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER, _IFLA_BR_STP_STATE = 1, 2, 1, 5
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS, _IFA_PROTO = 1, 2, 4, 8, 11  # linux/if_addr.h
+_NDA_DST, _NDA_LLADDR, _NDA_PROTOCOL = 1, 2, 12  # linux/neighbour.h
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+
+_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
+_LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
+_ADDRESS = struct.Struct("=BBBBi")  # struct ifaddrmsg: family, prefix length, flags, scope, index
+_NEIGHBOUR = struct.Struct("=B3xiHBB")  # struct ndmsg: family, index, state, flags, type
+_ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, lengths, tos, table, protocol, scope, type, flags
+_ATTRIBUTE = struct.Struct("=HH")  # struct rtattr: length, type
+_NUMBER = struct.Struct("=HHI")
+
+
 def new_veth(fact: Veth, peer_descriptor: int) -> bytes:
     """Make the pair, its far end born in the namespace that `peer_descriptor` is open on."""
-    peer: list[tuple[str, Any]] = [
-        ("IFLA_IFNAME", fact.peer),
-        ("IFLA_MTU", fact.mtu),
-        ("IFLA_GROUP", pair_group(fact.namespace, fact.name, second=True)),
-        ("IFLA_NET_NS_FD", peer_descriptor),
-    ]
-    if fact.peer_mac:
-        peer.append(("IFLA_ADDRESS", fact.peer_mac))
-    data = {"attrs": [("VETH_INFO_PEER", {"attrs": peer})]}
-    attributes: list[tuple[str, Any]] = [
-        ("IFLA_IFNAME", fact.name),
-        ("IFLA_MTU", fact.mtu),
-        ("IFLA_GROUP", pair_group(fact.namespace, fact.name)),
-        ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]}),
-    ]
-    if fact.mac:
-        attributes.append(("IFLA_ADDRESS", fact.mac))
-    return _encode(ifinfmsg(), RTM_NEWLINK, _NEW, {}, attributes)
+    peer = _LINK.pack(0, 0, 0, 0, 0) + _described(fact.peer, fact.mtu, fact.peer_mac)
+    peer += _number(_IFLA_GROUP, pair_group(fact.namespace, fact.name, second=True))
+    peer += _number(_IFLA_NET_NS_FD, peer_descriptor)
+    ends = _attribute(_VETH_INFO_PEER, peer)
+    group = _number(_IFLA_GROUP, pair_group(fact.namespace, fact.name))
+    return _link(_NEW, _described(fact.name, fact.mtu, fact.mac) + group + _kind("veth", ends))
 
 
 def new_bridge(fact: Bridge) -> bytes:
     """Make the bridge, without spanning tree."""
-    data = {"attrs": [("IFLA_BR_STP_STATE", 0)]}
-    attributes: list[tuple[str, Any]] = [
-        ("IFLA_IFNAME", fact.name),
-        ("IFLA_MTU", fact.mtu),
-        ("IFLA_GROUP", pair_group(fact.namespace, fact.name)),
-        ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "bridge"), ("IFLA_INFO_DATA", data)]}),
-    ]
-    return _encode(ifinfmsg(), RTM_NEWLINK, _NEW, {}, attributes)
+    group = _number(_IFLA_GROUP, pair_group(fact.namespace, fact.name))
+    return _link(_NEW, _described(fact.name, fact.mtu) + group + _kind("bridge", _number(_IFLA_BR_STP_STATE, 0)))
 
 
 def delete_link(name: str = "", index: int = 0) -> bytes:
     """Take an interface away, known by name or index, and the other end of its pair with it."""
-    return _encode(ifinfmsg(), RTM_DELLINK, _ASK, {"index": index}, [("IFLA_IFNAME", name)] if name else [])
+    return _link(_ASK, _text(_IFLA_IFNAME, name) if name else b"", index=index, kind=RTM_DELLINK)
 
 
 def set_link(index: int, *, mtu: int = 0, mac: str = "", master: int | None = None) -> bytes:
     """Change what is given of an interface; `master` 0 takes it off its bridge."""
-    attributes: list[tuple[str, Any]] = []
-    if mtu:
-        attributes.append(("IFLA_MTU", mtu))
+    attributes = _number(_IFLA_MTU, mtu) if mtu else b""
     if mac:
-        attributes.append(("IFLA_ADDRESS", mac))
+        attributes += _attribute(_IFLA_ADDRESS, _octets(mac))
     if master is not None:
-        attributes.append(("IFLA_MASTER", master))
-    return _encode(ifinfmsg(), RTM_NEWLINK, _ASK, {"index": index}, attributes)
+        attributes += _number(_IFLA_MASTER, master)
+    return _link(_ASK, attributes, index=index)
 
 
 def set_up(fact: Up, index: int) -> bytes:
     """Set the interface up, with its alias."""
-    attributes = [("IFLA_IFALIAS", fact.alias)] if fact.alias else []
-    return _encode(ifinfmsg(), RTM_NEWLINK, _ASK, {"index": index, "flags": _IFF_UP, "change": _IFF_UP}, attributes)
+    alias = _attribute(_IFLA_IFALIAS, fact.alias.encode()) if fact.alias else b""
+    return _link(_ASK, alias, index=index, flags=_IFF_UP, change=_IFF_UP)
 
 
 def set_down(index: int) -> bytes:
     """Set the interface down."""
-    return _encode(ifinfmsg(), RTM_NEWLINK, _ASK, {"index": index, "flags": 0, "change": _IFF_UP}, [])
-
-
-def set_alias(index: int, alias: str) -> bytes:
-    """Describe the interface."""
-    return _encode(ifinfmsg(), RTM_NEWLINK, _ASK, {"index": index}, [("IFLA_IFALIAS", alias)])
+    return _link(_ASK, b"", index=index, change=_IFF_UP)
 
 
 def address(fact: Address, index: int, *, new: bool) -> bytes:
     """Add or delete the address. A link-local IPv4 one gets the scope of the link, so that no other traffic uses it."""
-    ip = fact.interface.ip
-    fields = {
-        "family": _family(ip.version),
-        "prefixlen": fact.interface.network.prefixlen,
-        "index": index,
-        "scope": _RT_SCOPE_LINK if ip.is_link_local else _RT_SCOPE_UNIVERSE,
-    }
-    attributes: list[tuple[str, Any]] = [("IFA_ADDRESS", str(ip))]
+    ip, network = fact.interface.ip, fact.interface.network
+    scope = _RT_SCOPE_LINK if ip.is_link_local else _RT_SCOPE_UNIVERSE
+    body = _ADDRESS.pack(_family(ip.version), network.prefixlen, 0, scope, index)
+    body += _attribute(_IFA_ADDRESS, ip.packed)
     if ip.version == 4:
-        attributes.append(("IFA_LOCAL", str(ip)))
-        if fact.interface.network.prefixlen < 31:
-            attributes.append(("IFA_BROADCAST", str(fact.interface.network.broadcast_address)))
+        body += _attribute(_IFA_LOCAL, ip.packed)
+        if network.prefixlen < 31:
+            body += _attribute(_IFA_BROADCAST, network.broadcast_address.packed)
     if new:
-        attributes.append(("IFA_FLAGS", _IFA_F_PERMANENT | _IFA_F_NODAD))
-        attributes.append(("IFA_PROTO", ROUTE_PROTOCOL))
-    return _encode(ifaddrmsg(), RTM_NEWADDR if new else RTM_DELADDR, _NEW if new else _ASK, fields, attributes)
+        body += _number(_IFA_FLAGS, _IFA_F_PERMANENT | _IFA_F_NODAD)
+        body += _attribute(_IFA_PROTO, bytes([ROUTE_PROTOCOL]))
+    return _request(RTM_NEWADDR if new else RTM_DELADDR, _NEW if new else _ASK, body)
 
 
 def neighbour(fact: Neighbour, index: int, *, new: bool) -> bytes:
     """Add (or replace) or delete the neighbour's entry."""
-    fields = {"family": _family(fact.address.version), "ifindex": index, "state": _NUD_PERMANENT, "flags": 0}
-    attributes: list[tuple[str, Any]] = [("NDA_DST", str(fact.address))]
+    body = _NEIGHBOUR.pack(_family(fact.address.version), index, _NUD_PERMANENT, 0, 0)
+    body += _attribute(_NDA_DST, fact.address.packed)
     if new:
-        attributes.append(("NDA_LLADDR", fact.mac))
-        attributes.append(("NDA_PROTOCOL", ROUTE_PROTOCOL))
-    return _encode(ndmsg(), RTM_NEWNEIGH if new else RTM_DELNEIGH, _REPLACE if new else _ASK, fields, attributes)
+        body += _attribute(_NDA_LLADDR, _octets(fact.mac)) + _attribute(_NDA_PROTOCOL, bytes([ROUTE_PROTOCOL]))
+    return _request(RTM_NEWNEIGH if new else RTM_DELNEIGH, _REPLACE if new else _ASK, body)
 
 
 def new_route(fact: Route, index: int, *, replace: bool = False) -> bytes:
     """Add the route, or put it in the place of ours to the same destination."""
-    return _encode(rtmsg(), RTM_NEWROUTE, _REPLACE if replace else _NEW, *_route(fact, index))
+    return _request(RTM_NEWROUTE, _REPLACE if replace else _NEW, _route(fact, index))
 
 
 def delete_route(fact: Route, index: int) -> bytes:
     """Delete the route; ours only, by its protocol number."""
-    return _encode(rtmsg(), RTM_DELROUTE, _ASK, *_route(fact, index))
+    return _request(RTM_DELROUTE, _ASK, _route(fact, index))
 
 
 def dump_links() -> bytes:
     """Ask for all interfaces."""
-    return _encode(ifinfmsg(), RTM_GETLINK, _DUMP, {}, [])
+    return _link(_DUMP, b"", kind=RTM_GETLINK)
 
 
 def get_link(name: str) -> bytes:
     """Ask for one interface."""
-    return _encode(ifinfmsg(), RTM_GETLINK, 0x1, {}, [("IFLA_IFNAME", name)])
+    return _link(_GET, _text(_IFLA_IFNAME, name), kind=RTM_GETLINK)
 
 
 def dump_addresses(index: int = 0) -> bytes:
     """Ask for all addresses of both families; of one interface only, if an index is given."""
-    return _encode(ifaddrmsg(), RTM_GETADDR, _DUMP, {"index": index}, [])
+    return _request(RTM_GETADDR, _DUMP, _ADDRESS.pack(AF_UNSPEC, 0, 0, 0, index))
 
 
 def dump_routes(family: int, *, ours: bool) -> bytes:
     """Ask for the main table's routes of a family; only those with our protocol number if `ours`."""
-    fields = {"family": family, "table": RT_TABLE_MAIN, "proto": ROUTE_PROTOCOL if ours else 0}
-    return _encode(rtmsg(), RTM_GETROUTE, _DUMP, fields, [])
+    protocol = ROUTE_PROTOCOL if ours else 0
+    return _request(RTM_GETROUTE, _DUMP, _ROUTE.pack(family, 0, 0, 0, RT_TABLE_MAIN, protocol, 0, 0, 0))
 
 
-def get_route(destination: str, version: int) -> bytes:
+def get_route(destination: IPAddress) -> bytes:
     """Ask which way the kernel would send a packet to `destination`."""
-    length = 32 if version == 4 else 128
-    fields = {"family": _family(version), "dst_len": length}
-    return _encode(rtmsg(), RTM_GETROUTE, 0x1, fields, [("RTA_DST", destination)])
+    body = _ROUTE.pack(_family(destination.version), destination.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+    return _request(RTM_GETROUTE, _GET, body + _attribute(_RTA_DST, destination.packed))
 
 
 def dump_neighbours() -> bytes:
     """Ask for all neighbour entries of both families."""
-    return _encode(ndmsg(), RTM_GETNEIGH, _DUMP, {"family": AF_UNSPEC, "ifindex": 0}, [])
+    return _request(RTM_GETNEIGH, _DUMP, _NEIGHBOUR.pack(AF_UNSPEC, 0, 0, 0, 0))
 
 
-def _route(fact: Route, index: int) -> tuple[dict[str, int], list[tuple[str, Any]]]:
-    network = fact.destination
-    fields = {
-        "family": _family(network.version),
-        "dst_len": network.prefixlen,
-        "table": RT_TABLE_MAIN,
-        "proto": ROUTE_PROTOCOL,
-        "scope": _RT_SCOPE_UNIVERSE if fact.gateway is not None or network.version == 6 else _RT_SCOPE_LINK,
-        "type": _RTN_UNICAST,
-        "flags": _RTNH_F_ONLINK if fact.gateway is not None and index else 0,
-    }
-    attributes: list[tuple[str, Any]] = []
+def _route(fact: Route, index: int) -> bytes:
+    network, gateway = fact.destination, fact.gateway
+    scope = _RT_SCOPE_UNIVERSE if gateway is not None or network.version == 6 else _RT_SCOPE_LINK
+    flags = _RTNH_F_ONLINK if gateway is not None and index else 0
+    family = _family(network.version)
+    body = _ROUTE.pack(family, network.prefixlen, 0, 0, RT_TABLE_MAIN, ROUTE_PROTOCOL, scope, _RTN_UNICAST, flags)
     if network.prefixlen:
-        attributes.append(("RTA_DST", str(network.network_address)))
-    if fact.gateway is not None:
-        attributes.append(("RTA_GATEWAY", str(fact.gateway)))
-    if index:
-        attributes.append(("RTA_OIF", index))
-    return fields, attributes
+        body += _attribute(_RTA_DST, network.network_address.packed)
+    if gateway is not None:
+        body += _attribute(_RTA_GATEWAY, gateway.packed)
+    return body + (_number(_RTA_OIF, index) if index else b"")
+
+
+def _described(name: str, mtu: int, mac: str = "") -> bytes:
+    given = _text(_IFLA_IFNAME, name) + _number(_IFLA_MTU, mtu)
+    return given + (_attribute(_IFLA_ADDRESS, _octets(mac)) if mac else b"")
+
+
+def _kind(kind: str, data: bytes) -> bytes:
+    return _attribute(_IFLA_LINKINFO, _text(_IFLA_INFO_KIND, kind) + _attribute(_IFLA_INFO_DATA, data))
+
+
+def _link(
+    how: int, attributes: bytes, *, index: int = 0, flags: int = 0, change: int = 0, kind: int = RTM_NEWLINK
+) -> bytes:
+    return _request(kind, how, _LINK.pack(AF_UNSPEC, 0, index, flags, change) + attributes)
+
+
+def _request(kind: int, how: int, body: bytes) -> bytes:
+    """A whole message; its sequence number is for whoever sends it."""
+    return _HEADER.pack(_HEADER.size + len(body), kind, how, 0, 0) + body
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + b"\0" * (-len(value) % 4)
+
+
+def _number(kind: int, value: int) -> bytes:
+    return _NUMBER.pack(_NUMBER.size, kind, value)
+
+
+def _text(kind: int, value: str) -> bytes:
+    return _attribute(kind, value.encode() + b"\0")
+
+
+def _octets(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
 
 
 def _family(version: int) -> int:
     return AF_INET if version == 4 else AF_INET6
-
-
-def _encode(message: Any, kind: int, flags: int, fields: dict[str, int], attributes: list[tuple[str, Any]]) -> bytes:
-    for name, value in fields.items():
-        message[name] = value
-    message["attrs"] = attributes
-    header = message["header"]
-    header["type"], header["flags"], header["sequence_number"], header["pid"] = kind, flags, 0, 0
-    message.encode()
-    return bytes(message.data)

@@ -1,18 +1,18 @@
 """Network namespaces: made, found, entered and taken away, without forking.
 
-A namespace belongs to a thread, so a short-lived thread enters it, opens a socket and ends; the socket stays in that
-namespace whoever uses it. A namespace of ours is bound at /run/netns/NAME, as `ip netns` does, and the alias of its
-`lo` is set before the bind, so that no namespace of ours is ever seen without its mark.
+A namespace belongs to a thread: the calling one enters it, opens a socket and comes back; the socket stays in that
+namespace whoever uses it, and other threads notice nothing. A namespace of ours is bound at /run/netns/NAME, as
+`ip netns` does, and the alias of its `lo` is set before the bind, so that none of ours is ever seen without its mark.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
 import os
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -67,30 +67,24 @@ def enter(name: str) -> None:
 
 
 def inside(name: str, work: Callable[[], T]) -> T:
-    """What `work` returns when a thread does it inside the namespace `name` (empty: here, without a thread)."""
+    """What `work` returns when the calling thread does it inside the namespace `name` (empty: where it is)."""
     if not name:
         return work()
-
-    def entered() -> T:
+    with _coming_back():
         enter(name)
         return work()
-
-    return _in_thread(entered)
 
 
 def make(name: str, work: Callable[[], T]) -> T:
     """Make the namespace `name`; inside, `work` marks it as ours before it can be seen. Returns what `work` does."""
     path = path_of(name)
-
-    def born() -> T:
+    with _coming_back():
         _check(_libc.unshare(_CLONE_NEWNET), "make a network namespace")
         result = work()
         _place(path)
         target = os.fsencode(path)
         _check(_libc.mount(b"/proc/thread-self/ns/net", target, None, _MS_BIND, None), f"bind a namespace at {path}")
         return result
-
-    return _in_thread(born)
 
 
 def remove(name: str) -> None:
@@ -156,22 +150,17 @@ def _is_placeholder(path: Path) -> bool:
         return False
 
 
-def _in_thread(work: Callable[[], T]) -> T:
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(work())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
+@contextlib.contextmanager
+def _coming_back() -> Iterator[None]:
+    """Bring the calling thread back to the network namespace it was in, whatever happens in between."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield
+    finally:
+        back = _libc.setns(home, _CLONE_NEWNET)
+        os.close(home)
+        if back < 0:  # nothing may go on in a network that it takes for another
+            os.abort()
 
 
 def _check(result: int, what: str) -> None:

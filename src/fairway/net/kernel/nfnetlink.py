@@ -1,4 +1,4 @@
-"""A table's flags and its rules' comments, asked of the kernel: for either, libnftables reads all sets' elements."""
+"""What is cheaper asked of the kernel than of libnftables, which reads all sets' elements to list anything."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ _NFTA_RULE_TABLE = 1
 _NFTA_RULE_CHAIN = 2
 _NFTA_RULE_USERDATA = 7
 _UDATA_COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT: libnftnl/udata.h
+_GET_CHAIN = 10 << 8 | 4  # NFT_MSG_GETCHAIN
+_NFTA_CHAIN_TABLE = 1
+_NFTA_CHAIN_HOOK = 4
+_NFTA_HOOK_HOOKNUM = 1
+_NF_INET_FORWARD = 2
+_NFPROTO_UNSPEC = 0
 _NFPROTO_INET = 1
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 _FAMILY = struct.Struct("=BBH")  # struct nfgenmsg: family, version, resource
@@ -61,16 +67,26 @@ class TableReader:
         rules = [dict(_attributes(message[_FAMILY.size :])) for message in self._dump(_GET_RULE, place)]
         return [_comment_in(rule.get(_NFTA_RULE_USERDATA, b"")) for rule in rules]
 
-    def _dump(self, kind: int, attributes: bytes) -> list[bytes]:
+    def forward_tables(self) -> list[str]:
+        """The names of the tables, of any family, that have a chain on the forward hook; one for each chain."""
+        found = []
+        for message in self._dump(_GET_CHAIN, b"", _NFPROTO_UNSPEC):
+            attributes = dict(_attributes(message[_FAMILY.size :]))
+            hook = dict(_attributes(attributes.get(_NFTA_CHAIN_HOOK, b"")))
+            if int.from_bytes(hook.get(_NFTA_HOOK_HOOKNUM, b"\xff"), "big") == _NF_INET_FORWARD:
+                found.append(attributes[_NFTA_CHAIN_TABLE].rstrip(b"\0").decode(errors="replace"))
+        return found
+
+    def _dump(self, kind: int, attributes: bytes, family: int = _NFPROTO_INET) -> list[bytes]:
         for _ in range(_TRIES):
-            messages, interrupted = self._dump_once(kind, attributes)
+            messages, interrupted = self._dump_once(kind, attributes, family)
             if not interrupted:
                 return messages
         raise KernelError("nftables: the tables changed during every try to read them", errno.EINTR, mend="try again")
 
-    def _dump_once(self, kind: int, attributes: bytes) -> tuple[list[bytes], bool]:
+    def _dump_once(self, kind: int, attributes: bytes, family: int) -> tuple[list[bytes], bool]:
         self._sequence += 1
-        body = _FAMILY.pack(_NFPROTO_INET, 0, 0) + attributes
+        body = _FAMILY.pack(family, 0, 0) + attributes
         flags = _NLM_F_REQUEST | _NLM_F_DUMP
         self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, self._sequence, 0) + body)
         messages: list[bytes] = []

@@ -82,17 +82,17 @@ def pod_mac(namespace: str) -> str:
 
 
 def _settings(home: str, namespace: str, pod: Pod) -> set[Fact]:
-    """No pod may advertise routes to its host, and no address of ours needs to be probed for duplicates."""
-    host = f"net/ipv6/conf/{pod.link}"
-    inner = f"net/ipv6/conf/{POD_INTERFACE}"
-    facts: set[Fact] = {Sysctl(home, f"{host}/accept_ra", "0")}
+    """A pod with IPv6 may not advertise routes to its host, and its addresses need no probing for duplicates.
+
+    Without, its link speaks no IPv6 at all; nor does each new link then cost a search through the same link-local
+    address of all others.
+    """
+    outer, inner = f"net/ipv6/conf/{pod.link}", f"net/ipv6/conf/{POD_INTERFACE}"
     if all(address.version == 4 for address in pod.addresses):
-        return facts
-    return facts | {
-        Sysctl(home, f"{host}/accept_dad", "0"),
-        Sysctl(namespace, f"{inner}/accept_dad", "0"),
-        Sysctl(namespace, f"{inner}/accept_ra", "0"),
-    }
+        return {Sysctl(home, f"{outer}/disable_ipv6", "1")}
+    wanted = {"disable_ipv6": "0", "accept_dad": "0", "accept_ra": "0"}
+    facts: set[Fact] = {Sysctl(home, f"{outer}/{name}", value) for name, value in wanted.items()}
+    return facts | {Sysctl(namespace, f"{inner}/{name}", value) for name, value in wanted.items()}
 
 
 def _filters(chain: ForeignChain, version: int) -> bool:

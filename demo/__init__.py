@@ -1,0 +1,1 @@
+"""The reference network, started, shown and taken down: `make demo`."""
