@@ -61,6 +61,8 @@ def clear() -> None:
         for pod in host.pods():
             host.remove_pod(pod.name)
     assert leftovers() == []
+    assert "inet 127.0.0.1/8" in sh("ip addr show lo"), "what was there before"
+    assert "inet6 ::1/128" in sh("ip addr show lo")
 
 
 def leftovers() -> list[str]:

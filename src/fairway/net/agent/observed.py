@@ -61,7 +61,7 @@ class Observer:
         `marks` says which namespaces should be there and how each should be marked; another one is ours if its name
         begins with `prefix` and its mark with `mark`.
         """
-        wanted = list(desired)
+        wanted = set(desired)
         home = self._kernel.view(self._home)
         facts = self._settings(wanted)
         facts |= {fact for fact in home.own() if isinstance(fact, Route) or _links_host(fact)}
@@ -75,6 +75,8 @@ class Observer:
             view = self._kernel.view(name)
             facts.add(Namespace(name, view.mark))
             facts |= {fact for fact in view.own() if not isinstance(fact, Sysctl)}
+            # A kernel before 5.18 keeps no mark of an address: one that should be there is ours.
+            facts |= {record.fact for record in view.addresses if record.fact in wanted}
             links += _pod_links(view)
         return facts | link_facts(links)
 

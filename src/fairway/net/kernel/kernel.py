@@ -82,7 +82,7 @@ class Kernel:
         """Our addresses on the home namespace's `lo`."""
         netlink = self._sessions.netlink(self.home)
         found = (records.address(self.home, {1: "lo"}, m) for m in netlink.dump(messages.dump_addresses(index=1)))
-        return {record.fact for record in found if record.fact.link == "lo"}
+        return {r.fact for r in found if r.fact.link == "lo" and r.ours}
 
     def routes(self, namespace: str) -> list[Route]:
         """Our routes in `namespace`."""

@@ -13,6 +13,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from fairway.net.kernel.messages import AF_INET, AF_INET6, ROUTE_PROTOCOL, RT_TABLE_MAIN, is_ours
 from fairway.net.model.facts import Address, Bridge, BridgePort, Fact, IPAddress, Neighbour, Route, Up, Veth
+from fairway.net.model.pod import GATEWAYS
 
 _IFF_UP = 1
 _NUD_PERMANENT = 0x80
@@ -43,7 +44,7 @@ class LinkRecord:
 
 @dataclass(frozen=True, slots=True)
 class AddressRecord:
-    """An address as the kernel describes it; `ours` by its protocol number, which kernels before 5.18 do not keep."""
+    """An address as the kernel describes it; `ours` by its protocol number (since Linux 5.18), or as the pods' gateway."""
 
     fact: Address
     ours: bool
@@ -85,7 +86,7 @@ def address(namespace: str, links: Mapping[int, str], message: bytes) -> Address
     decoded.decode()
     text = decoded.get_attr("IFA_LOCAL") or decoded.get_attr("IFA_ADDRESS")
     fact = Address(namespace, links.get(decoded["index"], ""), ip_interface(f"{text}/{decoded['prefixlen']}"))
-    return AddressRecord(fact, decoded.get_attr("IFA_PROTO") == ROUTE_PROTOCOL)
+    return AddressRecord(fact, decoded.get_attr("IFA_PROTO") == ROUTE_PROTOCOL or fact.interface.ip == GATEWAYS[0])
 
 
 def route(namespace: str, links: Mapping[int, str], message: bytes) -> RouteRecord | None:
