@@ -30,7 +30,7 @@ demo: setup      ## the reference network, started, shown and taken down
 	@$(BIN)/python -m demo
 
 test: setup check  ## check, then every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: setup     ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

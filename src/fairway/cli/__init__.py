@@ -1,13 +1,5 @@
-"""The command line: one file a subcommand."""
+"""The command line: one file a subcommand, each imported when it is asked for."""
 
-from __future__ import annotations
+from fairway.cli.commands import main
 
-import click
-
-from fairway import __version__
-
-
-@click.group()
-@click.version_option(__version__, prog_name="fairway")
-def main() -> None:
-    """A pod network that a person can understand in one command."""
+__all__ = ["main"]

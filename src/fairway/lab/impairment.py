@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from fairway.lab.faults import engine, find_relays, netem, relay_matches, start_relay, stop_relay
+from fairway.lab.faults import Relay, engine, find_relays, netem, relay_is_here, relay_matches, start_relay, stop_relay
 from fairway.lab.model import Link, Topology
 from fairway.lab.topology import link_namespace, link_ports, node_namespace
 from fairway.net.kernel import Kernel
@@ -19,7 +19,7 @@ def release(topology: Topology) -> int:
     """Stop the relays that the topology does not speak of, or speaks otherwise of; returns how many."""
     wanted = {link_namespace(topology, link.name): link for link in topology.links if link.faults}
     stopped = 0
-    for relay in find_relays(f"{topology.name}."):
+    for relay in _relays(topology.name):
         link = wanted.pop(relay.namespace, None)
         if link is None or not relay_matches(relay, link_ports(topology, link.name), link.faults):
             stop_relay(relay)
@@ -33,7 +33,7 @@ def impair(kernel: Kernel, topology: Topology) -> int:
         for link in topology.links:
             _by_netem(kernel, topology, link)
         return 0
-    running = {relay.namespace for relay in find_relays(f"{topology.name}.")}
+    running = {relay.namespace for relay in _relays(topology.name)}
     missing = [link for link in topology.links if link.faults and link_namespace(topology, link.name) not in running]
     for link in missing:
         namespace = link_namespace(topology, link.name)
@@ -43,8 +43,13 @@ def impair(kernel: Kernel, topology: Topology) -> int:
 
 def end_relays(lab: str) -> None:
     """Stop every relay of a lab."""
-    for relay in find_relays(f"{lab}."):
+    for relay in _relays(lab):
         stop_relay(relay)
+
+
+def _relays(lab: str) -> list[Relay]:
+    """The relays of this lab, not of one that has the same name in another mount namespace."""
+    return [relay for relay in find_relays(f"{lab}.") if relay_is_here(relay)]
 
 
 def _by_netem(kernel: Kernel, topology: Topology, link: Link) -> None:

@@ -98,7 +98,7 @@ def find(name: str | None = None) -> RunningLab:
     if not labs:
         raise UsageError("no lab is running", mend="bring one up: fairway up FILE.toml")
     if name is None:
-        raise UsageError(f"several labs are running: {names}", mend="say which")
+        raise UsageError(f"several labs are running: {names}", mend="say which: --lab NAME, or NAME/MEMBER")
     for lab in labs:
         if lab.name == name:
             return lab

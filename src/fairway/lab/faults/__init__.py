@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 
-from fairway.lab.faults.processes import Relay, find_relays, relay_matches, start_relay, stop_relay
+from fairway.lab.faults.processes import Relay, find_relays, relay_is_here, relay_matches, start_relay, stop_relay
 
-__all__ = ["Relay", "engine", "find_relays", "relay_matches", "start_relay", "stop_relay"]
+__all__ = ["Relay", "engine", "find_relays", "relay_is_here", "relay_matches", "start_relay", "stop_relay"]
 
 
 @functools.cache

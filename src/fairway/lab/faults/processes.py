@@ -77,13 +77,15 @@ def relay_matches(relay: Relay, ports: Sequence[str], faults: Faults) -> bool:
     told = from_command_line(_command_line(relay.pid))
     if told is None or told.namespace != relay.namespace:
         return False
+    return relay_is_here(relay) and sorted(told.ports) == sorted(ports) and told.faults == faults
+
+
+def relay_is_here(relay: Relay) -> bool:
+    """Whether `relay` is in the namespace that now has its name; one that is not is another's, or ends by itself."""
     try:
-        here = os.stat(_NETNS_DIRECTORY / relay.namespace)
-        if not os.path.samestat(here, os.stat(f"/proc/{relay.pid}/ns/net")):
-            return False
+        return os.path.samestat(os.stat(_NETNS_DIRECTORY / relay.namespace), os.stat(f"/proc/{relay.pid}/ns/net"))
     except OSError:
         return False
-    return sorted(told.ports) == sorted(ports) and told.faults == faults
 
 
 def find_relays(namespace_prefix: str) -> list[Relay]:

@@ -2,6 +2,6 @@
 
 from fairway.net.explain.explain import Place, Question, explain
 from fairway.net.explain.text import text_of
-from fairway.net.explain.tree import Explanation, Stage, Verdict
+from fairway.net.explain.tree import Direction, Explanation, Stage, Verdict
 
-__all__ = ["Explanation", "Place", "Question", "Stage", "Verdict", "explain", "text_of"]
+__all__ = ["Direction", "Explanation", "Place", "Question", "Stage", "Verdict", "explain", "text_of"]

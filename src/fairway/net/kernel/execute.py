@@ -27,6 +27,7 @@ from fairway.net.model.facts import (
     Veth,
 )
 from fairway.net.model.operations import Change, Delete, Failure, Operation
+from fairway.net.model.words import describe
 
 _GONE = (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL)
 """What the kernel says of a thing to be deleted that is not there: as good as deleted."""
@@ -232,13 +233,11 @@ def _judge(operation: Operation, error: KernelError | None) -> FairwayError | No
             f"a route to {fact.destination} exists and is not Fairway's",
             mend=f"remove it: ip route delete {fact.destination}",
         )
-    return KernelError(f"{_words(operation)}: {error.message}", error.errno, mend=error.mend)
-
-
-def _words(operation: Operation) -> str:
-    fact = operation.fact
-    place = f" in {_namespace(fact)}" if _namespace(fact) else ""
-    return f"cannot {type(operation).__name__.lower()} the {type(fact).__name__.lower()} {fact.key[2:]}{place}"
+    doing = f"cannot {type(operation).__name__.lower()} {describe(fact)}"
+    mend = error.mend
+    if isinstance(fact, Route) and fact.gateway is not None and error.errno in (errno.EINVAL, errno.ENETUNREACH):
+        mend = f"{fact.gateway} must be an address on a network that this host is on"
+    return KernelError(f"{doing}: {error.message}", error.errno, mend=mend)
 
 
 def _inside(sessions: Sessions, operations: Sequence[Operation], work: Callable[[], list[Failure]]) -> list[Failure]:

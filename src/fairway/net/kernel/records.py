@@ -44,7 +44,7 @@ class LinkRecord:
 
 @dataclass(frozen=True, slots=True)
 class AddressRecord:
-    """An address as the kernel describes it; `ours` by its protocol number (since Linux 5.18), or as the pods' gateway."""
+    """An address as the kernel describes it; `ours` by its protocol number (Linux 5.18), or as the pods' gateway."""
 
     fact: Address
     ours: bool

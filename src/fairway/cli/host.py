@@ -1,0 +1,65 @@
+"""This machine as a host: opened for a command, with what its reader should know first."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from fairway.cli import problems
+from fairway.lab import rootless
+
+if TYPE_CHECKING:
+    from fairway.net.agent import Host
+    from fairway.net.model.facts import ForeignChain
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@contextlib.contextmanager
+def this_host(*, leave_foreign_chains: bool = False) -> Iterator[Host]:
+    """This host, which is root's to change; a state that had to be rebuilt is warned of."""
+    if not rootless.privileged():
+        raise problems.needs_root()
+    from fairway.net.agent import Host
+
+    with Host(touch_foreign_chains=not leave_foreign_chains) as host:
+        if host.corrupt is not None:
+            problems.warn(f"{host.corrupt.message}; what the kernel has of it was taken over")
+        yield host
+
+
+def has_state() -> bool:
+    """Whether this machine was ever used as a host."""
+    from fairway.net.agent.host import DEFAULT_STATE
+
+    return (Path(os.environ.get("FAIRWAY_STATE", DEFAULT_STATE)) / "state.db").exists()
+
+
+def leave_foreign_chains_option(command: F) -> F:
+    """Give `command` the option --leave-foreign-chains."""
+    return click.option(
+        "--leave-foreign-chains",
+        is_flag=True,
+        help="Add no rules to other programs' FORWARD chains that drop; only report them.",
+    )(command)
+
+
+def foreign_chains(host: Host) -> list[dict[str, str]]:
+    """Other programs' chains that drop what pods send, for a JSON document; each is warned of too."""
+    found = host.dropping_chains()
+    for chain in found:
+        problems.warn(f"{chain_name(chain)} drops what it does not know ({chain.reason}): pods may not be let through")
+    return [
+        {"engine": c.engine, "family": c.family, "table": c.table, "chain": c.chain, "reason": c.reason} for c in found
+    ]
+
+
+def chain_name(chain: ForeignChain) -> str:
+    """The chain, as its own tools would name it."""
+    family = f"{chain.family} " if chain.family and chain.engine == "nft" else ""
+    return f"{chain.engine} {family}{chain.table} {chain.chain}"

@@ -1,0 +1,62 @@
+"""fairway ls: the labs, and their members."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fairway.cli import names
+from fairway.cli.output import json_option, print_json, print_table
+from fairway.cli.places import enter_labs
+
+if TYPE_CHECKING:
+    from fairway import lab
+
+
+@click.command(epilog="\b\nExamples:\n  fairway ls\n  fairway ls two-hosts --json")
+@click.argument("name", metavar="[LAB]", required=False, shell_complete=names.complete_labs)
+@json_option
+def ls(name: str | None, as_json: bool) -> None:
+    """List the labs that run, with what makes their links' faults; or the nodes and pods of one."""
+    enter_labs()
+    from fairway import lab
+
+    labs = [lab.find(name)] if name else lab.running()
+    if as_json:
+        print_json({"labs": [_document(each) for each in labs]})
+    elif name:
+        _print_members(labs[0])
+    else:
+        rows = [
+            (each.name, str(len(each.nodes())), str(len(each.pods())), each.engine, each.source or "unknown")
+            for each in labs
+        ]
+        print_table(("lab", "nodes", "pods", "faults by", "file"), rows, "no lab is running; fairway up FILE")
+
+
+def _print_members(running: lab.RunningLab) -> None:
+    rows = [
+        (node.name, "router" if node.router else "node", "", " ".join(map(str, node.addresses)), node.namespace)
+        for node in running.nodes()
+    ]
+    rows += [(pod.name, "pod", pod.node, " ".join(map(str, pod.addresses)), pod.namespace) for pod in running.pods()]
+    print_table(("name", "kind", "on", "addresses", "namespace"), rows, f"only namespaces are left of {running.name}")
+
+
+def _document(running: lab.RunningLab) -> dict[str, Any]:
+    nodes = [
+        {"name": n.name, "router": n.router, "namespace": n.namespace, "addresses": [str(a) for a in n.addresses]}
+        for n in running.nodes()
+    ]
+    pods = [
+        {
+            "name": pod.name,
+            "node": pod.node,
+            "namespace": pod.namespace,
+            "addresses": [str(address) for address in pod.addresses],
+            "mtu": pod.mtu,
+        }
+        for pod in running.pods()
+    ]
+    return {"name": running.name, "file": running.source, "engine": running.engine, "nodes": nodes, "pods": pods}

@@ -1,0 +1,72 @@
+"""Facts in words that a person understands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fairway.net.model.facts import (
+    HERE,
+    Address,
+    AllowedSource,
+    Bridge,
+    BridgePort,
+    Fact,
+    Firewall,
+    ForwardAccept,
+    Namespace,
+    Neighbour,
+    Route,
+    Sysctl,
+    Up,
+    Veth,
+)
+
+
+def describe(fact: Fact) -> str:
+    """Which thing it is, and in which namespace: "the route to 10.0.1.2 by fwy-demo01 in two-hosts.node03"."""
+    return _THINGS[type(fact)](fact) + _inside(fact)
+
+
+def _inside(fact: Fact) -> str:
+    return "" if isinstance(fact, Namespace) or fact.namespace == HERE else f" in {fact.namespace}"
+
+
+def _veth(fact: Veth) -> str:
+    peer = f"{fact.peer} in {fact.peer_namespace}" if fact.peer_namespace != fact.namespace else fact.peer
+    return f"the link {fact.name} to {peer}"
+
+
+def _accept(fact: ForwardAccept) -> str:
+    chain = fact.chain
+    family = f"{chain.family} " if chain.engine == "nft" else ""
+    way = "from" if fact.entering else "to"
+    where = f"{family}{chain.table} {chain.chain} ({chain.engine})"
+    return f"the rule that accepts what goes {way} {fact.link}, in the chain {where}"
+
+
+def _route(fact: Route) -> str:
+    destination = "the default route" if fact.destination.prefixlen == 0 else f"the route to {_short(fact)}"
+    via = f" via {fact.gateway}" if fact.gateway is not None else ""
+    return f"{destination}{via}{f' by {fact.link}' if fact.link else ''}"
+
+
+def _short(fact: Route) -> str:
+    whole = fact.destination.prefixlen == fact.destination.max_prefixlen
+    return str(fact.destination.network_address if whole else fact.destination)
+
+
+_THINGS: dict[type[Fact], Callable[[Any], str]] = {
+    Namespace: lambda fact: f"the namespace {fact.name}",
+    Veth: _veth,
+    Bridge: lambda fact: f"the bridge {fact.name}",
+    BridgePort: lambda fact: f"the port {fact.link} of the bridge {fact.bridge}",
+    Sysctl: lambda fact: f"the setting {fact.path.replace('/', '.')}",
+    Firewall: lambda fact: "Fairway's own nftables table",
+    AllowedSource: lambda fact: f"the permission for {fact.link} to send from {fact.address}",
+    ForwardAccept: _accept,
+    Up: lambda fact: f"the interface {fact.link}",
+    Address: lambda fact: f"the address {fact.interface} of {fact.link}",
+    Neighbour: lambda fact: f"the neighbour entry for {fact.address} on {fact.link}",
+    Route: _route,
+}

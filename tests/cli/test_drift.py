@@ -1,0 +1,92 @@
+"""Every difference has words, and no two kinds the same."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_interface, ip_network
+
+import pytest
+
+from fairway.cli.drift import document, words
+from fairway.net.model.facts import (
+    Address,
+    AllowedSource,
+    Bridge,
+    BridgePort,
+    Fact,
+    Firewall,
+    ForeignChain,
+    ForwardAccept,
+    Namespace,
+    Neighbour,
+    Route,
+    Sysctl,
+    Up,
+    Veth,
+)
+from fairway.net.model.operations import Change, Create, Delete, Operation
+
+VETH = Veth("", "fwy-a", "a", "eth0", 1500, "ee:ee:ee:ee:ee:ee", "0a:00:00:00:00:01")
+NFT = ForeignChain("nft", "ip", "filter", "FORWARD", "policy drop")
+ROUTE = Route("", ip_network("10.0.1.2/32"), link="fwy-a")
+FAR = Route("", ip_network("10.3.0.0/24"), gateway=ip_address("192.0.2.1"))
+DEFAULT = Route("a", ip_network("::/0"), link="eth0", gateway=ip_address("fe80::1"))
+
+CASES: list[tuple[Operation, str]] = [
+    (Create(Namespace("a", "fairway pod a")), "the namespace a is missing"),
+    (Create(VETH), "the link fwy-a to eth0 in a is missing"),
+    (Create(Bridge("n", "br0", 1500)), "the bridge br0 in n is missing"),
+    (Create(BridgePort("n", "p0", "br0")), "the port p0 of the bridge br0 in n is missing"),
+    (Create(Firewall("")), "Fairway's own nftables table is missing"),
+    (Create(Up("", "fwy-a", "x")), "the interface fwy-a is down"),
+    (Create(Address("a", "eth0", ip_interface("10.0.1.2/32"))), "the address 10.0.1.2/32 of eth0 in a is missing"),
+    (
+        Create(Neighbour("", "fwy-a", ip_address("10.0.1.2"), "0a:00:00:00:00:01")),
+        "the neighbour entry for 10.0.1.2 on fwy-a is missing",
+    ),
+    (Create(ROUTE), "the route to 10.0.1.2 by fwy-a is missing"),
+    (Delete(FAR), "the route to 10.3.0.0/24 via 192.0.2.1 is left over"),
+    (Create(DEFAULT), "the default route via fe80::1 by eth0 in a is missing"),
+    (
+        Create(AllowedSource("", "fwy-a", ip_address("10.0.1.2"))),
+        "the permission for fwy-a to send from 10.0.1.2 is missing",
+    ),
+    (
+        Create(ForwardAccept("", NFT, "fwy-a", True)),
+        "the rule that accepts what goes from fwy-a, in the chain ip filter FORWARD (nft) is missing",
+    ),
+    (
+        Change(Sysctl("", "net/ipv4/ip_forward", "1"), Sysctl("", "net/ipv4/ip_forward", "0")),
+        "the setting net.ipv4.ip_forward is 0, and should be 1",
+    ),
+    (
+        Change(VETH, Veth("", "fwy-a", "a", "eth0", 1400, "ee:ee:ee:ee:ee:ee", "0a:00:00:00:00:01")),
+        "the link fwy-a to eth0 in a has mtu 1400, and should have 1500",
+    ),
+    (
+        Change(VETH, Veth("", "fwy-a", "a", "eth0", 0, "ee:ee:ee:ee:ee:ee", "0a:00:00:00:00:01")),
+        "the link fwy-a to eth0 in a has an MTU at one end that differs from the other's; both should be 1500",
+    ),
+    (
+        Change(FAR, Route("", FAR.destination, link="up0", gateway=ip_address("192.0.2.9"))),
+        "the route to 10.3.0.0/24 via 192.0.2.1 has gateway 192.0.2.9, and should have 192.0.2.1",
+    ),
+    (Change(Firewall(""), Firewall("")), "Fairway's own nftables table was changed by somebody else"),
+]
+
+
+@pytest.mark.parametrize(("operation", "expected"), CASES)
+def test_a_difference_in_words(operation: Operation, expected: str):
+    assert words(operation) == expected
+
+
+def test_every_kind_of_fact_has_words():
+    assert {type(operation.fact) for operation, _ in CASES} == set(Fact.__args__)
+
+
+def test_a_difference_as_a_document():
+    assert document(Create(ROUTE)) == {
+        "state": "missing",
+        "kind": "route",
+        "namespace": "",
+        "text": "the route to 10.0.1.2 by fwy-a is missing",
+    }
