@@ -11,7 +11,7 @@ from collections.abc import Callable
 import bench
 from bench.result import Result
 
-_NOT_BENCHMARKS = ("__main__", "result", "isolation")
+_NOT_BENCHMARKS = ("__main__", "iperf", "isolation", "result")
 
 
 def main() -> int:

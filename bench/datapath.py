@@ -7,7 +7,6 @@ are the limit, and every hop costs; and once a LAN of 1 Gbit/s and 0.1 ms: then 
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -18,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.iperf import stream
 from bench.isolation import isolated
 from bench.result import Result
 from fairway import lab
@@ -27,7 +27,6 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "two-hosts.toml"
 ROUNDS = 11
 STREAM_S = 1
 ROUND_TRIPS = 3_000
-TRIES = 3
 PORT = 7007
 NODE, OTHER = "two-hosts.node03", "two-hosts.node02"
 
@@ -83,7 +82,7 @@ def _measure_over(result: Result, wire: str, faults: str) -> None:
     trips: dict[str, list[float]] = {who: [] for who in WAYS}
     for number in range(ROUNDS):
         for who, (client, server, address) in WAYS.items():
-            streams[who].append(_stream(client, server, address))
+            streams[who].append(stream(client, server, address, STREAM_S))
             trips[who].append(_round_trips(client, server, address, PORT + number))
     measured = ((f"TCP throughput, {wire}", streams, "Gbit/s"), (f"round trips, {wire}", trips, "1/s"))
     for what, samples, unit in measured:
@@ -92,30 +91,6 @@ def _measure_over(result: Result, wire: str, faults: str) -> None:
         for who, peer in (("routed", "host"), ("routed", "vxlan"), ("vxlan", "host")):
             result.compare(what, who, peer)
     lab.down("two-hosts")
-
-
-def _stream(client: str, server: str, address: str) -> float:
-    for _ in range(TRIES):
-        listener = subprocess.Popen(
-            ["nsenter", f"--net=/run/netns/{server}", "iperf3", "-s", "-1", "--forceflush", "-B", address],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            assert listener.stdout is not None
-            while "listening" not in listener.stdout.readline():
-                pass
-            client_of = ["nsenter", f"--net=/run/netns/{client}", "iperf3", "-c", address, "-A", "0,1"]
-            said = subprocess.run(
-                [*client_of, "-t", str(STREAM_S), "-C", "cubic", "-J"], capture_output=True, text=True
-            ).stdout
-        finally:
-            listener.kill()
-            listener.wait()
-        end = json.loads(said).get("end", {})
-        if "sum_received" in end:
-            return float(end["sum_received"]["bits_per_second"]) / 1e9
-    raise SystemExit(f"iperf3 to {address} failed: {said}")
 
 
 def _round_trips(client: str, server: str, address: str, port: int) -> float:
