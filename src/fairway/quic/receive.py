@@ -1,0 +1,409 @@
+"""What arrives: buffers of datagrams in; packets opened, frames acted on. Nothing here sends.
+
+`receive` takes a whole buffer of equal datagrams. Short header packets are opened as a batch; the pieces of a
+stream that they carry in order are gathered and handed on in one step.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+
+from fairway.quic.closing import abandon, heard_from_peer
+from fairway.quic.connection_ids import LOCAL_LENGTH
+from fairway.quic.delivery import Delivery
+from fairway.quic.dispatch import FrameHandlers
+from fairway.quic.errors import ClosedBy, Closing, ErrorCode, PeerError
+from fairway.quic.events import StreamReadable
+from fairway.quic.frames import ACK, STREAM, STREAM_LEN, STREAM_OFF, bad_encoding, decode_ack
+from fairway.quic.handshake import Handshake
+from fairway.quic.limits import MAX_STASHED_PACKETS, MIN_INITIAL_DATAGRAM
+from fairway.quic.packet import (
+    LONG_HEADER,
+    VERSION_NEGOTIATION,
+    Buffer,
+    LongHeader,
+    PacketType,
+    parse_long_header,
+    parse_versions,
+)
+from fairway.quic.protection import INTEGRITY_LIMIT, retry_tag
+from fairway.quic.spaces import PacketSpace, SpaceKind
+from fairway.quic.state import ConnectionState, Phase
+from fairway.quic.streams.recv import ReceiveStream
+from fairway.wire import Reader, WireError
+
+MIN_RESET = 21  # RFC 9000 section 10.3: the smallest datagram that can be a stateless reset
+_FAST_MINIMUM = 32  # bytes of a payload whose first STREAM header surely lies within it
+
+_SPACE_OF_TYPE = {PacketType.INITIAL: SpaceKind.INITIAL, PacketType.HANDSHAKE: SpaceKind.HANDSHAKE}
+_from_bytes = int.from_bytes
+
+
+class Receiver:
+    """Takes in datagrams for one connection."""
+
+    def __init__(
+        self, state: ConnectionState, delivery: Delivery, handshake: Handshake, handlers: FrameHandlers
+    ) -> None:
+        self._state = state
+        self._delivery = delivery
+        self._handshake = handshake
+        self._handlers = handlers
+        self._peer_seen = False
+        self._closing_packets = 0
+
+    def receive(self, buffer: Buffer, segment: int, now: float) -> None:
+        """Take in datagrams of `segment` bytes each, one after the other; the last may be shorter."""
+        state = self._state
+        size = len(buffer)
+        state.path.bytes_received += size
+        if state.phase is Phase.CLOSING:
+            self._answer_while_closing(size, segment)
+            return
+        if not state.is_open or not size:
+            return
+        if not buffer[0] & LONG_HEADER and state.handshake_complete:
+            self._short(buffer, size, segment, now)
+        else:
+            for start in range(0, size, segment):
+                self._datagram(buffer, start, min(start + segment, size), now)
+        if not state.path.validated:
+            self._delivery.set_timer(now)  # more may be sent now: RFC 9002 section 6.2.2.1
+
+    def _answer_while_closing(self, size: int, segment: int) -> None:
+        """CONNECTION_CLOSE again, ever more rarely (RFC 9000 section 10.2.1)."""
+        before = self._closing_packets
+        self._closing_packets += -(-size // segment)
+        if before.bit_length() != self._closing_packets.bit_length():
+            self._state.close_pending = True
+
+    # Long headers, and datagrams that may mix both kinds
+
+    def _datagram(self, buffer: Buffer, start: int, end: int, now: float) -> None:
+        state = self._state
+        offset = start
+        destination: bytes | None = None
+        while offset < end and state.is_open:
+            if not buffer[offset] & LONG_HEADER:
+                if state.handshake_complete:
+                    self._short(buffer[offset:end], end - offset, end - offset, now)
+                else:
+                    self._keep(buffer, offset, end)
+                return
+            try:
+                header = parse_long_header(buffer, offset, end)
+            except WireError:
+                return
+            # Section 12.2: coalesced packets for another connection ID are ignored.
+            if destination is not None and header.destination != destination:
+                return
+            destination = header.destination
+            if header.type is PacketType.VERSION_NEGOTIATION or header.type is PacketType.RETRY:
+                self._negotiation(buffer, offset, header, now)
+                return
+            if header.version != state.version or not self._is_ours(header):
+                return
+            too_small = header.type is PacketType.INITIAL and end - start < MIN_INITIAL_DATAGRAM
+            if not too_small or state.is_client:
+                self._long(buffer, offset, header, now)
+            offset = header.end
+
+    def _is_ours(self, header: LongHeader) -> bool:
+        state = self._state
+        if header.destination not in state.local_ids and (
+            state.is_client or header.destination != self._handshake.original_destination
+        ):
+            return False
+        # Section 7.2: the peer's choice of connection ID holds once it is known.
+        return not self._peer_seen or header.source == state.remote_ids.current
+
+    def _keep(self, buffer: Buffer, start: int, end: int) -> None:
+        """Keep a packet whose keys are still to come, if there is room (section 5.7 of RFC 9001)."""
+        if len(self._state.stash) < MAX_STASHED_PACKETS:
+            self._state.stash.append(bytes(buffer[start:end]))
+
+    def replay(self, now: float) -> None:
+        """New keys: try again what was kept."""
+        stash = self._state.stash
+        if stash:
+            kept = list(stash)
+            stash.clear()
+            for packet in kept:
+                self._datagram(packet, 0, len(packet), now)
+
+    def _long(self, buffer: Buffer, start: int, header: LongHeader, now: float) -> None:
+        state = self._state
+        kind = _SPACE_OF_TYPE.get(header.type) if header.type is not None else None
+        if kind is None:  # 0-RTT is not accepted here
+            return
+        space = state.spaces[kind]
+        if space.opener is None:
+            if not space.discarded:
+                self._keep(buffer, start, header.end)
+            return
+        opened = space.opener.open_long(buffer, start, header, space.received.largest)
+        if opened is None:
+            return
+        number, payload = opened
+        if number in space.received:
+            return
+        if not payload:
+            raise _violation("a packet without frames", "RFC 9000 section 12.4")
+        self._learn_from(header, space)
+        heard_from_peer(state, now)
+        in_order = space.received.add(number, number, now)
+        completed = state.handshake_complete
+        openers = sum(s.opener is not None for s in state.spaces)
+        if self._frames(payload, space, now):
+            space.received.elicit(1, in_order, now, 0.0)
+        if state.handshake_complete != completed or openers != sum(s.opener is not None for s in state.spaces):
+            self.replay(now)
+
+    def _learn_from(self, header: LongHeader, space: PacketSpace) -> None:
+        """What a genuine packet tells about the peer and the path."""
+        state = self._state
+        if not self._peer_seen:
+            self._peer_seen = True
+            if state.is_client:
+                state.remote_ids.replace_first(header.source)
+        if space.kind is SpaceKind.HANDSHAKE and not state.is_client:
+            state.path.validated = True  # section 8.1
+            if not state.initial.discarded:
+                state.initial.discard()  # RFC 9001 section 4.9.1
+                state.pto_count = 0
+
+    def _negotiation(self, buffer: Buffer, start: int, header: LongHeader, now: float) -> None:
+        """Version Negotiation and Retry: a client heeds one, before anything else arrived."""
+        state = self._state
+        if not state.is_client or self._peer_seen or header.destination != state.handshake_id:
+            return
+        if header.version == VERSION_NEGOTIATION:
+            if header.source != self._handshake.original_destination:
+                return
+            try:
+                versions = parse_versions(buffer, header)
+            except WireError:
+                return
+            if state.version not in versions:  # section 6.2
+                offered = ", ".join(f"{version:#x}" for version in versions[:8])
+                abandon(state, Closing(ClosedBy.VERSION, reason=f"the server speaks {offered}"), now)
+            return
+        if self._handshake.retry_source is not None or not header.token or header.version != state.version:
+            return
+        original = self._handshake.original_destination
+        # The unused bits of the first byte are covered by the tag: take the packet as it came.
+        packet = bytes(buffer[start : header.number_offset])
+        tag = retry_tag(state.version, original, packet)
+        if not hmac.compare_digest(tag, bytes(buffer[header.number_offset : header.end])):
+            return
+        self._handshake.follow_retry(header.source, header.token)
+        self._delivery.set_timer(now)
+
+    # Short headers
+
+    def _short(self, buffer: Buffer, size: int, segment: int, now: float) -> None:
+        """Short header packets, one a datagram."""
+        state = self._state
+        keys = state.application.keys
+        destination = bytes(buffer[1 : 1 + LOCAL_LENGTH])
+        if keys is None:
+            return
+        if destination not in state.local_ids:
+            self._unopened(buffer, 0, min(segment, size), now)
+            if segment < size:
+                self.receive(buffer[segment:], segment, now)
+            return
+        largest = state.application.received.largest
+        numbers, payloads, others = keys.opener.open_batch(buffer, size, segment, destination, largest, keys.phase)
+        if numbers:
+            if keys.first_received is None:  # the peer followed our key update
+                keys.first_received = numbers[0]
+                keys.previous_until = now + 3 * state.probe_timeout_s
+            self._handlers.destination = destination
+            self._application(numbers, payloads, now)
+        for start, end in others:
+            if not state.is_open:
+                return
+            if buffer[start] & LONG_HEADER:
+                self._datagram(buffer, start, end, now)
+            elif bytes(buffer[start + 1 : start + 1 + LOCAL_LENGTH]) != destination:
+                self._short(buffer[start:end], end - start, end - start, now)
+            else:
+                self._other_phase(buffer, start, end, destination, now)
+
+    def _other_phase(self, buffer: Buffer, start: int, end: int, destination: bytes, now: float) -> None:
+        """A packet that the current keys did not open (RFC 9001 section 6.3 to 6.6)."""
+        state = self._state
+        space = state.application
+        keys = space.keys
+        assert keys is not None
+        opened = keys.open_other(buffer, start, end, destination, space.received.largest, now)
+        if opened is None:
+            state.forged += 1
+            if state.forged > INTEGRITY_LIMIT[keys.opener.suite]:
+                raise PeerError(ErrorCode.AEAD_LIMIT_REACHED, "too many forged packets", section="RFC 9001 section 6.6")
+            self._unopened(buffer, start, end, now)
+            return
+        number, payload, is_next = opened
+        first = keys.first_received
+        if is_next:
+            if first is None or number < first:
+                raise _key_update_error("a packet of the next key phase has a lower number")
+            keys.update(space.next_number, number, now + 3 * state.probe_timeout_s)
+        elif first is not None and number > first:
+            raise _key_update_error("a packet of the previous key phase has a higher number")
+        self._handlers.destination = destination
+        self._application([number], [payload], now)
+
+    def _unopened(self, buffer: Buffer, start: int, end: int, now: float) -> None:
+        """A datagram that is none of our packets may be a stateless reset (RFC 9000 section 10.3.1)."""
+        if end - start < MIN_RESET:
+            return
+        token = bytes(buffer[end - 16 : end])
+        for known in self._state.remote_ids.reset_tokens:
+            if hmac.compare_digest(known, token):
+                abandon(self._state, Closing(ClosedBy.RESET), now)
+                return
+
+    def _application(self, numbers: Sequence[int], payloads: Sequence[bytes], now: float) -> None:
+        """Opened 1-RTT packets in the order of their arrival."""
+        state = self._state
+        space = state.application
+        received = space.received
+        gather = _Gatherer(state)
+        highest = last = received.largest
+        first = highest + 1
+        eliciting = 0
+        in_order = True
+        heard_from_peer(state, now)
+        for number, payload in zip(numbers, payloads, strict=True):
+            if number > highest:
+                if number != last + 1:
+                    in_order = False
+                    if last >= first:
+                        received.add(first, last, now)
+                    first = number
+                last = highest = number
+            else:
+                if last >= first:
+                    received.add(first, last, now)
+                first, last = highest + 1, highest
+                if number in received:  # a duplicate: RFC 9000 section 12.3
+                    continue
+                in_order = False
+                received.add(number, number, now)
+            if not payload:
+                raise _violation("a packet without frames", "RFC 9000 section 12.4")
+            if gather.take(payload):
+                eliciting += 1
+                continue
+            gather.flush()
+            if self._frames(payload, space, now):
+                eliciting += 1
+            if not state.is_open:
+                return
+        gather.flush()
+        if last >= first:
+            received.add(first, last, now)
+        if eliciting:
+            received.elicit(eliciting, in_order, now, state.configuration.max_ack_delay_s)
+
+    def _frames(self, payload: bytes, space: PacketSpace, now: float) -> bool:
+        """Act on all frames of a packet; True if one of them asks for an acknowledgement."""
+        reader = Reader(payload)
+        handle = self._handlers.handle
+        eliciting = False
+        while reader.remaining and self._state.is_open:
+            if payload[reader.offset] == ACK:
+                reader.offset += 1
+                try:
+                    ranges, delay = decode_ack(reader)
+                except WireError as error:
+                    raise bad_encoding(ACK, "the packet ends within a frame") from error
+                self._delivery.on_ack(space, ranges, delay, now)
+            elif handle(reader, space, now):
+                eliciting = True
+        return eliciting
+
+
+class _Gatherer:
+    """Packets whose only frame is the next piece of one stream, gathered and handed on together."""
+
+    __slots__ = ("_expected", "_pieces", "_room", "_state", "_stream", "_stream_id", "_streams")
+
+    def __init__(self, state: ConnectionState) -> None:
+        self._state = state
+        self._streams = state.streams
+        self._stream: ReceiveStream | None = None
+        self._stream_id = -1
+        self._expected = 0
+        self._room = 0
+        self._pieces: list[bytes] = []
+
+    def take(self, payload: bytes) -> bool:
+        """Take a packet's payload if it is such a packet; the caller must `flush` before anything else is done."""
+        kind = payload[0]
+        size = len(payload)
+        if kind & 0xF9 != STREAM or size < _FAST_MINIMUM:  # not a STREAM frame, or the last of its stream
+            return False
+        stream_id = payload[1]
+        at = 2
+        if stream_id >= 0x40:
+            if stream_id >= 0x80:
+                return False
+            stream_id = (stream_id & 0x3F) << 8 | payload[2]
+            at = 3
+        offset = 0
+        if kind & STREAM_OFF:
+            end = at + (1 << (payload[at] >> 6))
+            offset = _from_bytes(payload[at:end], "big") & ((1 << (8 * (end - at) - 2)) - 1)
+            at = end
+        if kind & STREAM_LEN:
+            end = at + (1 << (payload[at] >> 6))
+            length = _from_bytes(payload[at:end], "big") & ((1 << (8 * (end - at) - 2)) - 1)
+            at = end
+            if at + length != size:
+                return False
+        if offset != self._expected or stream_id != self._stream_id:
+            self.flush()
+            if not self._follow(stream_id, offset):
+                return False
+        self._expected = offset = offset + size - at
+        if offset > self._room:
+            self._expected -= size - at
+            return False
+        self._pieces.append(payload[at:])
+        return True
+
+    def _follow(self, stream_id: int, offset: int) -> bool:
+        """Make this the stream whose pieces are gathered, if the next one of it begins at `offset`."""
+        stream = self._streams.for_receiving(stream_id, STREAM)
+        if stream is None or not stream.in_order or stream.end != offset:
+            self._stream_id = -1
+            return False
+        self._stream, self._stream_id, self._expected = stream, stream_id, offset
+        self._room = min(stream.window.limit, offset + self._streams.receive_window.left)
+        return True
+
+    def flush(self) -> None:
+        """Hand on what was gathered."""
+        pieces, stream = self._pieces, self._stream
+        self._stream_id = -1
+        if not pieces or stream is None:
+            return
+        total = self._expected - stream.end
+        stream.receive_run(pieces, total)
+        self._pieces = []
+        self._streams.received(stream, total)
+        if not stream.notified:
+            stream.notified = True
+            self._state.events.append(StreamReadable(stream.stream_id))
+
+
+def _violation(reason: str, section: str) -> PeerError:
+    return PeerError(ErrorCode.PROTOCOL_VIOLATION, reason, section=section)
+
+
+def _key_update_error(reason: str) -> PeerError:
+    return PeerError(ErrorCode.KEY_UPDATE_ERROR, reason, section="RFC 9001 section 6.4")
