@@ -24,7 +24,7 @@ class Session:
         self._needed = 0
         self._failure: TlsAlert | None = None
 
-    def receive(self, level: Level, data: bytes) -> list[Event]:
+    def receive(self, level: Level, data: bytes | bytearray | memoryview) -> list[Event]:
         """Take the next bytes of `level`'s CRYPTO stream; what follows from them. `TlsAlert` is the peer's fault."""
         if self._failure is not None:
             raise self._failure
