@@ -117,10 +117,12 @@ class Cubic:
         self._epoch, self._recovery_start = before.epoch, before.recovery_start
 
     def on_packet_size(self, size: int) -> None:
-        """Keep the window's bytes when the packets' size changes."""
-        self._window *= self._packet_size / size
+        """Keep the window's bytes, but for the least that RFC 9002 section 7.2 asks for with the new size."""
+        scale = self._packet_size / size
+        least = initial_window(size) / size if self._recovery_start < 0 else MINIMUM_WINDOW_PACKETS
+        self._window = max(self._window * scale, least)
         if self._threshold != float("inf"):
-            self._threshold *= self._packet_size / size
-        self._w_max *= self._packet_size / size
+            self._threshold = max(self._threshold * scale, least)
+        self._w_max *= scale
         self._epoch = None
         self._packet_size = size

@@ -62,5 +62,7 @@ class Reno:
             self._before = None
 
     def on_packet_size(self, size: int) -> None:
-        """Take the new size for what is counted in packets."""
+        """Never less than the new size's initial window while nothing was lost, or its minimum (section 7.2)."""
         self._packet_size = size
+        least = initial_window(size) if self._recovery_start < 0 else MINIMUM_WINDOW_PACKETS * size
+        self._window = max(self._window, least)

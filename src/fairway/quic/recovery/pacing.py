@@ -10,6 +10,9 @@ BURST_PACKETS = 10  # section 7.7: bursts of at most the initial window
 TIMER_SLACK_S = 0.002
 """Event loops wake this late; the bucket must hold what the rate gives meanwhile."""
 
+MIN_WAIT_S = 0.0001
+"""No timer is set for less."""
+
 
 class Pacer:
     """How much may be sent now, and when the next batch may be."""
@@ -30,7 +33,7 @@ class Pacer:
         else:
             self._tokens = min(self._tokens + (now - self._updated) * rate, capacity)
         self._updated = now
-        return int(self._tokens)
+        return int(self._tokens + 0.5)  # rounding must not hold back a packet that is due
 
     def spend(self, size: int) -> None:
         """Account for bytes that left."""
@@ -41,4 +44,4 @@ class Pacer:
         if self._rate <= 0:
             return self._updated
         wanted = max(packet_size, self._rate * TIMER_SLACK_S / 2)
-        return self._updated + max(wanted - self._tokens, 0.0) / self._rate
+        return self._updated + max((wanted - self._tokens) / self._rate, MIN_WAIT_S)
