@@ -1,3 +1,4 @@
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -71,6 +72,46 @@ class TestVerification:
         identity = Authority("first", parent=root()).issue("localhost")
         alone = Identity(identity.chain[:1], identity.key)
         assert refused(None, server_config(alone)).alert is AlertDescription.UNKNOWN_CA
+
+    def test_a_path_may_be_so_deep_and_no_deeper(self) -> None:
+        authority = root()
+        for depth in range(limits.MAX_CHAIN_DEPTH):
+            authority = Authority(f"at depth {depth}", parent=authority)
+        assert run(None, server_config(authority.issue("localhost"))).client_complete.alpn == "h3"
+        deeper = Authority("too deep", parent=authority).issue("localhost")
+        assert refused(None, server_config(deeper)).alert is AlertDescription.UNKNOWN_CA
+
+    def test_a_maze_of_authorities_that_certify_each_other_is_left_soon(self) -> None:
+        mazes = []
+        for _ in range(limits.MAX_CHAIN_CERTIFICATES - 1):
+            maze = Authority("maze")
+            mazes.append(maze.certificate.public_bytes(Encoding.DER))
+        leaf = maze.issue("localhost")
+        server = server_config(Identity((*leaf.chain, *mazes), leaf.key))
+        start = time.process_time()
+        assert refused(None, server).alert is AlertDescription.UNKNOWN_CA
+        assert time.process_time() - start < 0.5
+
+    @pytest.mark.parametrize("place", [0, 1])
+    def test_an_rsa_key_that_is_too_long_is_refused(self, place: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(limits, "MAX_RSA_BITS", 1024)
+        kinds = ("rsa", "p256") if place == 0 else ("p256", "rsa")
+        identity = Authority(f"first {place}", key_type=kinds[1], parent=root()).issue("localhost", key_type=kinds[0])
+        alert = refused(None, server_config(identity))
+        assert alert.alert is AlertDescription.BAD_CERTIFICATE
+        assert "too long" in alert.reason
+
+    def test_a_name_of_a_kind_that_cannot_be_read_is_bad_certificate(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The library raises something of its own for it, after the path has been found."""
+        edi_party_name = x509.UnrecognizedExtension(
+            x509.SubjectAlternativeName.oid, bytes.fromhex("3007a505a1030c0161")
+        )
+        with pytest.raises(ValueError, match="names"):
+            root().issue(usage=CLIENT_AUTH, more=edi_party_name)
+        monkeypatch.setattr("fairway.tls.identity.dns_names", lambda _: ())
+        identity = root().issue(usage=CLIENT_AUTH, more=edi_party_name)
+        alert = refused(client_config(identity=identity), server_config(client_ca=[root().certificate]))
+        assert alert.alert is AlertDescription.BAD_CERTIFICATE
 
     def test_another_authority_is_unknown_ca(self) -> None:
         identity = Authority("stranger").issue("localhost")
@@ -207,11 +248,6 @@ class TestCertificateMessages:
         finished = bytearray(flight.messages[3])
         finished[-1] ^= 1
         assert flight.refused(3, bytes(finished)) is AlertDescription.DECRYPT_ERROR
-
-    def test_an_rsa_key_that_is_too_long_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(limits, "MAX_RSA_BITS", 1024)
-        alert = refused(None, server_config(root().issue("localhost", key_type="rsa")))
-        assert alert.alert is AlertDescription.BAD_CERTIFICATE
 
 
 class TestServerNames:

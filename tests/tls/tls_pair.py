@@ -77,6 +77,7 @@ class Authority:
         key_type: str = "p256",
         days: tuple[int, int] = (-1, 30),
         usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
+        more: x509.ExtensionType | None = None,
     ) -> Identity:
         """An identity for `names`, valid for these days around now, with the chain up to the root, which stays out."""
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "leaf")])
@@ -86,6 +87,8 @@ class Authority:
             alternative = x509.SubjectAlternativeName([_general_name(name) for name in names])
             builder = builder.add_extension(alternative, critical=False)
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        if more is not None:
+            builder = builder.add_extension(more, critical=False)
         chain = [_sign(builder, self.key)]
         authority = self
         while authority.parent is not None:

@@ -165,18 +165,18 @@ class ExpectServerHello:
         _check_offered(hello.extensions, _IN_SERVER_HELLO, self.hello.extensions, "RFC 8446 section 4.1.3")
         body = require(hello.extensions, ExtensionType.KEY_SHARE, "RFC 8446 section 4.2.8")
         code, share = extensions.decode_key_share(body)
-        half = self.shares.get(code)  # type: ignore[call-overload]  # codes compare with groups
-        if half is None:
+        if code not in self.shares:
             raise illegal(f"no share was sent for group {code:#06x}", "RFC 8446 section 4.2.8")
+        group = NamedGroup(code)
         handshake = self.handshake
         handshake.transcript.choose_hash(suite.hash_name)
         handshake.transcript.add(message)
         schedule = KeySchedule(suite)
-        client, server = schedule.enter_handshake(half.finish(share), handshake.transcript.digest())
+        client, server = schedule.enter_handshake(self.shares[group].finish(share), handshake.transcript.digest())
         handshake.log("CLIENT_HANDSHAKE_TRAFFIC_SECRET", client)
         handshake.log("SERVER_HANDSHAKE_TRAFFIC_SECRET", server)
         handshake.install(Level.HANDSHAKE, suite, client, server)
-        keys = _Keys(schedule, suite, code, client, server)
+        keys = _Keys(schedule, suite, group, client, server)
         return ExpectEncryptedExtensions(handshake, self.config, self.hello.extensions, keys)
 
 
@@ -198,7 +198,7 @@ class _Keys:
 
     schedule: KeySchedule
     suite: CipherSuite
-    group: int
+    group: NamedGroup
     client_secret: bytes
     server_secret: bytes
 

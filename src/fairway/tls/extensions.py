@@ -90,10 +90,9 @@ def encode_codes(codes: Sequence[int]) -> bytes:
 
 def decode_codes(body: bytes) -> tuple[int, ...]:
     """The reverse of `encode_codes`; an empty list is `WireError`."""
-    reader = Reader(body)
-    codes = reader.vector16()
-    reader.finish()
-    return unpack_codes(codes)
+    if len(body) < 2 or int.from_bytes(body[:2], "big") != len(body) - 2:
+        raise WireError("a list of two-byte codes has another length than it says")
+    return unpack_codes(body[2:])
 
 
 def unpack_codes(codes: bytes) -> tuple[int, ...]:

@@ -63,6 +63,8 @@ def dns_names(certificate: x509.Certificate) -> tuple[str, ...]:
         alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return ()
+    except (x509.UnsupportedGeneralNameType, x509.DuplicateExtension) as error:
+        raise ValueError(f"the certificate's names cannot be read: {error}") from None
     return tuple(name.lower() for name in alternative.get_values_for_type(x509.DNSName))
 
 

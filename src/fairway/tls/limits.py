@@ -33,7 +33,7 @@ MAX_CHAIN_CERTIFICATES = 12
 """Certificates in one Certificate message."""
 
 MAX_CHAIN_DEPTH = 10
-"""Certificate authorities between a leaf and the trust anchor, the anchor counted."""
+"""Certificate authorities between a leaf and the trust anchor, neither counted."""
 
 MAX_RSA_BITS = 8_192
 """Longer keys cost more to verify than an honest peer would ask for."""

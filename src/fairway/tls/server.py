@@ -275,7 +275,7 @@ class _Settled:
 
     schedule: KeySchedule
     suite: CipherSuite
-    group: int
+    group: NamedGroup
     client_secret: bytes
     server_secret: bytes
     alpn: str | None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from functools import cache
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -19,11 +19,11 @@ from cryptography.x509.verification import (
     Policy,
     PolicyBuilder,
     Store,
-    VerificationError,
 )
 
 from fairway.tls import limits
 from fairway.tls.alerts import AlertDescription, TlsAlert
+from fairway.tls.signatures import public_key
 
 Authorities = str | Path | Iterable[x509.Certificate] | None
 """Where trust comes from: a PEM file, certificates, or None for the system's store."""
@@ -69,7 +69,7 @@ def system_store_path() -> Path:
     raise FileNotFoundError(f"no store of certificate authorities at {named or ', '.join(_SYSTEM_STORES)}")
 
 
-@cache
+@lru_cache(maxsize=8)
 def _store_from_file(path: Path, _modified_ns: int) -> Store:
     return Store(x509.load_pem_x509_certificates(path.read_bytes()))
 
@@ -99,21 +99,25 @@ class Trust:
 
     def verify_server(self, chain: Sequence[x509.Certificate], subject: Subject, now: datetime) -> None:
         """`TlsAlert` unless `chain`, the leaf first, leads to an authority and is for `subject` at the time `now`."""
-        builder = PolicyBuilder().store(self._store).time(now).max_chain_depth(limits.MAX_CHAIN_DEPTH)
-        builder = builder.extension_policies(ca_policy=_AUTHORITY_POLICY, ee_policy=_SERVER_LEAF_POLICY)
+        builder = self._policy(now, _SERVER_LEAF_POLICY)
+        _check_keys(chain)
         try:
             builder.build_server_verifier(subject).verify(chain[0], list(chain[1:]))
-        except (VerificationError, ValueError) as error:
+        except Exception as error:  # besides VerificationError, whatever parsing a certificate's insides raises
             raise _diagnose(chain, now, error) from None
 
     def verify_client(self, chain: Sequence[x509.Certificate], now: datetime) -> None:
         """`TlsAlert` unless `chain`, the leaf first, leads to an authority and is for a client at the time `now`."""
-        builder = PolicyBuilder().store(self._store).time(now).max_chain_depth(limits.MAX_CHAIN_DEPTH)
-        builder = builder.extension_policies(ca_policy=_AUTHORITY_POLICY, ee_policy=_CLIENT_LEAF_POLICY)
+        builder = self._policy(now, _CLIENT_LEAF_POLICY)
+        _check_keys(chain)
         try:
             builder.build_client_verifier().verify(chain[0], list(chain[1:]))
-        except (VerificationError, ValueError) as error:
+        except Exception as error:  # besides VerificationError, whatever parsing a certificate's insides raises
             raise _diagnose(chain, now, error) from None
+
+    def _policy(self, now: datetime, leaf: ExtensionPolicy) -> PolicyBuilder:
+        builder = PolicyBuilder().store(self._store).time(now).max_chain_depth(limits.MAX_CHAIN_DEPTH)
+        return builder.extension_policies(ca_policy=_AUTHORITY_POLICY, ee_policy=leaf)
 
 
 def parse_chain(chain: Sequence[bytes]) -> list[x509.Certificate]:
@@ -124,6 +128,12 @@ def parse_chain(chain: Sequence[bytes]) -> list[x509.Certificate]:
         raise TlsAlert(
             AlertDescription.BAD_CERTIFICATE, f"a certificate does not parse: {error}", "RFC 8446 section 4.4.2"
         ) from None
+
+
+def _check_keys(chain: Sequence[x509.Certificate]) -> None:
+    """`TlsAlert` if an authority of a peer's making has a key that costs too much to verify with."""
+    for certificate in chain[1:]:
+        public_key(certificate)
 
 
 def _diagnose(chain: Sequence[x509.Certificate], now: datetime, error: Exception) -> TlsAlert:

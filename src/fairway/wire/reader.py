@@ -74,13 +74,25 @@ class Reader:
         """All that is left."""
         return self.take(self._end - self.offset)
 
+    # The two short vectors are what handshakes and headers are made of, so they go without further calls.
+
     def vector8(self) -> bytes:
         """Bytes preceded by their length in one byte."""
-        return self.take(self.u8())
+        data, at, end = self._data, self.offset, self._end
+        after = at + 1 + data[at] if at < end else end + 1
+        if after > end:
+            raise WireError(f"a vector at {at} runs past the end")
+        self.offset = after
+        return bytes(data[at + 1 : after])
 
     def vector16(self) -> bytes:
         """Bytes preceded by their length in two bytes."""
-        return self.take(self.u16())
+        data, at, end = self._data, self.offset, self._end
+        after = at + 2 + (data[at] << 8 | data[at + 1]) if at + 2 <= end else end + 1
+        if after > end:
+            raise WireError(f"a vector at {at} runs past the end")
+        self.offset = after
+        return bytes(data[at + 2 : after])
 
     def vector24(self) -> bytes:
         """Bytes preceded by their length in three bytes."""
