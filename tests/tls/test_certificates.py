@@ -122,6 +122,25 @@ class TestVerification:
         impostor.name = root().name
         assert refused(None, server_config(impostor.issue("localhost"))).alert is AlertDescription.UNKNOWN_CA
 
+    @pytest.mark.parametrize("may_sign", [True, False])
+    def test_an_authority_whose_key_has_another_use_is_none(self, may_sign: bool) -> None:
+        usage = x509.KeyUsage(
+            digital_signature=True,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            key_cert_sign=may_sign,
+            crl_sign=False,
+            encipher_only=False,
+            decipher_only=False,
+        )
+        server = server_config(Authority(f"may sign {may_sign}", parent=root(), usage=usage).issue("localhost"))
+        if may_sign:
+            assert run(None, server).client_complete.alpn == "h3"
+        else:
+            assert refused(None, server).alert is AlertDescription.UNKNOWN_CA
+
     def test_a_leaf_cannot_certify_another(self) -> None:
         leaf = root().issue("localhost")
         forger = Authority("forger")
@@ -293,6 +312,20 @@ class TestClientCertificates:
         pair = self.both(identity)
         assert pair.server_complete.peer_certificates == identity.chain
         assert pair.client_complete.peer_certificates == localhost().chain
+
+    def test_it_must_show_that_the_key_is_its_own(self) -> None:
+        client = new_client(client_config(identity=root().issue("node-1", usage=CLIENT_AUTH)))
+        server = new_server(server_config(client_ca=[root().certificate]))
+        answers = sent(server.receive(*sent(client.start())[0]))
+        ((level, flight),) = [data for answer in answers for data in sent(client.receive(*answer))]
+        certificate, proof, finished = split(flight)
+        scheme, signature = proof[4:6], bytearray(proof[8:])
+        signature[-1] ^= 1
+        forged = proof[:4] + scheme + proof[6:8] + signature
+        with pytest.raises(TlsAlert) as raised:
+            server.receive(level, certificate + forged + finished)
+        assert raised.value.alert is AlertDescription.DECRYPT_ERROR
+        assert "signature" in raised.value.reason
 
     def test_its_certificate_needs_no_alternative_name(self) -> None:
         identity = root().issue(usage=CLIENT_AUTH)

@@ -225,6 +225,18 @@ class TestKeys:
             with pytest.raises(ValueError, match="scheme"):
                 signatures.schemes_of(key)  # type: ignore[arg-type]
 
+    @pytest.mark.parametrize("group", [NamedGroup.SECP256R1, NamedGroup.SECP384R1])
+    def test_points_are_uncompressed(self, group: NamedGroup) -> None:
+        half = offer((group,), lambda length: b"\x05" * length)[group]
+        middle = 1 + len(half.share) // 2
+        compressed = bytes((2 + (half.share[-1] & 1),)) + half.share[1:middle]
+        hybrid = bytes((6 + (half.share[-1] & 1),)) + half.share[1:]
+        for share in (compressed, hybrid):
+            with pytest.raises(TlsAlert) as raised:
+                half.finish(share)
+            assert raised.value.alert is A.ILLEGAL_PARAMETER
+        assert half.finish(half.share)
+
     def test_the_same_secret_comes_out_on_both_sides_for_every_group(self) -> None:
         for group in SUPPORTED_GROUPS:
             half = offer((group,), lambda n: b"\x05" * n)[group]

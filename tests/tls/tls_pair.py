@@ -62,13 +62,21 @@ def key(label: str, key_type: str) -> PrivateKey:
 class Authority:
     """Issues certificates; `parent` makes it an intermediate one."""
 
-    def __init__(self, name: str = "authority", key_type: str = "p256", parent: Authority | None = None) -> None:
+    def __init__(
+        self,
+        name: str = "authority",
+        key_type: str = "p256",
+        parent: Authority | None = None,
+        usage: x509.KeyUsage | None = None,
+    ) -> None:
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self.key = key(name, key_type)
         self.parent = parent
         issuer = self if parent is None else parent
         builder = _builder(self.name, issuer.name, self.key, NOW - 30 * DAY, NOW + 365 * DAY)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        if usage is not None:
+            builder = builder.add_extension(usage, critical=True)
         self.certificate = _sign(builder, issuer.key)
 
     def issue(
