@@ -1,7 +1,7 @@
 """Random transfers over random paths, by seed: every byte arrives, once and in order; nothing hangs, nothing leaks.
 
-    python tests/quic/quic_simulation.py --seeds 10000
-    python tests/quic/quic_simulation.py --first 4711 --seeds 1
+python tests/quic/quic_simulation.py --seeds 10000
+python tests/quic/quic_simulation.py --first 4711 --seeds 1
 """
 
 from __future__ import annotations

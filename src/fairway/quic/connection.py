@@ -280,6 +280,11 @@ class Connection:
         return True
 
     @property
+    def heard(self) -> bool:
+        """True once a genuine packet of the peer has arrived."""
+        return self._receiver.peer_seen
+
+    @property
     def phase(self) -> Phase:
         """Where in its life the connection is."""
         return self._state.phase

@@ -248,9 +248,11 @@ class Delivery:
         space.probes = PROBE_PACKETS
         if space.sent.runs:
             self._repeat_first(space, space.sent.runs[0])
-        if space.kind is not SpaceKind.APPLICATION:
-            # All handshake data that is outstanding goes again, it is little: section 6.2.4.
-            out = space.crypto_out
-            out.declared_lost(out.start, out.sent)
+        # All handshake data that is outstanding goes again, whatever the window: it is little, and one space's may wait
+        # for another's (section 6.2.4).
+        for other in (state.initial, state.handshake):
+            if other.can_send and (other is space or other.crypto_pending or other.sent.eliciting_in_flight):
+                other.probes = PROBE_PACKETS
+                other.crypto_out.declared_lost(other.crypto_out.start, other.crypto_out.sent)
         space.last_eliciting_at = now
         self.set_timer(now)

@@ -208,7 +208,7 @@ class Opener:
         numbers: list[int] = []
         payloads: list[bytes] = []
         others: list[tuple[int, int]] = []
-        last = length = at = shift = wrap = 0
+        last, length, shift, wrap = -1, 0, 0, 0
         head = b""
         for at, (first_mask, number_mask) in zip(starts, _MASKS(masks), strict=True):
             end = at + segment

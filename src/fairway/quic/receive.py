@@ -50,7 +50,8 @@ class Receiver:
         self._delivery = delivery
         self._handshake = handshake
         self._handlers = handlers
-        self._peer_seen = False
+        self.peer_seen = False
+        """True once a packet of the peer was opened."""
         self._closing_packets = 0
 
     def receive(self, buffer: Buffer, segment: int, now: float) -> None:
@@ -116,7 +117,7 @@ class Receiver:
         ):
             return False
         # Section 7.2: the peer's choice of connection ID holds once it is known.
-        return not self._peer_seen or header.source == state.remote_ids.current
+        return not self.peer_seen or header.source == state.remote_ids.current
 
     def _keep(self, buffer: Buffer, start: int, end: int) -> None:
         """Keep a packet whose keys are still to come, if there is room (section 5.7 of RFC 9001)."""
@@ -163,8 +164,8 @@ class Receiver:
     def _learn_from(self, header: LongHeader, space: PacketSpace) -> None:
         """What a genuine packet tells about the peer and the path."""
         state = self._state
-        if not self._peer_seen:
-            self._peer_seen = True
+        if not self.peer_seen:
+            self.peer_seen = True
             if state.is_client:
                 state.remote_ids.replace_first(header.source)
         if space.kind is SpaceKind.HANDSHAKE and not state.is_client:
@@ -176,7 +177,7 @@ class Receiver:
     def _negotiation(self, buffer: Buffer, start: int, header: LongHeader, now: float) -> None:
         """Version Negotiation and Retry: a client heeds one, before anything else arrived."""
         state = self._state
-        if not state.is_client or self._peer_seen or header.destination != state.handshake_id:
+        if not state.is_client or self.peer_seen or header.destination != state.handshake_id:
             return
         if header.version == VERSION_NEGOTIATION:
             if header.source != self._handshake.original_destination:

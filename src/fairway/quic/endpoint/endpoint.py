@@ -90,6 +90,9 @@ class Endpoint:
         if connection is None:
             return []
         connection.receive(buffer, segment, now)
+        if not connection.heard:  # whoever sent this did not mean a handshake: keep nothing
+            self.forget(connection)
+            return []
         self._update(connection)
         return [connection]
 
