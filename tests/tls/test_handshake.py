@@ -283,6 +283,16 @@ class TestRetry:
             client.receive(Level.INITIAL, changed.encode())
         assert raised.value.alert is AlertDescription.ILLEGAL_PARAMETER
 
+    def test_the_second_client_hello_may_add_padding_and_what_is_unknown(self) -> None:
+        client, server = new_client(client_config(key_shares=())), new_server()
+        (_, hello), *_ = sent(client.start())
+        (_, retry), *_ = sent(server.receive(Level.INITIAL, hello))
+        (_, hello), *_ = sent(client.receive(Level.INITIAL, retry))
+        second = ClientHello.decode(hello[4:])
+        bodies = {**second.extensions, 0x2A2A: b"x", ExtensionType.PADDING: bytes(100)}
+        events = server.receive(Level.INITIAL, ClientHello(second.random, b"", second.cipher_suites, bodies).encode())
+        assert len(sent(events)) == 2
+
     @pytest.mark.parametrize("change", ["random", "suites", "server_name", "share"])
     def test_the_second_client_hello_may_change_nothing_else(self, change: str) -> None:
         client, server = new_client(client_config(key_shares=())), new_server()
