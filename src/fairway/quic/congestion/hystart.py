@@ -51,7 +51,7 @@ class HyStart:
         return False
 
     def _end_round(self) -> bool:
-        self._round_end = self._last_sent
+        self._round_end = self._last_sent + 1  # the next packet to be sent
         self._last_round_min, self._round_min = self._round_min, _NEVER
         self._samples = 0
         if self.conservative:
