@@ -23,9 +23,7 @@ class LossyRelay:
         self._front, _ = await loop.create_datagram_endpoint(
             lambda: _Side(self._from_client), local_addr=("127.0.0.1", 0)
         )
-        self._back, _ = await loop.create_datagram_endpoint(
-            lambda: _Side(self._from_server), remote_addr=self._target
-        )
+        self._back, _ = await loop.create_datagram_endpoint(lambda: _Side(self._from_server), remote_addr=self._target)
         self.port = self._front.get_extra_info("sockname")[1]
         return self
 

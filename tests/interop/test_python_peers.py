@@ -30,9 +30,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, x
     chain, private = directory / "chain.pem", directory / "key.pem"
     chain.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     private.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return chain, private, certificate, key
 
@@ -78,9 +76,12 @@ def test_a_client_of_theirs_gets_back_what_it_sent_to_our_server(peer: str, loss
         _, _, leaf, key = certificate
         identity = Identity((leaf.public_bytes(serialization.Encoding.DER),), key)
         client = importlib.import_module(f"{peer}.asyncio.client")
-        async with serve(
-            echo, "127.0.0.1", 0, alpn="echo", identities=[identity], configuration=CONFIGURATION, grace_s=0
-        ) as server, LossyRelay(("127.0.0.1", server.port), loss) as relay:
+        async with (
+            serve(
+                echo, "127.0.0.1", 0, alpn="echo", identities=[identity], configuration=CONFIGURATION, grace_s=0
+            ) as server,
+            LossyRelay(("127.0.0.1", server.port), loss) as relay,
+        ):
             configuration = peer_configuration(peer, is_client=True, verify_mode=ssl.CERT_NONE)
             async with client.connect("127.0.0.1", relay.port, configuration=configuration) as protocol:
                 answers = await asyncio.gather(*(ask_through_peer(protocol, payload(size)) for size in SIZES))

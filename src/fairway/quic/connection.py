@@ -285,6 +285,11 @@ class Connection:
         return self._receiver.peer_seen
 
     @property
+    def handshake_complete(self) -> bool:
+        """True while streams may be used."""
+        return self._state.handshake_complete
+
+    @property
     def phase(self) -> Phase:
         """Where in its life the connection is."""
         return self._state.phase
@@ -317,6 +322,7 @@ class Connection:
             "minimum_rtt_s": state.path.rtt.minimum,
             "packets_sent": sum(space.next_number for space in state.spaces),
             "probe_timeouts": state.pto_count,
+            "key_updates": 0 if state.application.keys is None else state.application.keys.updates,
             "runs_remembered": sum(len(space.sent) for space in state.spaces),
         }
 

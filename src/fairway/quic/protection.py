@@ -297,7 +297,7 @@ class ApplicationKeys:
 
     __slots__ = (
         "_hp_open", "_hp_seal", "_next_open", "_next_seal", "_previous", "_receive", "_send", "_suite",
-        "_version", "awaiting", "first_number", "first_received", "opener", "phase", "previous_until", "sealer",
+        "_version", "awaiting", "first_number", "first_received", "opener", "phase", "previous_until", "sealer", "updates",
     )  # fmt: skip
 
     def __init__(self, version: int, suite: CipherSuite, send: bytes, receive: bytes) -> None:
@@ -307,6 +307,7 @@ class ApplicationKeys:
         self.sealer = self._make_sealer(send)
         self.opener = self._make_opener(receive)
         self.phase = 0
+        self.updates = 0
         self.awaiting = False
         """True from an update of ours until a packet of the new phase is acknowledged."""
         self.first_number = 0
@@ -340,6 +341,7 @@ class ApplicationKeys:
         self._receive = updated_secret(self._version, self._suite, self._receive)
         self.sealer, self.opener = self._next_seal, self._next_open
         self.phase ^= KEY_PHASE
+        self.updates += 1
         self.awaiting = True
         self.first_number = next_number
         self._prepare()

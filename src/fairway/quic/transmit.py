@@ -302,24 +302,15 @@ class _ShortPackets:
         if len(payload) < MIN_PAYLOAD:
             payload = payload.ljust(MIN_PAYLOAD, b"\0")
         payloads.append(payload)
-        space.sent.add(
-            Run(
-                space.next_number,
-                1,
-                self._overhead + len(payload),
-                now,
-                frames=tuple(records),
-                eliciting=eliciting,
-                in_flight=eliciting,
-            )
-        )
-        space.next_number += 1
         if eliciting:
+            size = self._overhead + len(payload)
+            space.sent.add(Run(space.next_number, 1, size, now, frames=tuple(records)))
             self._eliciting = True
             space.probes = max(space.probes - 1, 0)
             space.unacknowledged_acks = 0
-        else:
+        else:  # nobody acknowledges it, and nothing follows if it is lost: it is not remembered
             space.unacknowledged_acks += 1
+        space.next_number += 1
 
     def _add_control(
         self, space: PacketSpace, parts: list[bytes], records: list[tuple[int, ...]], left: int, now: float
