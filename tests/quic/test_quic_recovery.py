@@ -125,7 +125,7 @@ class TestLoss:
         loss = detector(*[0.0] * 5)
         loss.sent.take(4, 4)
         loss.detect(4, 0.01, rtt_of(0.1), 0.025)
-        assert loss.spurious(0, 0) == [(0, 0, 0.0)]
+        assert loss.spurious([(0, 0)]) == [(0, 0, 0.0)]
         loss.widen(4)
         assert loss.packet_threshold == 5
 

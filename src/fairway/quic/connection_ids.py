@@ -29,6 +29,7 @@ class LocalIds:
         self._make = make
         self._active: dict[int, IssuedId] = {0: IssuedId(0, first, b"")}
         self._next_sequence = 1
+        self._announced = 0
         self._limit = 1
         self.added: list[bytes] = [first]
         """Connection IDs that demultiplexing must learn."""
@@ -43,8 +44,9 @@ class LocalIds:
     def __contains__(self, connection_id: bytes) -> bool:
         return any(issued.connection_id == connection_id for issued in self._active.values())
 
-    def get(self, sequence: int) -> IssuedId | None:
-        """The connection ID with this sequence number, unless retired."""
+    def announce(self, sequence: int) -> IssuedId | None:
+        """The connection ID with this sequence number, unless retired: it goes into a packet now."""
+        self._announced = max(self._announced, sequence)
         return self._active.get(sequence)
 
     def issue(self, peer_limit: int) -> list[tuple[int, int]]:
@@ -62,7 +64,7 @@ class LocalIds:
 
     def retire(self, sequence: int, used: bytes) -> list[tuple[int, int]]:
         """RETIRE_CONNECTION_ID in a packet addressed to `used`; give the frames that issue another (section 19.16)."""
-        if sequence >= self._next_sequence:
+        if sequence > self._announced:  # issued or not: the peer cannot know it
             raise _violation(RETIRE_CONNECTION_ID, "a connection ID is retired that was not issued", "19.16")
         issued = self._active.get(sequence)
         if issued is None:
@@ -84,7 +86,8 @@ class RemoteIds:
         self._known: dict[int, tuple[bytes, bytes]] = {0: (first, b"")}
         self._retire_prior_to = 0
         self._retired: set[int] = set()
-        self._pending = 0
+        self._pending: set[int] = set()
+        """Sequence numbers whose RETIRE_CONNECTION_ID was not acknowledged."""
         self._sequence = 0
         self.current = first
 
@@ -151,9 +154,9 @@ class RemoteIds:
         self._use(others[0])
         return [self._retire(old)]
 
-    def retirement_acknowledged(self) -> None:
-        """The peer has one of our RETIRE_CONNECTION_ID frames."""
-        self._pending -= 1
+    def retirement_acknowledged(self, sequence: int) -> None:
+        """The peer has our RETIRE_CONNECTION_ID frame for this one."""
+        self._pending.discard(sequence)
 
     def _use(self, sequence: int) -> None:
         self._sequence = sequence
@@ -162,11 +165,11 @@ class RemoteIds:
     def _retire(self, sequence: int) -> tuple[int, int]:
         if sequence >= self._retire_prior_to:
             self._retired.add(sequence)
-        self._pending += 1
+        self._pending.add(sequence)
         return (RETIRE_CONNECTION_ID, sequence)
 
     def _bounded(self, keys: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        if self._pending > MAX_PENDING_RETIREMENTS:
+        if len(self._pending) > MAX_PENDING_RETIREMENTS:
             raise PeerError(
                 ErrorCode.CONNECTION_ID_LIMIT_ERROR,
                 "connection IDs are retired faster than we can acknowledge",

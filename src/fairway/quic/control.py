@@ -65,7 +65,7 @@ def _stream_data_blocked(state: ConnectionState, stream_id: int, now: float) -> 
 
 
 def _new_connection_id(state: ConnectionState, sequence: int, now: float) -> frames.Frame | None:
-    issued = state.local_ids.get(sequence)
+    issued = state.local_ids.announce(sequence)
     if issued is None:
         return None
     return frames.NewConnectionId(sequence, 0, issued.connection_id, issued.reset_token)

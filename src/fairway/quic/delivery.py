@@ -101,11 +101,10 @@ class Delivery:
     def _look_for_spurious(self, space: PacketSpace, ranges: Sequence[tuple[int, int]], now: float) -> None:
         loss = space.loss
         loss.forget_lost(now - 3 * self._state.probe_timeout_s)
-        for first, last in ranges:
-            for low, _, time in loss.spurious(first, last):
-                loss.widen(max(space.largest_acked, ranges[0][1]) - low)
-                if not loss.remembers:  # all that was lost has arrived
-                    self._state.path.controller.on_spurious_loss(time)
+        for low, _, time in loss.spurious(ranges):
+            loss.widen(max(space.largest_acked, ranges[0][1]) - low)
+            if not loss.remembers:  # all that was lost has arrived
+                self._state.path.controller.on_spurious_loss(time)
 
     # Acknowledged
 
@@ -126,7 +125,7 @@ class Delivery:
                     pair.send.reset_acknowledged()
                     self._state.streams.forget_if_finished(frame[1])
             elif kind == RETIRE_CONNECTION_ID:
-                self._state.remote_ids.retirement_acknowledged()
+                self._state.remote_ids.retirement_acknowledged(frame[1])
 
     def _stream_acked(self, stream_id: int, offset: int, length: int, fin: bool) -> None:
         streams = self._state.streams

@@ -20,7 +20,7 @@ from fairway.quic.events import (
     StreamsAvailable,
 )
 from fairway.quic.handshake import Handshake
-from fairway.quic.limits import MAX_RESETS_PER_SECOND
+from fairway.quic.limits import MAX_RESETS_PER_SECOND, MAX_TOKEN_BYTES
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.state import ConnectionState
 from fairway.wire import Reader
@@ -104,7 +104,8 @@ class FrameHandlers:
         """NEW_TOKEN (section 19.7)."""
         if not self._state.is_client:
             raise _violation(frames.NEW_TOKEN, "a client sent NEW_TOKEN", "19.7")
-        self._state.new_tokens.append(frame.token)
+        if len(frame.token) <= MAX_TOKEN_BYTES:
+            self._state.new_tokens.append(frame.token)
 
     def stream(self, frame: frames.Stream, space: PacketSpace, now: float) -> None:
         """STREAM (section 19.8)."""

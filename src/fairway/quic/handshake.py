@@ -7,7 +7,13 @@ from collections.abc import Iterable
 from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.events import HandshakeCompleted, HandshakeConfirmed, TicketReceived
 from fairway.quic.frames import CRYPTO, HANDSHAKE_DONE
-from fairway.quic.limits import MAX_CRYPTO_BUFFER, MAX_HANDSHAKE_BYTES, MAX_POST_HANDSHAKE_CRYPTO, MAX_TICKETS_KEPT
+from fairway.quic.limits import (
+    MAX_CRYPTO_BUFFER,
+    MAX_CRYPTO_FRAGMENTS,
+    MAX_HANDSHAKE_BYTES,
+    MAX_POST_HANDSHAKE_CRYPTO,
+    MAX_TICKETS_KEPT,
+)
 from fairway.quic.protection import ApplicationKeys, initial_secrets, make_opener, make_sealer
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.state import ConnectionState, Phase
@@ -82,13 +88,11 @@ class Handshake:
         after = space.kind is SpaceKind.APPLICATION
         total = MAX_POST_HANDSHAKE_CRYPTO if after else MAX_HANDSHAKE_BYTES
         if end > crypto.end + MAX_CRYPTO_BUFFER or end > total:
-            raise PeerError(
-                ErrorCode.CRYPTO_BUFFER_EXCEEDED,
-                "more handshake data than is kept",
-                frame_type=CRYPTO,
-                section="RFC 9000 section 7.5",
-            )
-        for piece in crypto.insert(offset, data):
+            raise _exceeded("more handshake data than is kept")
+        pieces = crypto.insert(offset, data)
+        if crypto.gaps > MAX_CRYPTO_FRAGMENTS:
+            raise _exceeded("handshake data in too many fragments")
+        for piece in pieces:
             try:
                 events = self._session.receive(_LEVEL_OF_SPACE[space.kind], piece)
             except TlsAlert as alert:
@@ -181,6 +185,10 @@ class Handshake:
         state.initial.discard()
         state.handshake.discard()
         state.pto_count = 0
+
+
+def _exceeded(reason: str) -> PeerError:
+    return PeerError(ErrorCode.CRYPTO_BUFFER_EXCEEDED, reason, frame_type=CRYPTO, section="RFC 9000 section 7.5")
 
 
 def _mismatch(name: str) -> PeerError:

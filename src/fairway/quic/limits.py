@@ -25,6 +25,15 @@ MAX_POST_HANDSHAKE_CRYPTO = 1024 * 1024
 MAX_STASHED_PACKETS = 10
 """Packets kept while the keys that open them are missing (RFC 9000 section 5.7)."""
 
+MAX_STASHED_BYTES = 32 * 1024
+"""Their bytes: nobody has proved anything yet when they arrive."""
+
+MAX_CRYPTO_FRAGMENTS = 256
+"""Separate pieces of out-of-order CRYPTO data per level; browsers split a ClientHello into some dozens."""
+
+MAX_TOKEN_BYTES = 512
+"""A token of Retry or NEW_TOKEN that is kept: it has to fit into an Initial packet beside a ClientHello."""
+
 MAX_ACK_RANGES = 64
 """Ranges of received packet numbers that are remembered and reported (RFC 9000 section 13.2.3)."""
 
@@ -37,7 +46,10 @@ MAX_STREAM_FRAGMENTS = 1000
 """Separate pieces of out-of-order data per stream that are kept whatever their size."""
 
 FRAGMENT_BYTES = 512
-"""Past MAX_STREAM_FRAGMENTS, one more piece per this many buffered bytes: large pieces are not an attack."""
+"""Past MAX_STREAM_FRAGMENTS, one more piece per this many buffered bytes: large pieces are not an attack.
+
+Smaller pieces that touch are put together: each costs more than what it holds.
+"""
 
 MAX_STREAMS_CAP = 1 << 60
 """The greatest stream count that any frame or parameter may carry (RFC 9000 section 4.6)."""

@@ -17,7 +17,7 @@ from fairway.quic.errors import ClosedBy, Closing, ErrorCode, PeerError
 from fairway.quic.events import StreamReadable
 from fairway.quic.frames import ACK, STREAM, STREAM_LEN, STREAM_OFF, bad_encoding, decode_ack
 from fairway.quic.handshake import Handshake
-from fairway.quic.limits import MAX_STASHED_PACKETS, MIN_INITIAL_DATAGRAM
+from fairway.quic.limits import MAX_STASHED_BYTES, MAX_STASHED_PACKETS, MAX_TOKEN_BYTES, MIN_INITIAL_DATAGRAM
 from fairway.quic.packet import (
     LONG_HEADER,
     VERSION_NEGOTIATION,
@@ -121,8 +121,9 @@ class Receiver:
 
     def _keep(self, buffer: Buffer, start: int, end: int) -> None:
         """Keep a packet whose keys are still to come, if there is room (section 5.7 of RFC 9001)."""
-        if len(self._state.stash) < MAX_STASHED_PACKETS:
-            self._state.stash.append(bytes(buffer[start:end]))
+        stash = self._state.stash
+        if len(stash) < MAX_STASHED_PACKETS and sum(map(len, stash)) + end - start <= MAX_STASHED_BYTES:
+            stash.append(bytes(buffer[start:end]))
 
     def replay(self, now: float) -> None:
         """New keys: try again what was kept."""
@@ -193,6 +194,8 @@ class Receiver:
         if self._handshake.retry_source is not None or not header.token or header.version != state.version:
             return
         original = self._handshake.original_destination
+        if header.source == original or len(header.token) > MAX_TOKEN_BYTES:  # RFC 9000 section 17.2.5.1
+            return
         # The unused bits of the first byte are covered by the tag: take the packet as it came.
         packet = bytes(buffer[start : header.number_offset])
         tag = retry_tag(state.version, original, packet)
@@ -212,8 +215,8 @@ class Receiver:
             return
         if destination not in state.local_ids:
             self._unopened(buffer, 0, min(segment, size), now)
-            if segment < size:
-                self.receive(buffer[segment:], segment, now)
+            for start in range(segment, size, segment):
+                self._datagram(buffer, start, min(start + segment, size), now)
             return
         largest = state.application.received.largest
         numbers, payloads, others = keys.opener.open_batch(buffer, size, segment, destination, largest, keys.phase)
@@ -251,6 +254,8 @@ class Receiver:
         if is_next:
             if first is None or number < first:
                 raise _key_update_error("a packet of the next key phase has a lower number")
+            if space.next_number == keys.first_number and keys.updates:  # section 6.2: nobody has confirmed the last
+                raise _key_update_error("keys are updated again before we have sent anything with the last ones")
             keys.update(space.next_number, number, now + 3 * state.probe_timeout_s)
         elif first is not None and number > first:
             raise _key_update_error("a packet of the previous key phase has a higher number")
@@ -277,7 +282,8 @@ class Receiver:
         first = highest + 1
         eliciting = 0
         in_order = True
-        heard_from_peer(state, now)
+        if numbers[-1] > highest or any(number not in received for number in numbers):  # a replay is no sign of life
+            heard_from_peer(state, now)
         for number, payload in zip(numbers, payloads, strict=True):
             if number > highest:
                 if number != last + 1:

@@ -93,7 +93,8 @@ class Transmitter:
             return None
         state.close_pending = False
         reason = closing.reason.encode()[:256]
-        return self._long.close(ConnectionClose(closing.code, closing.frame_type, reason, closing.application))
+        data = self._long.close(ConnectionClose(closing.code, closing.frame_type, reason, closing.application))
+        return data if len(data) <= state.path.send_allowance else None  # RFC 9000 section 8.1
 
 
 class _ShortPackets:
@@ -102,7 +103,7 @@ class _ShortPackets:
     def __init__(self, state: ConnectionState, delivery: Delivery) -> None:
         self._state = state
         self._delivery = delivery
-        self._skip_at = 64
+        self._skip_at = 32 + state.random(1)[0] % 64  # nobody may foresee the first one either
         self._overhead = 0
         self._eliciting = False
 

@@ -20,7 +20,6 @@ from fairway.quic.packet import (
     parse_long_header,
 )
 from fairway.quic.paths import Address
-from fairway.quic.state import Phase
 from fairway.tls import ServerConfig
 from fairway.wire import WireError
 
@@ -69,7 +68,7 @@ class Endpoint:
 
     @property
     def pending(self) -> int:
-        """Connections whose handshake is not complete."""
+        """Connections whose handshake is not complete, those that failed and are not forgotten included."""
         return len(self._pending)
 
     @property
@@ -154,7 +153,7 @@ class Endpoint:
         return connection
 
     def _update(self, connection: Connection) -> None:
-        if connection in self._pending and connection.phase is not Phase.HANDSHAKE:
+        if connection in self._pending and connection.handshake_complete:
             self._pending.discard(connection)
         added, removed = connection.connection_id_changes()
         ids = self._ids.get(connection)

@@ -7,7 +7,9 @@ RFC 8985 does for TCP) and the congestion controller is told.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fairway.quic.recovery.rtt import GRANULARITY_S, RttEstimator
@@ -20,6 +22,10 @@ PERSISTENT_CONGESTION_THRESHOLD = 3  # kPersistentCongestionThreshold, section 7
 MAX_PACKET_THRESHOLD = 300
 MAX_TIME_THRESHOLD = 2.0
 MAX_LOST_RUNS = 256
+
+
+def _last(acknowledged: tuple[int, int]) -> int:
+    return acknowledged[1]
 
 
 @dataclass(slots=True)
@@ -89,19 +95,25 @@ class LossDetector:
         """True while packets are remembered as lost."""
         return bool(self._lost)
 
-    def spurious(self, first: int, last: int) -> list[tuple[int, int, float]]:
-        """Of the packets `first` to `last`, now acknowledged, those declared lost: first, last, sending time."""
+    def spurious(self, ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int, float]]:
+        """Of the packets in inclusive `ranges`, the largest first, those declared lost: first, last, sending time.
+
+        The work is bounded by the ranges plus the losses, not by their product.
+        """
+        ascending = ranges[::-1]
         found = []
         kept = []
         for low, high, time in self._lost:
-            if high < first or low > last:
+            at = bisect_left(ascending, low, key=_last)
+            while at < len(ascending) and ascending[at][0] <= high:
+                first, last = ascending[at]
+                found.append((max(low, first), min(high, last), time))
+                if low < first:
+                    kept.append((low, first - 1, time))
+                low = last + 1
+                at += 1
+            if low <= high:
                 kept.append((low, high, time))
-                continue
-            found.append((max(low, first), min(high, last), time))
-            if low < first:
-                kept.append((low, first - 1, time))
-            if high > last:
-                kept.append((last + 1, high, time))
         if found:
             self._lost = deque(kept, MAX_LOST_RUNS)
         return found

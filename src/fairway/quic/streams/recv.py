@@ -46,16 +46,16 @@ class Assembler:
         if data:
             self._keep(offset, end, data)
         ready: list[bytes] = []
-        if starts and starts[0] == self.end:
-            piece = bytes(pieces[0])
-            del starts[0], pieces[0]
+        while starts and starts[0] == self.end:
+            piece = bytes(pieces.pop(0))
+            del starts[0]
             self.end += len(piece)
             self.buffered -= len(piece)
             ready.append(piece)
         return ready
 
     def _keep(self, offset: int, end: int, data: bytes) -> None:
-        """Merge [offset, end) into the map; neighbours that touch become one piece."""
+        """Put [offset, end) into the map; short neighbours that touch become one piece."""
         starts, pieces = self._starts, self._pieces
         at = bisect_right(starts, offset)
         target: bytearray | None = None
@@ -74,6 +74,9 @@ class Assembler:
         tail: bytes | bytearray = b""
         while stop < len(starts) and starts[stop] <= end:
             after = starts[stop] + len(pieces[stop])
+            if after - end > FRAGMENT_BYTES:  # too long to be copied for every crumb before it: stays, touching
+                data = data[: len(data) - end + starts[stop]]
+                break
             self.buffered -= len(pieces[stop])
             if after > end:
                 tail = pieces[stop][end - starts[stop] :]
@@ -176,19 +179,33 @@ class ReceiveStream:
         if self.state not in (ReceiveState.RECV, ReceiveState.SIZE_KNOWN):
             return grown
         assembler = self._assembler
-        for piece in assembler.insert(offset, data):
-            if not self.discarding:
-                self._ready.append(piece)
-                self.ready_bytes += len(piece)
+        if not self.discarding:
+            for piece in assembler.insert(offset, data):
+                self._add_ready(piece)
         if assembler.gaps > MAX_STREAM_FRAGMENTS + assembler.buffered // FRAGMENT_BYTES:
             raise PeerError(
                 ErrorCode.PROTOCOL_VIOLATION, "a stream in too many fragments", section="RFC 9000 section 2.2"
             )
-        if self.state is ReceiveState.SIZE_KNOWN and assembler.end == self.final_size:
-            self._go(ReceiveState.DATA_RECVD)
+        if self.state is ReceiveState.SIZE_KNOWN:
             if self.discarding:
-                self._go(ReceiveState.DATA_READ)
+                self._discarded()
+            elif assembler.end == self.final_size:
+                self._go(ReceiveState.DATA_RECVD)
         return grown
+
+    def _add_ready(self, piece: bytes) -> None:
+        """Queue bytes in order for `read`; crumbs are put together, so that they cost what they hold."""
+        ready = self._ready
+        if ready and len(ready[-1]) + len(piece) <= FRAGMENT_BYTES:
+            ready[-1] += piece
+        else:
+            ready.append(piece)
+        self.ready_bytes += len(piece)
+
+    def _discarded(self) -> None:
+        """The size of a stream that nobody reads is known: nothing more is waited for."""
+        self._go(ReceiveState.DATA_RECVD)
+        self._go(ReceiveState.DATA_READ)
 
     def reset(self, final_size: int, code: int) -> int:
         """Take in RESET_STREAM; give by how much it raised the highest offset."""
@@ -268,8 +285,11 @@ class ReceiveStream:
         """The application asks for no more (STOP_SENDING with `code`)."""
         self.discarding = True
         self.stop_code = code
+        self._assembler = Assembler()
         if self.state is ReceiveState.DATA_RECVD:
             self._go(ReceiveState.DATA_READ)
+        elif self.state is ReceiveState.SIZE_KNOWN:
+            self._discarded()
 
     def _go(self, state: ReceiveState) -> None:
         assert state in RECEIVE_TRANSITIONS[self.state], (self.state, state)
