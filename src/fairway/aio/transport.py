@@ -61,7 +61,7 @@ class Transport:
     def _send(self, data: bytes, segment: int, address: Any, connection: QuicConnection | None) -> bool:
         if self._closed:
             return True
-        taken = self.socket.send(data, segment, address)
+        taken = self._try(data, segment, address)
         if taken == len(data):
             return True
         if not self._queue:
@@ -71,15 +71,22 @@ class Transport:
             self._waiting[connection] = None
         return False
 
+    def _try(self, data: bytes, segment: int, address: Any) -> int:
+        try:
+            return self.socket.send(data, segment, address)
+        except ConnectionRefusedError as error:
+            self._loop.call_soon(self._on_error, error)
+            return len(data)
+
     def send_alone(self, data: bytes, address: Any) -> None:
         """Send a datagram of no connection; dropped if the socket is full."""
         if not self._queue and not self._closed:
-            self.socket.send(data, len(data), address)
+            self._try(data, len(data), address)
 
     def _writable(self) -> None:
         while self._queue:
             data, segment, address = self._queue[0]
-            taken = self.socket.send(data, segment, address)
+            taken = self._try(data, segment, address)
             if taken < len(data):
                 self._queue[0] = (data[taken:], segment, address)
                 return

@@ -71,7 +71,10 @@ class UdpSocket:
         return data, segment or 1, address
 
     def send(self, data: bytes, segment: int, address: Any) -> int:
-        """Send datagrams of `segment` bytes each; give how many bytes the kernel took, fewer if it is full."""
+        """Send datagrams of `segment` bytes each; give how many bytes the kernel took, fewer if it is full.
+
+        `ConnectionRefusedError` if the network reported that nobody is there.
+        """
         size = len(data)
         target = None if self._connected else address
         if size > segment and self.gso:
@@ -85,6 +88,8 @@ class UdpSocket:
             except OSError as error:
                 if error.errno in _TRY_LATER:
                     return 0
+                if isinstance(error, ConnectionRefusedError):
+                    raise
                 if error.errno not in _NO_GSO:
                     return size  # too big for the path, or no route: lost, as on the network
                 self.gso = False
@@ -102,6 +107,8 @@ class UdpSocket:
         except OSError as error:
             if error.errno in _TRY_LATER:
                 return False
+            if isinstance(error, ConnectionRefusedError):
+                raise
         return True
 
     def close(self) -> None:

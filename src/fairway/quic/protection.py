@@ -296,8 +296,8 @@ class ApplicationKeys:
     """
 
     __slots__ = (
-        "_hp_open", "_hp_seal", "_next_open", "_next_seal", "_previous", "_receive", "_send", "_suite",
-        "_version", "awaiting", "first_number", "first_received", "opener", "phase", "previous_until", "sealer", "updates",
+        "_hp_open", "_hp_seal", "_next_open", "_next_seal", "_previous", "_receive", "_send", "_suite", "_version",
+        "awaiting", "first_number", "first_received", "opener", "phase", "previous_until", "sealer", "updates",
     )  # fmt: skip
 
     def __init__(self, version: int, suite: CipherSuite, send: bytes, receive: bytes) -> None:
