@@ -1,4 +1,4 @@
-"""A client that misbehaves on purpose: it has the keys of an honest handshake and seals what it likes."""
+"""Peers that misbehave on purpose: they have the keys of an honest handshake and seal what they like."""
 
 from __future__ import annotations
 
@@ -8,48 +8,98 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from quic_pair import Pair, identity
+from quic_pair import CLIENT_ADDRESS, Pair, Side, identity
 
 from fairway.quic import Closing, Connection, QuicConfiguration
 from fairway.quic import events as ev
-from fairway.quic.packet import FIXED_BIT, VERSION_1, PacketType, encode_long_header, parse_long_header
-from fairway.quic.protection import Sealer, initial_secrets, make_sealer
+from fairway.quic.packet import (
+    FIXED_BIT,
+    KEY_PHASE,
+    LONG_HEADER,
+    VERSION_1,
+    PacketType,
+    encode_long_header,
+    parse_long_header,
+)
+from fairway.quic.protection import (
+    Sealer,
+    header_masks,
+    initial_secrets,
+    make_sealer,
+    packet_keys,
+    updated_secret,
+)
 from fairway.tls import CipherSuite, ClientConfig, ServerConfig
 
 AES = CipherSuite.AES_128_GCM_SHA256
+ID_LENGTH = 8
 
 
-class Attacker:
-    """Takes over the client's side of a `Pair` whose handshake is complete."""
+class _FalsePeer:
+    """Takes over one side of a `Pair`, at once or when its handshake is complete."""
 
-    def __init__(self, configuration: QuicConfiguration | None = None, *, connect: bool = True) -> None:
+    is_client: bool
+
+    def __init__(
+        self,
+        configuration: QuicConfiguration | None = None,
+        *,
+        connect: bool = True,
+        server_tls: ServerConfig | None = None,
+    ) -> None:
         self._lines: list[str] = []
-        self._first = b""
-        self._server_id = b""
+        self.first_id = b""
+        self.server_id = b""
+        self.client_id = b""
         tls = ClientConfig("localhost", ("test",), verify=False, cipher_suites=(AES,), keylog=self._lines.append)
         self.pair = Pair(
             configuration,
             client_tls=tls,
-            server_tls=ServerConfig((identity(),), ("test",)),
+            server_tls=server_tls or ServerConfig((identity(),), ("test",)),
             connect=False,
         )
         self.pair.there.drop = self._look
+        self.pair.back.drop = self._look_back
         self.number = 1000
+        self.phase = 0
         if connect:
             self.pair.run(lambda: self.pair.connected)
             self.pair.run_for(1.0)
-            self.sealer = make_sealer(VERSION_1, AES, self.secret("CLIENT_TRAFFIC_SECRET_0"))
-            self.pair.client.core = None  # the honest client is silent from here on
+            self.take_over()
+            self._traffic = self.secret(self._label)
+            self.sealer = make_sealer(VERSION_1, AES, self._traffic)
 
     def _look(self, index: int, data: bytes) -> bool:
-        if data[0] & 0x80:
+        if data[0] & LONG_HEADER:
             header = parse_long_header(data, 0, len(data))
-            self._first = self._first or header.destination
-            self._server_id = header.destination
+            self.first_id = self.first_id or header.destination
+            self.server_id = header.destination
             self.client_id = header.source
         else:
-            self._server_id = data[1:9]
+            self.server_id = data[1 : 1 + ID_LENGTH]
         return False
+
+    def _look_back(self, index: int, data: bytes) -> bool:
+        if data[0] & LONG_HEADER:
+            self.server_id = parse_long_header(data, 0, len(data)).source
+        return False
+
+    @property
+    def _side(self) -> Side:
+        return self.pair.server if self.is_client else self.pair.client
+
+    @property
+    def victim(self) -> Connection:
+        """The end that is attacked."""
+        assert self._side.core is not None
+        return self._side.core
+
+    def take_over(self) -> None:
+        """The honest end is silent from here on."""
+        if self.is_client:
+            self.pair.client.core = None
+        else:
+            self.pair.server.core = None
 
     def secret(self, label: str) -> bytes:
         """A secret of the handshake, from the key log."""
@@ -59,46 +109,82 @@ class Attacker:
                 return bytes.fromhex(secret)
         raise KeyError(label)
 
-    def packet(self, payload: bytes, number: int | None = None, *, phase: int = 0) -> bytes:
+    def packet(self, payload: bytes, number: int | None = None, *, phase: int | None = None) -> bytes:
         """A 1-RTT packet with this payload."""
         if number is None:
             number = self.number = self.number + 1
-        return self.sealer.seal(FIXED_BIT | phase, self._server_id, number, 4, [payload.ljust(4, b"\0")])
+        destination = self.server_id if self.is_client else self.client_id
+        first = FIXED_BIT | (self.phase if phase is None else phase)
+        return self.sealer.seal(first, destination, number, 4, [payload.ljust(4, b"\0")])
+
+    def update_keys(self) -> None:
+        """Go to the next key phase, whatever the victim says."""
+        masks = header_masks(AES, packet_keys(VERSION_1, AES, self.secret(self._label))[2])
+        self._traffic = updated_secret(VERSION_1, AES, self._traffic)
+        key, iv, _ = packet_keys(VERSION_1, AES, self._traffic)
+        self.sealer = Sealer(AES, key, iv, masks)
+        self.phase ^= KEY_PHASE
+
+    @property
+    def _label(self) -> str:
+        return "CLIENT_TRAFFIC_SECRET_0" if self.is_client else "SERVER_TRAFFIC_SECRET_0"
 
     def send(self, payload: bytes, number: int | None = None) -> None:
-        """Deliver a 1-RTT packet with this payload to the server."""
-        self.pair.inject(self.packet(payload, number), to_server=True)
+        """Deliver a 1-RTT packet with this payload; both sides then send what is due."""
+        self.pair.inject(self.packet(payload, number), to_server=self.is_client)
+
+    def push(self, payload: bytes) -> None:
+        """Deliver a 1-RTT packet with this payload and nothing else: the victim has no turn to answer."""
+        packet = self.packet(payload)
+        self.victim.receive(packet, len(packet), self.pair.now)
 
     def long_packet(self, kind: PacketType, payload: bytes, number: int = 1000) -> bytes:
         """An Initial or a Handshake packet with this payload, padded to 1200 bytes."""
         if kind is PacketType.INITIAL:
-            sealer: Sealer = make_sealer(VERSION_1, AES, initial_secrets(VERSION_1, self._first)[0])
+            sealer: Sealer = make_sealer(VERSION_1, AES, initial_secrets(VERSION_1, self.first_id)[not self.is_client])
         else:
-            sealer = make_sealer(VERSION_1, AES, self.secret("CLIENT_HANDSHAKE_TRAFFIC_SECRET"))
+            label = "CLIENT_HANDSHAKE_TRAFFIC_SECRET" if self.is_client else "SERVER_HANDSHAKE_TRAFFIC_SECRET"
+            sealer = make_sealer(VERSION_1, AES, self.secret(label))
         payload = payload.ljust(1180, b"\0")
-        header = encode_long_header(kind, VERSION_1, self._server_id, self.client_id, number, 2, len(payload) + 16)
+        ours, theirs = (self.client_id, self.server_id) if self.is_client else (self.server_id, self.client_id)
+        header = encode_long_header(kind, VERSION_1, theirs, ours, number, 2, len(payload) + 16)
         return sealer.seal_long(header, number, 2, payload)
 
     @property
-    def server(self) -> Connection:
-        """The server's end."""
-        assert self.pair.server.core is not None
-        return self.pair.server.core
-
-    @property
     def closing(self) -> Closing | None:
-        """How the server ended the connection."""
-        return self.server.closing
+        """How the victim ended the connection."""
+        return self.victim.closing
 
     @property
     def code(self) -> int | None:
-        """The code with which the server ended the connection; None if it did not."""
+        """The code with which the victim ended the connection; None if it did not."""
         return None if self.closing is None else self.closing.code
 
     @property
     def answered(self) -> int:
-        """Bytes that the server has sent."""
-        return self.pair.back.bytes
+        """Bytes that the victim has sent."""
+        return self.pair.back.bytes if self.is_client else self.pair.there.bytes
+
+
+class FalseServer(_FalsePeer):
+    """A server that attacks its client."""
+
+    is_client = False
+
+
+class Attacker(_FalsePeer):
+    """A client that attacks its server, and the endpoint that others use too."""
+
+    is_client = True
+
+    @property
+    def server(self) -> Connection:
+        """The server's end."""
+        return self.victim
+
+    def batch(self, datagrams: list[bytes]) -> None:
+        """Deliver datagrams of one size to the endpoint as one buffer."""
+        self.pair.endpoint.receive(b"".join(datagrams), len(datagrams[0]), CLIENT_ADDRESS, self.pair.now)
 
     def honest_peers_notice_nothing(self) -> None:
         """Another client of the same endpoint connects, sends and is heard."""

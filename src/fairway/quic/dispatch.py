@@ -20,7 +20,7 @@ from fairway.quic.events import (
     StreamsAvailable,
 )
 from fairway.quic.handshake import Handshake
-from fairway.quic.limits import MAX_RESETS_PER_SECOND, MAX_TOKEN_BYTES
+from fairway.quic.limits import MAX_NEW_TOKENS, MAX_RESETS_PER_SECOND, MAX_TOKEN_BYTES
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.state import ConnectionState
 from fairway.wire import Reader
@@ -106,6 +106,7 @@ class FrameHandlers:
             raise _violation(frames.NEW_TOKEN, "a client sent NEW_TOKEN", "19.7")
         if len(frame.token) <= MAX_TOKEN_BYTES:
             self._state.new_tokens.append(frame.token)
+        del self._state.new_tokens[:-MAX_NEW_TOKENS]
 
     def stream(self, frame: frames.Stream, space: PacketSpace, now: float) -> None:
         """STREAM (section 19.8)."""
@@ -135,8 +136,11 @@ class FrameHandlers:
 
     def max_streams(self, frame: frames.MaxStreams, space: PacketSpace, now: float) -> None:
         """MAX_STREAMS (section 19.11)."""
-        if self._state.streams.peer_raises_streams(frame.limit, frame.unidirectional):
-            self._state.events.append(StreamsAvailable(frame.unidirectional))
+        event = StreamsAvailable(frame.unidirectional)
+        if self._state.streams.peer_raises_streams(frame.limit, frame.unidirectional) and (
+            event not in self._state.events
+        ):
+            self._state.events.append(event)
 
     def stream_data_blocked(self, frame: frames.StreamDataBlocked, space: PacketSpace, now: float) -> None:
         """STREAM_DATA_BLOCKED (section 19.13): only the stream's direction is checked."""
