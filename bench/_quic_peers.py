@@ -340,13 +340,13 @@ def _server_process(who: str, certificate: Certificate, payload: int, pipe: Pipe
     async def until_told() -> None:
         task = asyncio.ensure_future(serving)
         await asyncio.to_thread(pipe.recv)
-        pipe.send(_cpu_s())
+        pipe.send(cpu_s())
         task.cancel()
 
     asyncio.run(until_told())
 
 
-def _cpu_s() -> float:
+def cpu_s() -> float:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 

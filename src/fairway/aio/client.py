@@ -64,6 +64,13 @@ class _Client:
         self._transport.close()
 
 
+async def _resolve(host: str, port: int) -> list[tuple[Any, ...]]:
+    """What `getaddrinfo` knows; an address is not worth a thread."""
+    with contextlib.suppress(socket.gaierror):
+        return list(socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST))
+    return list(await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM))
+
+
 class connect:  # noqa: N801 - used like a function
     """`async with connect(host, port, alpn=...) as connection`, or `connection = await connect(...)`.
 
@@ -107,9 +114,8 @@ class connect:  # noqa: N801 - used like a function
         return self._connect().__await__()
 
     async def _connect(self) -> QuicConnection:
-        loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._timeout):
-            found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_DGRAM)
+            found = await _resolve(self._host, self._port)
             failure: Exception | None = None
             for family, kind, proto, _, address in found:
                 try:

@@ -310,13 +310,18 @@ async def _handshakes(plan: Plan, dial: Callable[[], connect]) -> dict[str, Any]
     }
 
 
+def _ignore(count: int) -> None:
+    """No progress bar was asked for."""
+
+
 @contextlib.contextmanager
 def _progress(size: int, quiet: bool) -> Iterator[Callable[[int], None]]:
     """A function that counts bytes on a progress bar, now and then."""
     if quiet:
-        yield lambda count: None
+        yield _ignore
         return
-    with click.progressbar(length=size, label="transferring", file=click.get_text_stream("stderr")) as bar:
+    bar: Any = click.progressbar(length=size, label="transferring", file=click.get_text_stream("stderr"))
+    with bar:
         waiting = 0
 
         def advance(count: int) -> None:

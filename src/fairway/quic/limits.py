@@ -95,5 +95,8 @@ VERSION_NEGOTIATION_PER_SECOND = 100
 
 # Events
 
+MAX_NEW_TOKENS = 4
+"""Tokens of NEW_TOKEN frames that are kept, the latest."""
+
 MAX_TICKETS_KEPT = 4
 """Session tickets per connection handed to the application."""

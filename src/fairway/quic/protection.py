@@ -291,8 +291,9 @@ def make_opener(version: int, suite: CipherSuite, secret: bytes) -> Opener:
 class ApplicationKeys:
     """Both directions' 1-RTT keys and their updates (RFC 9001 section 6).
 
-    The keys of the next phase are made ahead of time, so that a packet with a flipped phase bit costs the
-    same time whether it is genuine or not (section 6.3), and the previous ones are kept for reordered packets.
+    The keys of the next phase are made when the first packet with a flipped phase bit arrives, genuine or not, and
+    kept: such packets tell nothing by the time that they take (section 6.3). The previous keys are kept for reordered
+    packets.
     """
 
     __slots__ = (
@@ -302,10 +303,12 @@ class ApplicationKeys:
 
     def __init__(self, version: int, suite: CipherSuite, send: bytes, receive: bytes) -> None:
         self._version, self._suite, self._send, self._receive = version, suite, send, receive
-        self._hp_seal = header_masks(suite, packet_keys(version, suite, send)[2])
-        self._hp_open = header_masks(suite, packet_keys(version, suite, receive)[2])
-        self.sealer = self._make_sealer(send)
-        self.opener = self._make_opener(receive)
+        key, iv, hp = packet_keys(version, suite, send)
+        self._hp_seal = header_masks(suite, hp)
+        self.sealer = Sealer(suite, key, iv, self._hp_seal)
+        key, iv, hp = packet_keys(version, suite, receive)
+        self._hp_open = header_masks(suite, hp)
+        self.opener = Opener(suite, key, iv, self._hp_open)
         self.phase = 0
         self.updates = 0
         self.awaiting = False
@@ -316,19 +319,18 @@ class ApplicationKeys:
         """The packet number that brought the peer to this phase; None while it is not there yet."""
         self._previous: Opener | None = None
         self.previous_until = 0.0
-        self._prepare()
+        self._next_seal: Sealer | None = None
+        self._next_open: Opener | None = None
 
-    def _make_sealer(self, secret: bytes) -> Sealer:
-        key, iv, _ = packet_keys(self._version, self._suite, secret)
-        return Sealer(self._suite, key, iv, self._hp_seal)  # the header key is never updated: section 6
-
-    def _make_opener(self, secret: bytes) -> Opener:
-        key, iv, _ = packet_keys(self._version, self._suite, secret)
-        return Opener(self._suite, key, iv, self._hp_open)
-
-    def _prepare(self) -> None:
-        self._next_seal = self._make_sealer(updated_secret(self._version, self._suite, self._send))
-        self._next_open = self._make_opener(updated_secret(self._version, self._suite, self._receive))
+    def _prepare(self) -> tuple[Sealer, Opener]:
+        """The keys of the next phase, made once; the header keys are never updated (section 6)."""
+        if self._next_seal is None or self._next_open is None:
+            version, suite = self._version, self._suite
+            key, iv, _ = packet_keys(version, suite, updated_secret(version, suite, self._send))
+            self._next_seal = Sealer(suite, key, iv, self._hp_seal)
+            key, iv, _ = packet_keys(version, suite, updated_secret(version, suite, self._receive))
+            self._next_open = Opener(suite, key, iv, self._hp_open)
+        return self._next_seal, self._next_open
 
     def update(self, next_number: int, received: int | None, until: float) -> None:
         """Go to the next phase; our packets from `next_number` on carry it.
@@ -336,15 +338,15 @@ class ApplicationKeys:
         `received` is the peer's packet that asked for it, None if we begin. The old keys open packets `until` then.
         """
         self._previous, self.previous_until = self.opener, until
+        self.sealer, self.opener = self._prepare()
         self.first_received = received
         self._send = updated_secret(self._version, self._suite, self._send)
         self._receive = updated_secret(self._version, self._suite, self._receive)
-        self.sealer, self.opener = self._next_seal, self._next_open
         self.phase ^= KEY_PHASE
         self.updates += 1
         self.awaiting = True
         self.first_number = next_number
-        self._prepare()
+        self._next_seal = self._next_open = None
 
     def open_other(
         self, buffer: Buffer, start: int, end: int, destination: bytes, largest: int, now: float
@@ -353,7 +355,7 @@ class ApplicationKeys:
         packet = buffer[start:end]
         size = end - start
         other = self.phase ^ KEY_PHASE
-        numbers, payloads, _ = self._next_open.open_batch(packet, size, size, destination, largest, other)
+        numbers, payloads, _ = self._prepare()[1].open_batch(packet, size, size, destination, largest, other)
         if numbers:
             return numbers[0], payloads[0], True
         if self._previous is not None and now < self.previous_until:

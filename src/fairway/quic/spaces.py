@@ -142,6 +142,6 @@ class PacketSpace:
         self.sent.clear()
         self.loss.due = None
         self.received.ack_sent()
-        self.crypto_out.clear()
-        self.crypto_out.sent = self.crypto_out.end
+        self.crypto_out = SendBuffer()
+        self.crypto_in = Assembler()
         self.probes = 0

@@ -82,7 +82,7 @@ class ConnectionState:
         self.timers = Timers()
         self.token = b""
         """What a client puts into its Initial packets (Retry)."""
-        self.new_tokens: deque[bytes] = deque(maxlen=4)
+        self.new_tokens: list[bytes] = []
         self.pto_count = 0
         self.window_limited = False
         """True if the congestion window or the pacer, not the application, ended the last transmission."""

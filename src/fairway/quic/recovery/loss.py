@@ -8,7 +8,6 @@ RFC 8985 does for TCP) and the congestion controller is told.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -48,7 +47,7 @@ class LossDetector:
         """When a packet that is still too young will be lost by time; None without such a packet."""
         self.packet_threshold = PACKET_THRESHOLD
         self.time_threshold = TIME_THRESHOLD
-        self._lost: deque[tuple[int, int, float]] = deque(maxlen=MAX_LOST_RUNS)
+        self._lost: list[tuple[int, int, float]] = []
         self._period_first = self._period_last = -1
         self._period_start = 0.0
 
@@ -74,6 +73,7 @@ class LossDetector:
         for run in lost:
             self._lost.append((run.first, run.last, run.time))
             losses.persistent |= self._extends_period(run, rtt, max_ack_delay_s)
+        del self._lost[:-MAX_LOST_RUNS]
         losses.runs = lost
         return losses
 
@@ -115,7 +115,7 @@ class LossDetector:
             if low <= high:
                 kept.append((low, high, time))
         if found:
-            self._lost = deque(kept, MAX_LOST_RUNS)
+            self._lost = kept
         return found
 
     def widen(self, reordering: int) -> None:
@@ -125,5 +125,5 @@ class LossDetector:
 
     def forget_lost(self, before: float) -> None:
         """Forget losses of packets sent before this time: a late acknowledgement of them tells nothing."""
-        while self._lost and self._lost[0][2] < before:
-            self._lost.popleft()
+        if self._lost and self._lost[0][2] < before:
+            self._lost = [lost for lost in self._lost if lost[2] >= before]

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 
 from fairway.quic.streams.send import SendStream
-
-URGENCIES = 8  # RFC 9218 section 4.1
 
 
 class Schedule:
     """Streams that have something to send, in the order in which they may."""
 
-    __slots__ = ("_queued", "_queues", "blocked")
+    __slots__ = ("_order", "_queued", "_queues", "blocked")
 
     def __init__(self) -> None:
-        self._queues: tuple[deque[SendStream], ...] = tuple(deque() for _ in range(URGENCIES))
+        self._order: list[int] = []
+        """Urgencies that were ever used, the most urgent first; queues are made when they are needed."""
+        self._queues: dict[int, deque[SendStream]] = {}
         self._queued: dict[int, int] = {}
         self.blocked: dict[int, SendStream] = {}
         """Streams held up by the connection's flow control."""
@@ -31,12 +32,16 @@ class Schedule:
         if known is not None:
             self._queues[known].remove(stream)
         self._queued[stream.stream_id] = stream.urgency
+        if stream.urgency not in self._queues:
+            self._queues[stream.urgency] = deque()
+            insort(self._order, stream.urgency)
         self._queues[stream.urgency].append(stream)
 
     def first(self) -> SendStream | None:
         """The stream whose turn it is."""
         if self._queued:
-            for queue in self._queues:
+            for urgency in self._order:
+                queue = self._queues[urgency]
                 if queue:
                     return queue[0]
         return None

@@ -61,6 +61,8 @@ class StreamTable:
         # Indexed by the UNIDIRECTIONAL bit: False and True.
         self._next_local = [0, 0]
         self._local_limit = [0, 0]
+        self._refused = [False, False]
+        """Whether an `open` was refused since the limit last rose."""
         self._next_peer = [0, 0]
         self._peer_window = [local.initial_max_streams_bidi, local.initial_max_streams_uni]
         self._peer_limit = list(self._peer_window)
@@ -89,6 +91,7 @@ class StreamTable:
         """Open a stream; None while the peer's limit allows no more."""
         index = self._next_local[unidirectional]
         if index >= self._local_limit[unidirectional]:
+            self._refused[unidirectional] = True
             self.control[(STREAMS_BLOCKED_UNI if unidirectional else STREAMS_BLOCKED_BIDI, 0)] = None
             return None
         self._next_local[unidirectional] = index + 1
@@ -206,11 +209,12 @@ class StreamTable:
         return pair
 
     def peer_raises_streams(self, limit: int, unidirectional: bool) -> bool:
-        """MAX_STREAMS: True if more can be opened now."""
+        """MAX_STREAMS: True if more can be opened now, and the application waits for it."""
         if limit <= self._local_limit[unidirectional]:
             return False
         self._local_limit[unidirectional] = limit
-        return True
+        refused, self._refused[unidirectional] = self._refused[unidirectional], False
+        return refused
 
     # What happens to streams
 

@@ -1,0 +1,127 @@
+"""Full handshakes with verified certificates: latency, how many a second, CPU per handshake on each side."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from bench._quic_peers import ALPN, Certificate, ServerProcess, cpu_s, fairway_configuration, peer_configuration
+from bench._quic_result import Result
+from fairway.aio import connect
+from fairway.tls import ClientConfig
+
+PEERS = ("fairway", "qh3", "aioquic")
+COUNT = 300
+WARM_UP = 20
+CONCURRENT = 8
+ROUNDS = 3
+
+
+def _dialer(who: str, port: int, certificate: Certificate) -> Callable[[], Awaitable[None]]:
+    if who == "fairway":
+        tls = ClientConfig("localhost", (ALPN,), ca=[certificate.root])
+        configuration = fairway_configuration(1200)
+
+        async def dial() -> None:
+            async with connect("127.0.0.1", port, alpn=ALPN, tls=tls, configuration=configuration):
+                pass
+
+        return dial
+    client = importlib.import_module(f"{who}.asyncio.client")
+
+    async def dial_peer() -> None:
+        configuration: Any = peer_configuration(who, 1200, is_client=True, server_name="localhost")
+        configuration.load_verify_locations(str(certificate.authority))
+        async with client.connect("127.0.0.1", port, configuration=configuration, wait_connected=True):
+            pass
+
+    return dial_peer
+
+
+async def _measure(
+    dial: Callable[[], Awaitable[None]], count: int, concurrent: int
+) -> tuple[list[float], float, float]:
+    """Latencies, handshakes a second, CPU seconds of this process."""
+    for _ in range(WARM_UP):
+        await dial()
+    times: list[float] = []
+    left = count
+
+    async def worker() -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            begun = time.perf_counter()
+            await dial()
+            times.append(time.perf_counter() - begun)
+
+    used, begun = cpu_s(), time.perf_counter()
+    await asyncio.gather(*(worker() for _ in range(concurrent)))
+    return times, len(times) / (time.perf_counter() - begun), cpu_s() - used
+
+
+def _round(who: str) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as directory:
+        server = ServerProcess(who, Path(directory), 1200)
+        receiving, sending = multiprocessing.Pipe(duplex=False)
+
+        def client() -> None:
+            dial = _dialer(who, server.port, server.certificate)
+            times, _, _ = asyncio.run(_measure(dial, COUNT, 1))
+            _, rate, used = asyncio.run(_measure(dial, COUNT, CONCURRENT))
+            sending.send((statistics.median(times), rate, used / COUNT))
+
+        process = multiprocessing.get_context("fork").Process(target=client, daemon=True)
+        process.start()
+        sending.close()
+        try:
+            if not receiving.poll(120):
+                raise TimeoutError(f"{who} did not end")
+            latency, rate, client_cpu = receiving.recv()
+        finally:
+            process.terminate()
+            process.join(5)
+            server_cpu = server.stop()
+        total = 2 * (COUNT + WARM_UP)
+        return {
+            "handshake latency, median": latency * 1e3,
+            "handshakes": rate,
+            "client CPU per handshake": client_cpu * 1e3,
+            "server CPU per handshake": server_cpu / total * 1e3,
+        }
+
+
+def run() -> Result:
+    """Medians of rounds that take the peers in turn."""
+    result = Result("quic_handshake")
+    samples: dict[str, list[dict[str, float]]] = {who: [] for who in PEERS}
+    for _ in range(ROUNDS):
+        for who in PEERS:
+            samples[who].append(_round(who))
+    units = {
+        "handshake latency, median": "ms",
+        "handshakes": "1/s",
+        "client CPU per handshake": "ms",
+        "server CPU per handshake": "ms",
+    }
+    for what, unit in units.items():
+        for who in PEERS:
+            result.add(who, what, [sample[what] for sample in samples[who]], unit)
+        for peer in PEERS[1:]:
+            result.compare(what, "fairway", peer, less_is_better=unit == "ms")
+    result.notes.append(f"{COUNT} handshakes one by one for the latency, {CONCURRENT} at a time for the rate")
+    result.notes.append(
+        "P-256 certificates of an authority, verified; each side's default key exchange; ratios: 2 is twice as good"
+    )
+    return result
+
+
+if __name__ == "__main__":
+    print(run().as_table())
