@@ -47,17 +47,6 @@ class QuicConnection:
         self._timer: asyncio.TimerHandle | None = None
         self._woken = False
         self._over = False
-        self._on_event: dict[type[Any], Callable[[Any], None]] = {
-            quic_events.HandshakeCompleted: self._handshake_completed,
-            quic_events.StreamOpened: self._stream_opened,
-            quic_events.StreamReadable: self._stream_readable,
-            quic_events.StreamWritable: self._stream_writable,
-            quic_events.StreamFinished: self._stream_finished,
-            quic_events.StreamResetReceived: self._stream_reset,
-            quic_events.StopSendingReceived: self._stop_sending,
-            quic_events.StreamsAvailable: lambda event: self._available.fire(),
-            quic_events.ConnectionTerminated: lambda event: self._terminated(),
-        }
 
     # For applications
 
@@ -231,9 +220,9 @@ class QuicConnection:
 
     def _dispatch(self) -> None:
         for event in self.core.events():
-            handler = self._on_event.get(type(event))
+            handler = _ON_EVENT.get(type(event))
             if handler is not None:
-                handler(event)
+                handler(self, event)
 
     def _handshake_completed(self, event: quic_events.HandshakeCompleted) -> None:
         self.handshake = event
@@ -277,10 +266,26 @@ class QuicConnection:
             stream.finished.fire()
         self._ending.pop(event.stream_id, None)
 
-    def _terminated(self) -> None:
+    def _streams_available(self, event: quic_events.StreamsAvailable) -> None:
+        self._available.fire()
+
+    def _terminated(self, event: quic_events.ConnectionTerminated) -> None:
         for stream in list(self._streams.values()):
             stream.fail()
         self._ending.clear()
         self._changed.fire()
         self._available.fire()
         self._arrived.fire()
+
+
+_ON_EVENT: dict[type[Any], Callable[[QuicConnection, Any], None]] = {
+    quic_events.HandshakeCompleted: QuicConnection._handshake_completed,
+    quic_events.StreamOpened: QuicConnection._stream_opened,
+    quic_events.StreamReadable: QuicConnection._stream_readable,
+    quic_events.StreamWritable: QuicConnection._stream_writable,
+    quic_events.StreamFinished: QuicConnection._stream_finished,
+    quic_events.StreamResetReceived: QuicConnection._stream_reset,
+    quic_events.StopSendingReceived: QuicConnection._stop_sending,
+    quic_events.StreamsAvailable: QuicConnection._streams_available,
+    quic_events.ConnectionTerminated: QuicConnection._terminated,
+}

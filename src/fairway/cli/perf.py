@@ -8,6 +8,7 @@ import json
 import signal
 import statistics
 import struct
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -320,7 +321,7 @@ def _progress(size: int, quiet: bool) -> Iterator[Callable[[int], None]]:
     if quiet:
         yield _ignore
         return
-    bar: Any = click.progressbar(length=size, label="transferring", file=click.get_text_stream("stderr"))
+    bar: Any = click.progressbar(length=size, label="transferring", file=sys.stderr)
     with bar:
         waiting = 0
 

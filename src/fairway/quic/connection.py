@@ -58,14 +58,6 @@ class Connection:
         handlers = FrameHandlers(state, self._delivery, self._handshake)
         self._receiver = Receiver(state, self._delivery, self._handshake, handlers)
         self._transmitter = Transmitter(state, self._delivery)
-        self._on_timer: dict[Timer, Callable[[float], None]] = {
-            Timer.HANDSHAKE: self._handshake_timed_out,
-            Timer.IDLE: self._idled,
-            Timer.KEEP_ALIVE: lambda now: ending.keep_alive(state),
-            Timer.LOSS: self._delivery.on_timeout,
-            Timer.PACING: lambda now: None,
-            Timer.CLOSE: self._closed,
-        }
 
     @classmethod
     def client(
@@ -156,7 +148,7 @@ class Connection:
     def handle_timeout(self, now: float) -> None:
         """Time has passed: `next_timeout` was reached."""
         for timer in self._state.timers.expired(now):
-            self._on_timer[timer](now)
+            _ON_TIMER[timer](self, now)
 
     # Output
 
@@ -334,6 +326,15 @@ class Connection:
         closing = Closing(ClosedBy.LOCAL, error.code, str(error.reason), error.frame_type)
         ending.close(self._state, closing, now)
 
+    def _keep_alive(self, now: float) -> None:
+        ending.keep_alive(self._state)
+
+    def _probe_or_lose(self, now: float) -> None:
+        self._delivery.on_timeout(now)
+
+    def _pace(self, now: float) -> None:
+        """Transmission goes on by itself."""
+
     def _handshake_timed_out(self, now: float) -> None:
         ending.abandon(self._state, Closing(ClosedBy.HANDSHAKE_TIMEOUT), now)
 
@@ -344,6 +345,16 @@ class Connection:
         if self._state.phase in (Phase.CLOSING, Phase.DRAINING):
             self._state.go(Phase.CLOSED)
         self._state.timers.clear_all()
+
+
+_ON_TIMER: dict[Timer, Callable[[Connection, float], None]] = {
+    Timer.HANDSHAKE: Connection._handshake_timed_out,
+    Timer.IDLE: Connection._idled,
+    Timer.KEEP_ALIVE: Connection._keep_alive,
+    Timer.LOSS: Connection._probe_or_lose,
+    Timer.PACING: Connection._pace,
+    Timer.CLOSE: Connection._closed,
+}
 
 
 def _parameters(configuration: QuicConfiguration, local_id: bytes) -> TransportParameters:
