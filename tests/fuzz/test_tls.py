@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -12,7 +11,8 @@ from functools import cache
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from hypothesis import given, settings
+from fuzzing import fuzz, mutate, mutation
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fairway.tls import (
@@ -30,12 +30,9 @@ from fairway.tls import (
     self_signed,
 )
 
-EXAMPLES = int(os.environ.get("FAIRWAY_FUZZ_EXAMPLES", "150"))
 MAX_SECONDS = 0.5  # of processor time for one session, whatever it is fed
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 GROUPS = (NamedGroup.X25519, NamedGroup.SECP256R1)
-
-fuzz = settings(max_examples=EXAMPLES, deadline=None)
 
 Flight = tuple[Level, bytes]
 
@@ -108,34 +105,6 @@ def prepared_server(retry: bool) -> tuple[Session, list[Flight]]:
     if retry:
         return server, hello
     return server, answers(client, answers(server, hello))
-
-
-mutation = st.tuples(
-    st.sampled_from(["flip", "set", "insert", "delete", "repeat", "truncate", "swap"]),
-    st.integers(0, 1 << 16),
-    st.integers(0, 255),
-    st.integers(1, 40),
-)
-
-
-def mutate(data: bytes, kind: str, where: int, value: int, length: int) -> bytes:
-    at = where % (len(data) + 1)
-    changed = bytearray(data)
-    if kind == "flip" and at < len(changed):
-        changed[at] ^= value or 1
-    elif kind == "set":
-        changed[at : at + length] = bytes((value,)) * length
-    elif kind == "insert":
-        changed[at:at] = bytes((value,)) * length
-    elif kind == "delete":
-        del changed[at : at + length]
-    elif kind == "repeat":
-        changed[at:at] = changed[at : at + length * 8]
-    elif kind == "truncate":
-        del changed[at:]
-    else:
-        changed = changed[at:] + changed[:at]
-    return bytes(changed)
 
 
 def feed(session: Session, flights: list[Flight], step: int) -> None:
