@@ -14,8 +14,8 @@ from fairway.quic.connection_ids import LOCAL_LENGTH
 from fairway.quic.delivery import Delivery
 from fairway.quic.dispatch import FrameHandlers
 from fairway.quic.errors import ClosedBy, Closing, ErrorCode, PeerError
-from fairway.quic.events import StreamReadable
-from fairway.quic.frames import ACK, STREAM, STREAM_LEN, STREAM_OFF, bad_encoding, decode_ack
+from fairway.quic.frames import ACK, bad_encoding, decode_ack
+from fairway.quic.gather import Gatherer
 from fairway.quic.handshake import Handshake
 from fairway.quic.limits import MAX_STASHED_BYTES, MAX_STASHED_PACKETS, MAX_TOKEN_BYTES, MIN_INITIAL_DATAGRAM
 from fairway.quic.packet import (
@@ -30,7 +30,6 @@ from fairway.quic.packet import (
 from fairway.quic.protection import INTEGRITY_LIMIT, retry_tag
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.state import ConnectionState, Phase
-from fairway.quic.streams.recv import ReceiveStream
 from fairway.wire import Reader, WireError
 
 MIN_RESET = 21  # RFC 9000 section 10.3: the smallest datagram that can be a stateless reset
@@ -277,44 +276,43 @@ class Receiver:
         state = self._state
         space = state.application
         received = space.received
-        gather = _Gatherer(state)
-        highest = last = received.largest
-        first = highest + 1
-        eliciting = 0
-        in_order = True
+        highest = received.largest
         if numbers[-1] > highest or any(number not in received for number in numbers):  # a replay is no sign of life
             heard_from_peer(state, now)
-        for number, payload in zip(numbers, payloads, strict=True):
-            if number > highest:
-                if number != last + 1:
-                    in_order = False
-                    if last >= first:
-                        received.add(first, last, now)
-                    first = number
-                last = highest = number
-            else:
-                if last >= first:
-                    received.add(first, last, now)
-                first, last = highest + 1, highest
-                if number in received:  # a duplicate: RFC 9000 section 12.3
-                    continue
-                in_order = False
-                received.add(number, number, now)
-            if not payload:
-                raise _violation("a packet without frames", "RFC 9000 section 12.4")
-            if gather.take(payload):
-                eliciting += 1
+        eliciting = 0
+        in_order = True
+        for start, stop in _rows(numbers):
+            first, last = numbers[start], numbers[stop - 1]
+            if first > received.largest:
+                eliciting += self._row(payloads[start:stop], now)
+                in_order = received.add(first, last, now) and in_order
                 continue
-            gather.flush()
-            if self._frames(payload, space, now):
-                eliciting += 1
-            if not state.is_open:
-                return
-        gather.flush()
-        if last >= first:
-            received.add(first, last, now)
-        if eliciting:
+            in_order = False
+            for index in range(start, stop):
+                if numbers[index] not in received:  # a duplicate otherwise: RFC 9000 section 12.3
+                    received.add(numbers[index], numbers[index], now)
+                    eliciting += self._row(payloads[index : index + 1], now)
+        if eliciting and state.is_open:
             received.elicit(eliciting, in_order, now, state.configuration.max_ack_delay_s)
+
+    def _row(self, payloads: Sequence[bytes], now: float) -> int:
+        """Act on payloads of new packets; how many of them ask for an acknowledgement."""
+        state = self._state
+        gather = Gatherer(state)
+        eliciting = index = 0
+        count = len(payloads)
+        while index < count and state.is_open:
+            after = gather.take(payloads, index)
+            eliciting += after - index
+            index = after
+            if index < count:
+                gather.flush()
+                if not payloads[index]:
+                    raise _violation("a packet without frames", "RFC 9000 section 12.4")
+                eliciting += self._frames(payloads[index], state.application, now)
+                index += 1
+        gather.flush()
+        return eliciting
 
     def _frames(self, payload: bytes, space: PacketSpace, now: float) -> bool:
         """Act on all frames of a packet; True if one of them asks for an acknowledgement."""
@@ -334,78 +332,14 @@ class Receiver:
         return eliciting
 
 
-class _Gatherer:
-    """Packets whose only frame is the next piece of one stream, gathered and handed on together."""
-
-    __slots__ = ("_expected", "_pieces", "_room", "_state", "_stream", "_stream_id", "_streams")
-
-    def __init__(self, state: ConnectionState) -> None:
-        self._state = state
-        self._streams = state.streams
-        self._stream: ReceiveStream | None = None
-        self._stream_id = -1
-        self._expected = 0
-        self._room = 0
-        self._pieces: list[bytes] = []
-
-    def take(self, payload: bytes) -> bool:
-        """Take a packet's payload if it is such a packet; the caller must `flush` before anything else is done."""
-        kind = payload[0]
-        size = len(payload)
-        if kind & 0xF9 != STREAM or size < _FAST_MINIMUM:  # not a STREAM frame, or the last of its stream
-            return False
-        stream_id = payload[1]
-        at = 2
-        if stream_id >= 0x40:
-            if stream_id >= 0x80:
-                return False
-            stream_id = (stream_id & 0x3F) << 8 | payload[2]
-            at = 3
-        offset = 0
-        if kind & STREAM_OFF:
-            end = at + (1 << (payload[at] >> 6))
-            offset = _from_bytes(payload[at:end], "big") & ((1 << (8 * (end - at) - 2)) - 1)
-            at = end
-        if kind & STREAM_LEN:
-            end = at + (1 << (payload[at] >> 6))
-            length = _from_bytes(payload[at:end], "big") & ((1 << (8 * (end - at) - 2)) - 1)
-            at = end
-            if at + length != size:
-                return False
-        if offset != self._expected or stream_id != self._stream_id:
-            self.flush()
-            if not self._follow(stream_id, offset):
-                return False
-        self._expected = offset = offset + size - at
-        if offset > self._room:
-            self._expected -= size - at
-            return False
-        self._pieces.append(payload[at:])
-        return True
-
-    def _follow(self, stream_id: int, offset: int) -> bool:
-        """Make this the stream whose pieces are gathered, if the next one of it begins at `offset`."""
-        stream = self._streams.for_receiving(stream_id, STREAM)
-        if stream is None or not stream.in_order or stream.end != offset:
-            self._stream_id = -1
-            return False
-        self._stream, self._stream_id, self._expected = stream, stream_id, offset
-        self._room = min(stream.window.limit, offset + self._streams.receive_window.left)
-        return True
-
-    def flush(self) -> None:
-        """Hand on what was gathered."""
-        pieces, stream = self._pieces, self._stream
-        self._stream_id = -1
-        if not pieces or stream is None:
-            return
-        total = self._expected - stream.end
-        stream.receive_run(pieces, total)
-        self._pieces = []
-        self._streams.received(stream, total)
-        if not stream.notified:
-            stream.notified = True
-            self._state.events.append(StreamReadable(stream.stream_id))
+def _rows(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Where in `numbers` consecutive ones stand: start and stop of each row."""
+    count = len(numbers)
+    first = numbers[0]
+    if list(range(first, first + count)) == numbers:  # the common case, in one comparison
+        return [(0, count)]
+    starts = [0, *(i for i in range(1, count) if numbers[i] != numbers[i - 1] + 1)]
+    return list(zip(starts, [*starts[1:], count], strict=True))
 
 
 def _violation(reason: str, section: str) -> PeerError:
