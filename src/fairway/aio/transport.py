@@ -11,7 +11,7 @@ from fairway.aio.connection import QuicConnection
 from fairway.aio.udp import UdpSocket
 from fairway.quic import Transmit
 
-BUFFERS_PER_TURN = 12
+BUFFERS_PER_TURN = 8
 """Buffers read before what they caused is sent: acknowledgements go once a turn."""
 
 

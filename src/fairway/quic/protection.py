@@ -149,21 +149,18 @@ class Sealer:
         first |= length - 1
         head = _BYTE[first] + destination
         wrap = (1 << (8 * length)) - 1
-        sealed = []
-        current = number
-        for payload in payloads:
-            associated = head + (current & wrap).to_bytes(length, "big")
-            sealed.append(encrypt((iv ^ current).to_bytes(12, "big"), payload, associated))
-            current += 1
+        numbers = range(number, number + len(payloads))
+        sealed = [
+            encrypt((iv ^ n).to_bytes(12, "big"), payload, head + (n & wrap).to_bytes(length, "big"))
+            for n, payload in zip(numbers, payloads, strict=True)
+        ]
         low, high = 4 - length, 4 - length + SAMPLE_LENGTH
         masks = self._masks(b"".join([packet[low:high] for packet in sealed]))
         shift = 8 * low
         out: list[bytes] = []
-        current = number
-        for (first_mask, number_mask), packet in zip(_MASKS(masks), sealed, strict=True):
-            masked = (current & wrap) ^ (number_mask >> shift)
+        for n, (first_mask, number_mask), packet in zip(numbers, _MASKS(masks), sealed, strict=True):
+            masked = (n & wrap) ^ (number_mask >> shift)
             out += (_BYTE[first ^ (first_mask & 0x1F)], destination, masked.to_bytes(length, "big"), packet)
-            current += 1
         self.sealed += len(sealed)
         return b"".join(out)
 
