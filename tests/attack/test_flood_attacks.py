@@ -8,6 +8,7 @@ import pytest
 from quic_attacker import Attacker, FalseServer, bounded
 
 from fairway.quic import QuicConfiguration, frames
+from fairway.quic.packet import PacketType
 
 STREAMS = QuicConfiguration(handshake_timeout_s=120.0, max_streams_bidi=8, max_streams_uni=8)
 
@@ -58,6 +59,16 @@ class TestWithheldAcknowledgements:  # 21
         assert statistics["bytes_in_flight"] <= statistics["congestion_window"] + 1200
         assert statistics["runs_remembered"] < 500
         assert len(attacker.server.events()) < 100
+
+    def test_21_a_stranger_who_asks_for_acknowledgements_only_is_not_remembered(self) -> None:
+        attacker = Attacker(connect=False)
+        attacker.pair.run(lambda: attacker.pair.server.core is not None)
+        attacker.take_over()
+        for number in range(100, 1100):
+            attacker.pair.inject(attacker.long_packet(PacketType.INITIAL, b"\1", number), to_server=True)
+        assert attacker.code is None
+        assert attacker.server.statistics()["packets_sent"] > 500
+        assert attacker.server.statistics()["runs_remembered"] < 20
 
     def test_21_tokens_without_end_are_bounded(self) -> None:
         server = FalseServer()

@@ -121,19 +121,9 @@ class LongPackets:
         for draft in drafts:
             space = draft.space
             packet = self._packet(space, draft.payload)
-            in_flight = draft.eliciting or padded
-            space.sent.add(
-                Run(
-                    space.next_number - 1,
-                    1,
-                    len(packet),
-                    now,
-                    frames=draft.frames,
-                    eliciting=draft.eliciting,
-                    in_flight=in_flight,
-                )
-            )
-            if in_flight:
+            if draft.eliciting or padded:  # nobody is owed an answer to a bare ACK: it is not remembered
+                frames, number = draft.frames, space.next_number - 1
+                space.sent.add(Run(number, 1, len(packet), now, frames=frames, eliciting=draft.eliciting))
                 state.path.controller.on_sent(now, len(packet), space.next_number - 1)
             if draft.eliciting:
                 space.last_eliciting_at = now
