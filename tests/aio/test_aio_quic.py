@@ -298,6 +298,51 @@ class TestStreams:
 
 
 class TestEnds:
+    def test_a_reader_learns_of_the_end_though_streams_wait_to_be_accepted(self) -> None:
+        outcome: list[Exception] = []
+        ended = asyncio.Event()
+
+        async def one_only(connection: QuicConnection) -> None:
+            stream = await connection.accept_stream()
+            try:
+                while await stream.receive():
+                    pass
+            except ConnectionClosed as error:
+                outcome.append(error)
+            ended.set()
+
+        async def scenario() -> None:
+            async with server(one_only) as running:
+                connection = await client(running)
+                for _ in range(3):
+                    await (await connection.open_stream()).send(b"never ended")
+                await asyncio.sleep(0.05)
+                connection.close(3, "bye")
+                await ended.wait()
+                assert [str(error) for error in outcome] == ["closed by the peer with application error 0x3: bye"]
+
+        run(scenario)
+
+    def test_what_arrived_before_the_end_can_still_be_read(self) -> None:
+        async def say_and_leave(connection: QuicConnection) -> None:
+            stream = await connection.accept_stream()
+            await stream.receive()
+            await stream.send(b"last words")
+            await asyncio.sleep(0.05)
+            connection.close(9)
+
+        async def scenario() -> None:
+            async with server(say_and_leave) as running:
+                connection = await client(running)
+                stream = await connection.open_stream()
+                await stream.send(b"?")
+                await connection.wait_closed()
+                assert await stream.receive() == b"last words"
+                with pytest.raises(ConnectionClosed):
+                    await stream.receive()
+
+        run(scenario)
+
     def test_leaving_the_block_delivers_what_was_sent(self) -> None:
         got: list[bytes] = []
         arrived = asyncio.Event()

@@ -137,11 +137,10 @@ class QuicConnection:
         self._ending[stream.stream_id] = stream
 
     async def wait(self, signal: Signal) -> None:
-        """Wait for a signal; `ConnectionClosed` if the connection has ended instead."""
-        if self.core.closing is None:
-            await signal.wait()
-        if self.core.closing is not None and not self._incoming:
+        """Wait for a signal; `ConnectionClosed` if the connection has ended. Callers look again after it."""
+        if self.core.closing is not None:
             raise ConnectionClosed(self.core.closing)
+        await signal.wait()
 
     def receive(self, data: bytes, segment: int, now: float) -> None:
         """Datagrams for this connection arrived; `process` must follow."""
