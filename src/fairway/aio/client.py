@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from fairway.aio.connection import QuicConnection
+from fairway.aio.driver import Driver
 from fairway.aio.keylog import keylog_to
 from fairway.aio.transport import Transport
 from fairway.aio.udp import UdpSocket
@@ -48,11 +49,11 @@ class _Client:
         if self.connection.handshake is None:  # later ones may be forged: RFC 9000 section 21.1.1
             self.connection.abort(f"{error.strerror}")
 
-    def send(self, transmit: Transmit, connection: QuicConnection) -> bool:
+    def send(self, transmit: Transmit, driver: Driver) -> bool:
         """Send datagrams."""
-        return self._transport.send(transmit, connection)
+        return self._transport.send(transmit, driver)
 
-    def ended(self, connection: QuicConnection) -> None:
+    def ended(self, driver: Driver) -> None:
         """The connection is over."""
         self._transport.close()
         if not self.done.done():

@@ -1,4 +1,4 @@
-"""A connection as an application uses it, and the turning of its core: timers, events, transmission."""
+"""A connection as an application uses it."""
 
 from __future__ import annotations
 
@@ -6,37 +6,23 @@ import asyncio
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Protocol
+from typing import Any
 
+from fairway.aio.driver import Driver, Outlet
 from fairway.aio.signal import Signal
 from fairway.aio.stream import Stream
-from fairway.quic import Closing, Connection, ConnectionClosed, Phase, StreamReset, Transmit
+from fairway.quic import Closing, Connection, ConnectionClosed, StreamReset
 from fairway.quic import events as quic_events
 
-BATCHES_PER_TURN = 16
-"""Buffers sent before the loop gets its turn: others must not wait for a bulk transfer."""
 
-
-class Outlet(Protocol):
-    """Where a connection's datagrams go."""
-
-    def send(self, transmit: Transmit, connection: QuicConnection) -> bool:
-        """Send datagrams; False if the socket is full: `connection.flush` is called when it is not."""
-
-    def ended(self, connection: QuicConnection) -> None:
-        """The connection is over, its draining period included."""
-
-
-class QuicConnection:
+class QuicConnection(Driver):
     """A QUIC connection. Made by `connect` and `serve`."""
 
     def __init__(self, core: Connection, outlet: Outlet, loop: asyncio.AbstractEventLoop, *, is_client: bool) -> None:
-        self.core = core
+        super().__init__(core, outlet, loop)
         self.is_client = is_client
         self.handshake: quic_events.HandshakeCompleted | None = None
         """What was agreed: ALPN, cipher suite, certificates; None before."""
-        self._outlet = outlet
-        self._loop = loop
         # Streams live as long as the application holds them, or until the peer has what was sent on them.
         self._streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
         self._ending: dict[int, Stream] = {}
@@ -44,9 +30,6 @@ class QuicConnection:
         self._arrived = Signal()
         self._available = Signal()
         self._changed = Signal()
-        self._timer: asyncio.TimerHandle | None = None
-        self._woken = False
-        self._over = False
 
     # For applications
 
@@ -142,82 +125,10 @@ class QuicConnection:
             raise ConnectionClosed(self.core.closing)
         await signal.wait()
 
-    def receive(self, data: bytes, segment: int, now: float) -> None:
-        """Datagrams for this connection arrived; `process` must follow."""
-        self.core.receive(data, segment, now)
-
-    def process(self) -> None:
-        """Tell the application what happened and send what is due."""
-        self._dispatch()
-        self.flush()
-
-    def wake(self) -> None:
-        """Something was written or read: send soon."""
-        if not self._woken:
-            self._woken = True
-            self._loop.call_soon(self._flush_soon)
-
-    def _flush_soon(self) -> None:
-        if self._woken:
-            self.flush()
-
-    def flush(self) -> None:
-        """Send what is due, as far as window and socket allow, and set the timer."""
-        self._woken = False
-        core, send = self.core, self._outlet.send
-        now = self._loop.time()
-        for _ in range(BATCHES_PER_TURN):
-            transmit = core.transmit(now)
-            if transmit is None:
-                break
-            if not send(transmit, self):
-                break
-        else:
-            self.wake()
-        self._dispatch()
-        self._arm()
-
-    def _arm(self) -> None:
-        if self._over:
-            return
-        if self.core.phase is Phase.CLOSED:
-            self._end()
-            return
-        deadline = self.core.next_timeout()
-        timer = self._timer
-        if timer is not None:
-            if deadline is not None and timer.when() <= deadline:
-                return  # it fires early and is set again then: cheaper than replacing it
-            timer.cancel()
-        self._timer = None if deadline is None else self._loop.call_at(deadline, self._timed_out)
-
-    def _timed_out(self) -> None:
-        self._timer = None
-        now = self._loop.time()
-        deadline = self.core.next_timeout()
-        if deadline is not None and deadline <= now:
-            self.core.handle_timeout(now)
-            self.flush()
-        else:
-            self._arm()
-
-    def _end(self) -> None:
-        if not self._over:
-            self._over = True
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            self._outlet.ended(self)
-
-    def abort(self, reason: str) -> None:
-        """The socket failed or goes away: end without sending."""
-        self.core.network_failed(self._loop.time(), reason)
-        self._dispatch()
-        self._end()
-
     # Events
 
-    def _dispatch(self) -> None:
+    def dispatch(self) -> None:
+        """Tell the application what happened."""
         for event in self.core.events():
             handler = _ON_EVENT.get(type(event))
             if handler is not None:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from fairway.aio.connection import QuicConnection
+from fairway.aio.driver import Driver
 from fairway.aio.keylog import keylog_to
 from fairway.aio.transport import Transport
 from fairway.aio.udp import UdpSocket, bind
@@ -92,15 +93,16 @@ class Server:
         finally:
             connection.close()
 
-    def send(self, transmit: Transmit, connection: QuicConnection) -> bool:
+    def send(self, transmit: Transmit, driver: Driver) -> bool:
         """Send a connection's datagrams."""
-        return self._transport.send(transmit, connection)
+        return self._transport.send(transmit, driver)
 
-    def ended(self, connection: QuicConnection) -> None:
+    def ended(self, driver: Driver) -> None:
         """A connection is over."""
-        self._connections.pop(connection.core, None)
-        self._endpoint.forget(connection.core)
-        self._tasks.pop(connection, None)
+        connection = self._connections.pop(driver.core, None)
+        self._endpoint.forget(driver.core)
+        if connection is not None:
+            self._tasks.pop(connection, None)
 
     async def wait_closed(self) -> None:
         """Wait until the server is closed."""

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from fairway.aio.connection import QuicConnection
+from fairway.aio.driver import Driver
 from fairway.aio.udp import UdpSocket
 from fairway.quic import Transmit
 
@@ -33,7 +33,7 @@ class Transport:
         self._on_turn = on_turn
         self._on_error = on_error
         self._queue: deque[tuple[bytes, int, Any]] = deque()
-        self._waiting: dict[QuicConnection, None] = {}
+        self._waiting: dict[Driver, None] = {}
         self._closed = False
         loop.add_reader(sock.fileno(), self._readable)
 
@@ -50,15 +50,15 @@ class Transport:
             self._on_error(error)
         self._on_turn()
 
-    def send(self, transmit: Transmit, connection: QuicConnection) -> bool:
-        """Send datagrams; False if the socket is full now: the connection is flushed when it is not."""
+    def send(self, transmit: Transmit, driver: Driver) -> bool:
+        """Send datagrams; False if the socket is full now: the driver is flushed when it is not."""
         if self._queue:
             self._queue.append((transmit.data, transmit.segment, transmit.address))
-            self._waiting[connection] = None
+            self._waiting[driver] = None
             return False
-        return self._send(transmit.data, transmit.segment, transmit.address, connection)
+        return self._send(transmit.data, transmit.segment, transmit.address, driver)
 
-    def _send(self, data: bytes, segment: int, address: Any, connection: QuicConnection | None) -> bool:
+    def _send(self, data: bytes, segment: int, address: Any, driver: Driver | None) -> bool:
         if self._closed:
             return True
         taken = self._try(data, segment, address)
@@ -67,8 +67,8 @@ class Transport:
         if not self._queue:
             self._loop.add_writer(self.socket.fileno(), self._writable)
         self._queue.append((data[taken:], segment, address))
-        if connection is not None:
-            self._waiting[connection] = None
+        if driver is not None:
+            self._waiting[driver] = None
         return False
 
     def _try(self, data: bytes, segment: int, address: Any) -> int:
@@ -93,8 +93,8 @@ class Transport:
             self._queue.popleft()
         self._loop.remove_writer(self.socket.fileno())
         waiting, self._waiting = self._waiting, {}
-        for connection in waiting:
-            connection.flush()
+        for driver in waiting:
+            driver.flush()
 
     def close(self) -> None:
         """Stop and close the socket."""
