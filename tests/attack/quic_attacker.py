@@ -45,7 +45,7 @@ class _FalsePeer:
         configuration: QuicConfiguration | None = None,
         *,
         connect: bool = True,
-        server_tls: ServerConfig | None = None,
+        seed: int = 0,
     ) -> None:
         self._lines: list[str] = []
         self.first_id = b""
@@ -55,7 +55,8 @@ class _FalsePeer:
         self.pair = Pair(
             configuration,
             client_tls=tls,
-            server_tls=server_tls or ServerConfig((identity(),), ("test",)),
+            server_tls=ServerConfig((identity(),), ("test",)),
+            seed=seed,
             connect=False,
         )
         self.pair.there.drop = self._look
@@ -66,8 +67,6 @@ class _FalsePeer:
             self.pair.run(lambda: self.pair.connected)
             self.pair.run_for(1.0)
             self.take_over()
-            self._traffic = self.secret(self._label)
-            self.sealer = make_sealer(VERSION_1, AES, self._traffic)
 
     def _look(self, index: int, data: bytes) -> bool:
         if data[0] & LONG_HEADER:
@@ -95,11 +94,14 @@ class _FalsePeer:
         return self._side.core
 
     def take_over(self) -> None:
-        """The honest end is silent from here on."""
+        """The honest end is silent from here on; its keys, as far as there are any, are ours."""
         if self.is_client:
             self.pair.client.core = None
         else:
             self.pair.server.core = None
+        if any(line.startswith(self._label) for line in self._lines):
+            self._traffic = self.secret(self._label)
+            self.sealer = make_sealer(VERSION_1, AES, self._traffic)
 
     def secret(self, label: str) -> bytes:
         """A secret of the handshake, from the key log."""

@@ -79,6 +79,23 @@ class TestAcknowledgements:  # 2 to 6
         assert answered[0] == answered[1]
 
 
+class TestSkippedNumbers:  # 3
+    def test_3_nobody_can_foresee_the_first_number_that_is_skipped(self) -> None:
+        codes = set()
+        for seed in range(12):
+            attacker = Attacker(connect=False, seed=seed)
+            pair = attacker.pair
+            pair.run(lambda pair=pair: pair.connected)  # type: ignore[misc]
+            stream_id = attacker.server.open_stream(unidirectional=True)
+            assert stream_id is not None
+            attacker.server.write(stream_id, bytes(150_000), end=True)
+            pair.run(lambda pair=pair, stream_id=stream_id: stream_id in pair.client.ended)  # type: ignore[misc]
+            attacker.take_over()
+            attacker.send(frames.Ack(((0, 63),), 0).encode())
+            codes.add(attacker.code)
+        assert codes == {None, ErrorCode.PROTOCOL_VIOLATION}
+
+
 class CountedRanges(list[tuple[int, int]]):
     """Ranges that count how often one of them is looked at."""
 

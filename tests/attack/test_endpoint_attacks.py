@@ -62,6 +62,19 @@ class TestAmplification:  # 9
             assert pair.back.bytes <= 3 * received
         assert 0 < pair.back.count < 20
 
+    def test_9_a_long_farewell_to_who_says_little_is_within_the_limit(self) -> None:
+        attacker = Attacker(connect=False)
+        attacker.pair.run(lambda: attacker.pair.server.core is not None)
+        attacker.take_over()
+        attacker.server.close(attacker.pair.now, 1, "farewell " * 25, application=False)
+        attacker.pair.settle()
+        received = attacker.pair.there.bytes
+        for _ in range(40):
+            datagram = b"\x40" + attacker.first_id
+            received += len(datagram)
+            attacker.pair.inject(datagram, to_server=True)
+            assert attacker.answered <= 3 * received
+
 
 class TestVersions:  # 13
     def test_13_version_zero_and_tiny_headers_get_no_answer(self) -> None:

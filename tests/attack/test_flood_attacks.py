@@ -72,7 +72,7 @@ class TestWithheldAcknowledgements:  # 21
 
     def test_21_tokens_without_end_are_bounded(self) -> None:
         server = FalseServer()
-        with bounded(megabytes=0.3):
+        with bounded(megabytes=0.1):
             for size in (1, 500, 1000, 60_000):
                 for _ in range(100):
                     server.send(frames.NewToken(os.urandom(size)).encode())

@@ -11,8 +11,8 @@ from quic_pair import Pair
 
 from fairway.quic import ErrorCode, PeerError, Phase, frames
 from fairway.quic import events as ev
-from fairway.quic.packet import VERSION_1, PacketType, encode_long_header, parse_long_header
-from fairway.quic.protection import initial_secrets, make_opener, make_sealer
+from fairway.quic.packet import VERSION_1, PacketType, encode_long_header, encode_retry, parse_long_header
+from fairway.quic.protection import initial_secrets, make_opener, make_sealer, retry_tag
 from fairway.quic.transport_parameters import TransportParameters, decode_parameters, encode_parameters
 from fairway.tls import ClientConfig, ClientSession, CryptoData
 from fairway.wire import Reader, encode_varint
@@ -238,6 +238,25 @@ OURS = encode_varint(0x0F) + b"\x08attacker"
 
 def parameter(number: int, value: bytes) -> bytes:
     return encode_varint(number) + encode_varint(len(value)) + value
+
+
+class TestRetries:
+    @pytest.mark.parametrize("bad", [None, "source", "token", "tag"])
+    def test_a_client_follows_a_retry_only_as_it_should_be(self, bad: str | None) -> None:
+        pair = Pair(connect=False)
+        client = pair.client.core
+        assert client is not None
+        out = client.transmit(pair.now)
+        assert out is not None
+        header = parse_long_header(out.data, 0, len(out.data))
+        source = header.destination if bad == "source" else b"another1"
+        token = bytes(600 if bad == "token" else 500)
+        retry = encode_retry(VERSION_1, header.source, source, token)
+        retry += retry_tag(VERSION_1, header.destination, retry) if bad != "tag" else bytes(16)
+        client.receive(retry, len(retry), pair.now)
+        again = client.transmit(pair.now)
+        assert again is not None
+        assert parse_long_header(again.data, 0, len(again.data)).token == (token if bad is None else b"")
 
 
 class TestParametersInAHandshake:  # 30

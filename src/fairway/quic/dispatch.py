@@ -136,11 +136,8 @@ class FrameHandlers:
 
     def max_streams(self, frame: frames.MaxStreams, space: PacketSpace, now: float) -> None:
         """MAX_STREAMS (section 19.11)."""
-        event = StreamsAvailable(frame.unidirectional)
-        if self._state.streams.peer_raises_streams(frame.limit, frame.unidirectional) and (
-            event not in self._state.events
-        ):
-            self._state.events.append(event)
+        if self._state.streams.peer_raises_streams(frame.limit, frame.unidirectional):
+            self._state.events.append(StreamsAvailable(frame.unidirectional))
 
     def stream_data_blocked(self, frame: frames.StreamDataBlocked, space: PacketSpace, now: float) -> None:
         """STREAM_DATA_BLOCKED (section 19.13): only the stream's direction is checked."""
