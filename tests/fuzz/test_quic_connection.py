@@ -144,7 +144,8 @@ def test_a_client_meets_any_retry_and_any_version_negotiation(
 # With keys
 
 small = st.binary(max_size=40)
-stream_ids = st.one_of(st.integers(0, 24), varints)
+stream_ids = st.one_of(st.sampled_from([0, 4]), st.integers(0, 24), varints)
+sizes = st.sampled_from([0, 5, 10])  # few, so that ends meet
 connection_ids = st.binary(min_size=1, max_size=20)
 ranges = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 5)), min_size=1, max_size=8)
 
@@ -161,10 +162,11 @@ any_frame = st.one_of(
     st.builds(frames.Padding, st.integers(1, 50)),
     st.just(frames.Ping()),
     st.builds(acknowledgement, ranges, varints),
-    st.builds(frames.ResetStream, stream_ids, varints, varints),
+    st.builds(frames.ResetStream, stream_ids, varints, st.one_of(sizes, varints)),
     st.builds(frames.StopSending, stream_ids, varints),
     st.builds(frames.Crypto, st.one_of(st.just(0), st.integers(0, 1 << 17)), small),
     st.builds(frames.NewToken, small),
+    st.builds(frames.Stream, st.sampled_from([0, 4]), sizes, sizes.map(bytes), st.booleans(), st.just(True)),
     st.builds(frames.Stream, stream_ids, st.one_of(st.integers(0, 300), varints), small, st.booleans(), st.booleans()),
     st.builds(frames.MaxData, varints),
     st.builds(frames.MaxStreamData, stream_ids, varints),
