@@ -25,6 +25,7 @@ from fairway.quic.errors import ClosedBy, Closing, PeerError
 from fairway.quic.events import Event, StreamOpened
 from fairway.quic.frames import PING
 from fairway.quic.handshake import Handshake
+from fairway.quic.limits import ACTIVE_CONNECTION_ID_LIMIT
 from fairway.quic.packet import Buffer
 from fairway.quic.paths import Address, Path
 from fairway.quic.receive import Receiver
@@ -299,7 +300,7 @@ def _parameters(configuration: QuicConfiguration, local_id: bytes) -> TransportP
         initial_max_streams_bidi=configuration.max_streams_bidi,
         initial_max_streams_uni=configuration.max_streams_uni,
         max_ack_delay_ms=int(configuration.max_ack_delay_s * 1000),
-        active_connection_id_limit=8,
+        active_connection_id_limit=ACTIVE_CONNECTION_ID_LIMIT,
         disable_active_migration=True,
         initial_source_connection_id=local_id,
     )

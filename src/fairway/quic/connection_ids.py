@@ -12,6 +12,9 @@ from fairway.quic.limits import ACTIVE_CONNECTION_ID_LIMIT, MAX_PENDING_RETIREME
 LOCAL_LENGTH = 8
 """Length of the connection IDs that we choose: short headers carry no length, so all have the same."""
 
+IDS_IN_USE = 4
+"""Connection IDs that we keep issued: enough for a migration and a probe, each costs a frame and an acknowledgement."""
+
 
 @dataclass(frozen=True, slots=True)
 class IssuedId:
@@ -51,7 +54,7 @@ class LocalIds:
 
     def issue(self, peer_limit: int) -> list[tuple[int, int]]:
         """Fill up to what the peer takes (active_connection_id_limit); give the frames to send."""
-        self._limit = min(peer_limit, ACTIVE_CONNECTION_ID_LIMIT)
+        self._limit = min(peer_limit, IDS_IN_USE)
         keys = []
         while len(self._active) < self._limit:
             connection_id, token = self._make()

@@ -63,7 +63,7 @@ MAX_CONNECTION_ID_LENGTH = 20
 """Version 1 and 2 (RFC 9000 section 17.2)."""
 
 ACTIVE_CONNECTION_ID_LIMIT = 8
-"""Connection IDs of the peer that we keep, and the most of our own that we issue."""
+"""Connection IDs of the peer that we keep."""
 
 MAX_PENDING_RETIREMENTS = 3 * ACTIVE_CONNECTION_ID_LIMIT
 """RETIRE_CONNECTION_ID frames waiting to be acknowledged before the peer's churn closes the connection."""
