@@ -68,6 +68,8 @@ class Transmitter:
         self._delivery = delivery
         self._long = LongPackets(state, delivery)
         self._short = _ShortPackets(state, delivery)
+        self._held: bytes | None = None
+        """A handshake datagram that was too long for the last buffer."""
 
     def transmit(self, now: float, max_segments: int = MAX_SEGMENTS) -> Transmit | None:
         """The next datagrams to send, None if there are none now."""
@@ -77,14 +79,36 @@ class Transmitter:
         if state.phase is Phase.CLOSING:
             data = self._close()
         elif state.is_open:
-            if not state.handshake.discarded:
-                data = self._long.build(now)
+            data, segment = self._handshake(now, max_segments)
             if data is None and state.handshake_complete and state.application.keys is not None:
                 data, segment = self._short.build(state.application.keys, now, max_segments)
+                state.path.bytes_sent += len(data or b"")
         if not data:
             return None
-        state.path.bytes_sent += len(data)
         return Transmit(data, segment or len(data), state.path.address)
+
+    def _handshake(self, now: float, max_segments: int) -> tuple[bytes | None, int]:
+        """Handshake datagrams of equal length, the last one perhaps shorter, and the length of each."""
+        first, self._held = self._held or self._next_handshake(now), None
+        if first is None:
+            return None, 0
+        datagrams = [first]
+        while len(datagrams) < max_segments and len(datagrams[-1]) == len(first):
+            following = self._next_handshake(now)
+            if following is None:
+                break
+            if len(following) > len(first):
+                self._held = following
+                break
+            datagrams.append(following)
+        return b"".join(datagrams), len(first)
+
+    def _next_handshake(self, now: float) -> bytes | None:
+        if self._state.handshake.discarded:
+            return None
+        data = self._long.build(now)
+        self._state.path.bytes_sent += len(data or b"")
+        return data
 
     def _close(self) -> bytes | None:
         state = self._state
@@ -94,7 +118,10 @@ class Transmitter:
         state.close_pending = False
         reason = closing.reason.encode()[:256]
         data = self._long.close(ConnectionClose(closing.code, closing.frame_type, reason, closing.application))
-        return data if len(data) <= state.path.send_allowance else None  # RFC 9000 section 8.1
+        if len(data) > state.path.send_allowance:  # RFC 9000 section 8.1
+            return None
+        state.path.bytes_sent += len(data)
+        return data
 
 
 class _ShortPackets:
