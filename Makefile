@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+FUZZ_EXAMPLES ?= 20000
+FUZZ_SECONDS  ?= 30
 
 # Debian packages: what Fairway runs on (nftables), what tests and benchmarks measure against.
 DEBIAN := python3-venv nftables iptables iproute2 iputils-ping iperf3 tcpdump containernetworking-plugins
 
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check fuzz bench clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +39,10 @@ check: setup     ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: setup      ## every decoder and whole connections, deep: FUZZ_EXAMPLES of each, FUZZ_SECONDS each at most
+	FAIRWAY_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) FAIRWAY_FUZZ_SECONDS=$(FUZZ_SECONDS) \
+	    $(BIN)/python -m pytest tests/fuzz -q --timeout=$$((4 * $(FUZZ_SECONDS) + 60))
 
 bench: setup     ## every figure that the README quotes
 	$(BIN)/python -m bench

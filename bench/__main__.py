@@ -11,13 +11,12 @@ from collections.abc import Callable
 import bench
 from bench.result import Result
 
-_NOT_BENCHMARKS = ("__main__", "iperf", "isolation", "result")
+_NOT_BENCHMARKS = ("__main__", "iperf", "isolation", "quic_peers", "result")
 
 
 def main() -> int:
     """Run what was asked for; one table, or one JSON object a line, for each."""
     names = [module.name for module in pkgutil.iter_modules(bench.__path__) if module.name not in _NOT_BENCHMARKS]
-    names = [name for name in names if not name.startswith("_")]
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Fairway beside its peers.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(names)}; none: all")
     parser.add_argument("--json", action="store_true", help="one JSON object a benchmark")

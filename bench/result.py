@@ -40,9 +40,10 @@ class Result:
         self.rows.append(Row(who, f"{what} p{percent}", ordered[rank], unit))
 
     def compare(self, what: str, who: str, peer: str) -> None:
-        """Add the ratio of two rows' values."""
+        """Add the ratio of two rows' values, if both were measured."""
         values = {row.who: row.value for row in self.rows if row.what == what}
-        self.ratios[f"{what} {who}/{peer}"] = values[who] / values[peer]
+        if who in values and values.get(peer):
+            self.ratios[f"{what} {who}/{peer}"] = values[who] / values[peer]
 
     def as_json(self) -> str:
         """One JSON object."""

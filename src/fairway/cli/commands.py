@@ -7,7 +7,13 @@ import click
 from fairway import __version__
 from fairway.cli.lazy import Lazy, LazyGroup
 
-HOST, LAB, BOTH, SHELL = "This host", "Labs: several hosts on this machine", "Hosts and labs", "Shell"
+HOST, LAB, BOTH, QUIC, SHELL = (
+    "This host",
+    "Labs: several hosts on this machine",
+    "Hosts and labs",
+    "QUIC",
+    "Shell",
+)
 
 SUBCOMMANDS = (
     Lazy("pod", "fairway.cli.pod:pod", "Add, list, show and remove this host's pods.", HOST),
@@ -20,6 +26,7 @@ SUBCOMMANDS = (
     Lazy("exec", "fairway.cli.execute:execute", "Run a command inside a pod or a lab's node.", BOTH),
     Lazy("ping", "fairway.cli.ping:ping", "Whether everyone in a lab reaches everyone; or A reaches B.", BOTH),
     Lazy("explain", "fairway.cli.explain:explain", "Every stage of a packet's way, and where it ends.", BOTH),
+    Lazy("perf", "fairway.cli.perf:perf", "Measure QUIC between two places.", QUIC),
     Lazy("completion", "fairway.cli.completion:completion", "Print what completes commands in a shell.", SHELL),
 )
 

@@ -1,0 +1,30 @@
+"""QUIC with asyncio: `connect`, `serve`, connections and streams. The only room with an event loop and a UDP socket."""
+
+from fairway.aio.client import connect
+from fairway.aio.connection import QuicConnection
+from fairway.aio.server import Server, serve
+from fairway.aio.stream import Stream
+from fairway.quic import (
+    ClosedBy,
+    Closing,
+    ConnectionClosed,
+    ErrorCode,
+    QuicConfiguration,
+    StreamReset,
+    UsageError,
+)
+
+__all__ = [
+    "ClosedBy",
+    "Closing",
+    "ConnectionClosed",
+    "ErrorCode",
+    "QuicConfiguration",
+    "QuicConnection",
+    "Server",
+    "Stream",
+    "StreamReset",
+    "UsageError",
+    "connect",
+    "serve",
+]

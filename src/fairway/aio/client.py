@@ -1,0 +1,163 @@
+"""`connect`: a client's connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Generator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from fairway.aio.connection import QuicConnection
+from fairway.aio.driver import Driver
+from fairway.aio.keylog import keylog_to
+from fairway.aio.transport import Transport
+from fairway.aio.udp import UdpSocket
+from fairway.quic import Connection, ConnectionClosed, QuicConfiguration, Transmit
+from fairway.tls import ClientConfig, Identity
+
+LINGER_S = 5.0
+"""How long leaving the context waits for what was sent to be acknowledged."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class _Client:
+    """The outlet of one client connection with a socket of its own."""
+
+    def __init__(self, sock: socket.socket, address: Any, tls: ClientConfig, configuration: QuicConfiguration) -> None:
+        loop = asyncio.get_running_loop()
+        udp = UdpSocket(sock)
+        udp.connect(address)
+        core = Connection.client(tls, configuration, now=loop.time(), random=os.urandom, clock=_now, address=address)
+        self.connection = QuicConnection(core, self, loop, is_client=True)
+        self._transport = Transport(
+            udp, loop, on_buffer=self._buffer, on_turn=self.connection.process, on_error=self._error
+        )
+        self.done: asyncio.Future[None] = loop.create_future()
+
+    def _buffer(self, data: bytes, segment: int, address: Any, now: float) -> None:
+        self.connection.receive(data, segment, now)
+
+    def _error(self, error: OSError) -> None:
+        if self.connection.handshake is None:  # later ones may be forged: RFC 9000 section 21.1.1
+            self.connection.abort(f"{error.strerror}")
+
+    def send(self, transmit: Transmit, driver: Driver) -> bool:
+        """Send datagrams."""
+        return self._transport.send(transmit, driver)
+
+    def ended(self, driver: Driver) -> None:
+        """The connection is over."""
+        self._transport.close()
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def release(self) -> None:
+        """Close the socket without waiting for the draining period."""
+        self.connection.abort("the client left")
+        self._transport.close()
+
+
+async def _resolve(host: str, port: int) -> list[tuple[Any, ...]]:
+    """What `getaddrinfo` knows; an address is not worth a thread."""
+    with contextlib.suppress(socket.gaierror):
+        return list(socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST))
+    return list(await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM))
+
+
+class connect:  # noqa: N801 - used like a function
+    """`async with connect(host, port, alpn=...) as connection`, or `connection = await connect(...)`.
+
+    The handshake is complete when the block begins. Leaving the block waits until the peer has what was sent on
+    streams that were ended, then closes. `ca` is a PEM file or certificates; without it the system's store is used.
+    Raises `ConnectionClosed` if the handshake fails, `TimeoutError` after `timeout` seconds, `OSError` for a
+    name that is not known.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        alpn: str | Sequence[str],
+        server_name: str | None = None,
+        verify: bool = True,
+        ca: Any = None,
+        identity: Identity | None = None,
+        configuration: QuicConfiguration | None = None,
+        timeout: float = 10.0,
+        keylog: str | Path | None = None,
+        local_address: tuple[str, int] | None = None,
+        tls: ClientConfig | None = None,
+    ) -> None:
+        self._host, self._port = host, port
+        self._timeout = timeout
+        self._local_address = local_address
+        self._configuration = configuration or QuicConfiguration()
+        self._tls = tls or ClientConfig(
+            server_name or host,
+            (alpn,) if isinstance(alpn, str) else tuple(alpn),
+            verify=verify,
+            ca=ca,
+            identity=identity,
+            keylog=keylog_to(keylog),
+        )
+        self._client: _Client | None = None
+
+    def __await__(self) -> Generator[Any, None, QuicConnection]:
+        return self._connect().__await__()
+
+    async def _connect(self) -> QuicConnection:
+        async with asyncio.timeout(self._timeout):
+            found = await _resolve(self._host, self._port)
+            failure: Exception | None = None
+            for family, kind, proto, _, address in found:
+                try:
+                    return await self._try(family, kind, proto, address)
+                except (OSError, ConnectionClosed) as error:
+                    failure = error
+                    if isinstance(error, ConnectionClosed) and error.closing.by.name != "TRANSPORT":
+                        break
+        assert failure is not None
+        raise failure
+
+    async def _try(self, family: int, kind: int, proto: int, address: Any) -> QuicConnection:
+        sock = socket.socket(family, kind, proto)
+        try:
+            if self._local_address is not None:
+                sock.bind(self._local_address)
+            client = _Client(sock, address, self._tls, self._configuration)
+        except OSError:
+            sock.close()
+            raise
+        try:
+            client.connection.flush()
+            await client.connection.wait_connected()
+        except BaseException:
+            client.release()
+            raise
+        self._client = client
+        return client.connection
+
+    async def __aenter__(self) -> QuicConnection:
+        return await self._connect()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        client = self._client
+        if client is None:
+            return
+        if kind is None:
+            with contextlib.suppress(TimeoutError, ConnectionClosed):
+                async with asyncio.timeout(LINGER_S):
+                    await client.connection.wait_acknowledged()
+        client.connection.close()
+        client.release()

@@ -1,0 +1,201 @@
+"""A connection as an application uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from fairway.aio.driver import Driver, Outlet
+from fairway.aio.signal import Signal
+from fairway.aio.stream import Stream
+from fairway.quic import Closing, Connection, ConnectionClosed, StreamReset
+from fairway.quic import events as quic_events
+
+
+class QuicConnection(Driver):
+    """A QUIC connection. Made by `connect` and `serve`."""
+
+    def __init__(self, core: Connection, outlet: Outlet, loop: asyncio.AbstractEventLoop, *, is_client: bool) -> None:
+        super().__init__(core, outlet, loop)
+        self.is_client = is_client
+        self.handshake: quic_events.HandshakeCompleted | None = None
+        """What was agreed: ALPN, cipher suite, certificates; None before."""
+        # Streams live as long as the application holds them, or until the peer has what was sent on them.
+        self._streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
+        self._ending: dict[int, Stream] = {}
+        self._incoming: deque[Stream] = deque()
+        self._arrived = Signal()
+        self._available = Signal()
+        self._changed = Signal()
+
+    # For applications
+
+    @property
+    def alpn(self) -> str | None:
+        """The application protocol that was agreed."""
+        return None if self.handshake is None else self.handshake.alpn
+
+    @property
+    def peer_certificates(self) -> tuple[bytes, ...]:
+        """The peer's certificate chain in DER, the leaf first."""
+        return () if self.handshake is None else self.handshake.peer_certificates
+
+    @property
+    def closing(self) -> Closing | None:
+        """How the connection ended; None while it has not."""
+        return self.core.closing
+
+    @property
+    def peer_address(self) -> Any:
+        """The peer's address."""
+        return self.core.path.address
+
+    def statistics(self) -> dict[str, float | int]:
+        """Figures about the connection as it is now."""
+        return self.core.statistics()
+
+    async def wait_connected(self) -> None:
+        """Wait for the handshake; `ConnectionClosed` if it fails."""
+        while self.handshake is None:
+            await self.wait(self._changed)
+
+    async def open_stream(self, *, unidirectional: bool = False) -> Stream:
+        """Open a stream; waits while the peer allows no more."""
+        while True:
+            stream_id = self.core.open_stream(unidirectional=unidirectional)
+            if stream_id is not None:
+                stream = self._streams[stream_id] = Stream(self, stream_id)
+                return stream
+            self.wake()
+            await self.wait(self._available)
+
+    async def accept_stream(self) -> Stream:
+        """The next stream that the peer opened."""
+        while not self._incoming:
+            await self.wait(self._arrived)
+        return self._incoming.popleft()
+
+    async def incoming_streams(self) -> AsyncIterator[Stream]:
+        """Streams that the peer opens, until the connection ends without an error."""
+        while True:
+            try:
+                stream = await self.accept_stream()
+            except ConnectionClosed as error:
+                if error.closing.clean:
+                    return
+                raise
+            yield stream
+
+    def ping(self) -> None:
+        """Ask the peer for a sign of life."""
+        self.core.ping()
+        self.wake()
+
+    def close(self, code: int = 0, reason: str = "") -> None:
+        """End the connection at once; what was not acknowledged may be lost."""
+        self.core.close(self._loop.time(), code, reason)
+        self.flush()
+
+    async def wait_closed(self) -> Closing:
+        """Wait until the connection has ended; give how."""
+        while self.core.closing is None:
+            await self._changed.wait()
+        return self.core.closing
+
+    async def wait_acknowledged(self) -> None:
+        """Wait until the peer has all that was sent on streams that were ended."""
+        for stream in list(self._ending.values()):
+            try:
+                await stream.wait_acknowledged()
+            except StreamReset:
+                continue
+
+    # For streams and sockets
+
+    def keep_until_acknowledged(self, stream: Stream) -> None:
+        """The stream was ended: hold it while its data is on the way."""
+        self._ending[stream.stream_id] = stream
+
+    async def wait(self, signal: Signal) -> None:
+        """Wait for a signal; `ConnectionClosed` if the connection has ended. Callers look again after it."""
+        if self.core.closing is not None:
+            raise ConnectionClosed(self.core.closing)
+        await signal.wait()
+
+    # Events
+
+    def dispatch(self) -> None:
+        """Tell the application what happened."""
+        for event in self.core.events():
+            handler = _ON_EVENT.get(type(event))
+            if handler is not None:
+                handler(self, event)
+
+    def _handshake_completed(self, event: quic_events.HandshakeCompleted) -> None:
+        self.handshake = event
+        self._changed.fire()
+        self._available.fire()
+
+    def _stream_opened(self, event: quic_events.StreamOpened) -> None:
+        stream = self._streams[event.stream_id] = Stream(self, event.stream_id)
+        self._incoming.append(stream)
+        self._arrived.fire()
+
+    def _stream_readable(self, event: quic_events.StreamReadable) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.readable.fire()
+
+    def _stream_writable(self, event: quic_events.StreamWritable) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.writable.fire()
+
+    def _stream_finished(self, event: quic_events.StreamFinished) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.acknowledged = True
+            stream.finished.fire()
+        self._ending.pop(event.stream_id, None)
+
+    def _stream_reset(self, event: quic_events.StreamResetReceived) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.reset_error = StreamReset(event.stream_id, event.code)
+            stream.readable.fire()
+        self.core.acknowledge_reset(event.stream_id)
+
+    def _stop_sending(self, event: quic_events.StopSendingReceived) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.stop_error = StreamReset(event.stream_id, event.code, stopped=True)
+            stream.writable.fire()
+            stream.finished.fire()
+        self._ending.pop(event.stream_id, None)
+
+    def _streams_available(self, event: quic_events.StreamsAvailable) -> None:
+        self._available.fire()
+
+    def _terminated(self, event: quic_events.ConnectionTerminated) -> None:
+        for stream in list(self._streams.values()):
+            stream.fail()
+        self._ending.clear()
+        self._changed.fire()
+        self._available.fire()
+        self._arrived.fire()
+
+
+_ON_EVENT: dict[type[Any], Callable[[QuicConnection, Any], None]] = {
+    quic_events.HandshakeCompleted: QuicConnection._handshake_completed,
+    quic_events.StreamOpened: QuicConnection._stream_opened,
+    quic_events.StreamReadable: QuicConnection._stream_readable,
+    quic_events.StreamWritable: QuicConnection._stream_writable,
+    quic_events.StreamFinished: QuicConnection._stream_finished,
+    quic_events.StreamResetReceived: QuicConnection._stream_reset,
+    quic_events.StopSendingReceived: QuicConnection._stop_sending,
+    quic_events.StreamsAvailable: QuicConnection._streams_available,
+    quic_events.ConnectionTerminated: QuicConnection._terminated,
+}

@@ -1,0 +1,109 @@
+"""What turns a connection's core: datagrams in, timers, datagrams out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from fairway.quic import Connection, Phase, Transmit
+
+BATCHES_PER_TURN = 16
+"""Buffers sent before the loop gets its turn: others must not wait for a bulk transfer."""
+
+
+class Outlet(Protocol):
+    """Where a connection's datagrams go."""
+
+    def send(self, transmit: Transmit, driver: Driver) -> bool:
+        """Send datagrams; False if the socket is full: `driver.flush` is called when it is not."""
+
+    def ended(self, driver: Driver) -> None:
+        """Its connection is over, its draining period included."""
+
+
+class Driver:
+    """Feeds a connection's core and sends what it gives. Who has the core says in `dispatch` what its events mean."""
+
+    def __init__(self, core: Connection, outlet: Outlet, loop: asyncio.AbstractEventLoop) -> None:
+        self.core = core
+        self._outlet = outlet
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._woken = False
+        self._over = False
+
+    def dispatch(self) -> None:
+        """Act on the core's events."""
+
+    def receive(self, data: bytes, segment: int, now: float) -> None:
+        """Datagrams for this connection arrived; `process` must follow."""
+        self.core.receive(data, segment, now)
+
+    def process(self) -> None:
+        """Tell the application what happened and send what is due."""
+        self.dispatch()
+        self.flush()
+
+    def wake(self) -> None:
+        """Something was written or read: send soon."""
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon(self._flush_soon)
+
+    def _flush_soon(self) -> None:
+        if self._woken:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is due, as far as window and socket allow, and set the timer."""
+        self._woken = False
+        core, send = self.core, self._outlet.send
+        now = self._loop.time()
+        for _ in range(BATCHES_PER_TURN):
+            transmit = core.transmit(now)
+            if transmit is None:
+                break
+            if not send(transmit, self):
+                break
+        else:
+            self.wake()
+        self.dispatch()
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._over:
+            return
+        if self.core.phase is Phase.CLOSED:
+            self._end()
+            return
+        deadline = self.core.next_timeout()
+        timer = self._timer
+        if timer is not None:
+            if deadline is not None and timer.when() <= deadline:
+                return  # it fires early and is set again then: cheaper than replacing it
+            timer.cancel()
+        self._timer = None if deadline is None else self._loop.call_at(deadline, self._timed_out)
+
+    def _timed_out(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        deadline = self.core.next_timeout()
+        if deadline is not None and deadline <= now:
+            self.core.handle_timeout(now)
+            self.flush()
+        else:
+            self._arm()
+
+    def _end(self) -> None:
+        if not self._over:
+            self._over = True
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._outlet.ended(self)
+
+    def abort(self, reason: str) -> None:
+        """The socket failed or goes away: end without sending."""
+        self.core.network_failed(self._loop.time(), reason)
+        self.dispatch()
+        self._end()

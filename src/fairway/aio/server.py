@@ -1,0 +1,181 @@
+"""`serve`: a server's socket, its connections, and a handler for each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from fairway.aio.connection import QuicConnection
+from fairway.aio.driver import Driver
+from fairway.aio.keylog import keylog_to
+from fairway.aio.transport import Transport
+from fairway.aio.udp import UdpSocket, bind
+from fairway.quic import Connection, ConnectionClosed, Endpoint, QuicConfiguration, StreamReset, Transmit
+from fairway.tls import Identity, ServerConfig
+
+Handler = Callable[[QuicConnection], Awaitable[None]]
+
+GRACE_S = 10.0
+CLOSE_REASON = "the server shuts down"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Server:
+    """A running server. `close` lets handlers finish first."""
+
+    def __init__(self, handler: Handler, udp: UdpSocket, tls: ServerConfig, configuration: QuicConfiguration) -> None:
+        self._handler = handler
+        self._loop = asyncio.get_running_loop()
+        self._endpoint = Endpoint(tls, configuration, random=os.urandom, clock=_now)
+        self._connections: dict[Connection, QuicConnection] = {}
+        self._touched: dict[QuicConnection, None] = {}
+        self._tasks: dict[QuicConnection, asyncio.Task[None]] = {}
+        self._closed = asyncio.Event()
+        self._transport = Transport(
+            udp, self._loop, on_buffer=self._buffer, on_turn=self._turn, on_error=lambda error: None
+        )
+
+    @property
+    def address(self) -> Any:
+        """The address that the server is bound to."""
+        return self._transport.socket.address
+
+    @property
+    def port(self) -> int:
+        """The UDP port."""
+        return int(self.address[1])
+
+    @property
+    def connections(self) -> list[QuicConnection]:
+        """Connections that are not over."""
+        return list(self._connections.values())
+
+    def _buffer(self, data: bytes, segment: int, address: Any, now: float) -> None:
+        for core in self._endpoint.receive(data, segment, address, now):
+            connection = self._connections.get(core)
+            if connection is None:
+                connection = QuicConnection(core, self, self._loop, is_client=False)
+                self._connections[core] = connection
+            self._touched[connection] = None
+
+    def _turn(self) -> None:
+        touched, self._touched = self._touched, {}
+        for connection in touched:
+            connection.process()
+            if connection.handshake is not None and connection not in self._tasks and connection.closing is None:
+                self._tasks[connection] = self._loop.create_task(self._handle(connection))
+        replies = self._endpoint.replies
+        while replies:
+            reply = replies.popleft()
+            self._transport.send_alone(reply.data, reply.address)
+
+    async def _handle(self, connection: QuicConnection) -> None:
+        """Run the handler; its end is the connection's."""
+        try:
+            await self._handler(connection)
+            with contextlib.suppress(ConnectionClosed):
+                await connection.wait_acknowledged()
+        except (ConnectionClosed, StreamReset):
+            pass  # the peer left: the handler need not catch it
+        except Exception as error:
+            connection.close(1, "the handler failed")
+            context = {"message": "a QUIC handler failed", "exception": error, "connection": connection}
+            self._loop.call_exception_handler(context)
+        finally:
+            connection.close()
+
+    def send(self, transmit: Transmit, driver: Driver) -> bool:
+        """Send a connection's datagrams."""
+        return self._transport.send(transmit, driver)
+
+    def ended(self, driver: Driver) -> None:
+        """A connection is over."""
+        connection = self._connections.pop(driver.core, None)
+        self._endpoint.forget(driver.core)
+        if connection is not None:
+            self._tasks.pop(connection, None)
+
+    async def wait_closed(self) -> None:
+        """Wait until the server is closed."""
+        await self._closed.wait()
+
+    async def close(self, grace_s: float = GRACE_S) -> None:
+        """Accept nobody new, give handlers so long to finish, then close what is left and the socket."""
+        if self._closed.is_set():
+            return
+        self._endpoint.accepting = False
+        tasks = [task for task in self._tasks.values() if not task.done()]
+        if tasks and grace_s > 0:
+            await asyncio.wait(tasks, timeout=grace_s)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for connection in self.connections:
+            if connection.closing is None:
+                connection.close(0, CLOSE_REASON)
+        for connection in self.connections:
+            connection.abort(CLOSE_REASON)
+        self._transport.close()
+        self._closed.set()
+
+
+class serve:  # noqa: N801 - used like a function
+    """`async with serve(handler, host, port, alpn=..., identities=...) as server`, or `server = await serve(...)`.
+
+    `handler(connection)` runs as a task for every connection once its handshake is complete; when it returns, the
+    connection closes. Leaving the block closes the server gracefully.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        host: str | None,
+        port: int,
+        *,
+        alpn: str | Sequence[str],
+        identities: Sequence[Identity],
+        client_ca: Any = None,
+        require_client_certificate: bool = False,
+        configuration: QuicConfiguration | None = None,
+        keylog: str | Path | None = None,
+        grace_s: float = GRACE_S,
+        tls: ServerConfig | None = None,
+    ) -> None:
+        self._handler = handler
+        self._host, self._port = host, port
+        self._grace_s = grace_s
+        self._configuration = configuration or QuicConfiguration()
+        self._tls = tls or ServerConfig(
+            tuple(identities),
+            (alpn,) if isinstance(alpn, str) else tuple(alpn),
+            client_ca=client_ca,
+            require_client_certificate=require_client_certificate,
+            keylog=keylog_to(keylog),
+        )
+        self._server: Server | None = None
+
+    def __await__(self) -> Generator[Any, None, Server]:
+        return self._start().__await__()
+
+    async def _start(self) -> Server:
+        udp = UdpSocket(bind(self._host, self._port))
+        self._server = Server(self._handler, udp, self._tls, self._configuration)
+        return self._server
+
+    async def __aenter__(self) -> Server:
+        return await self._start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._server is not None:
+            await self._server.close(self._grace_s if kind is None else 0.0)

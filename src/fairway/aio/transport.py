@@ -1,0 +1,106 @@
+"""A socket in the event loop: reads in batches, queues what the kernel does not take, wakes who waited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from fairway.aio.driver import Driver
+from fairway.aio.udp import UdpSocket
+from fairway.quic import Transmit
+
+BUFFERS_PER_TURN = 8
+"""Buffers read before what they caused is sent: acknowledgements go once a turn."""
+
+
+class Transport:
+    """Connects a UDP socket to what `on_buffer` and `on_turn` do with its datagrams."""
+
+    def __init__(
+        self,
+        sock: UdpSocket,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        on_buffer: Callable[[bytes, int, Any, float], None],
+        on_turn: Callable[[], None],
+        on_error: Callable[[OSError], None],
+    ) -> None:
+        self.socket = sock
+        self._loop = loop
+        self._on_buffer = on_buffer
+        self._on_turn = on_turn
+        self._on_error = on_error
+        self._queue: deque[tuple[bytes, int, Any]] = deque()
+        self._waiting: dict[Driver, None] = {}
+        self._closed = False
+        loop.add_reader(sock.fileno(), self._readable)
+
+    def _readable(self) -> None:
+        receive, on_buffer = self.socket.receive, self._on_buffer
+        now = self._loop.time()
+        try:
+            for _ in range(BUFFERS_PER_TURN):
+                received = receive()
+                if received is None:
+                    break
+                on_buffer(received[0], received[1], received[2], now)
+        except OSError as error:
+            self._on_error(error)
+        self._on_turn()
+
+    def send(self, transmit: Transmit, driver: Driver) -> bool:
+        """Send datagrams; False if the socket is full now: the driver is flushed when it is not."""
+        if self._queue:
+            self._queue.append((transmit.data, transmit.segment, transmit.address))
+            self._waiting[driver] = None
+            return False
+        return self._send(transmit.data, transmit.segment, transmit.address, driver)
+
+    def _send(self, data: bytes, segment: int, address: Any, driver: Driver | None) -> bool:
+        if self._closed:
+            return True
+        taken = self._try(data, segment, address)
+        if taken == len(data):
+            return True
+        if not self._queue:
+            self._loop.add_writer(self.socket.fileno(), self._writable)
+        self._queue.append((data[taken:], segment, address))
+        if driver is not None:
+            self._waiting[driver] = None
+        return False
+
+    def _try(self, data: bytes, segment: int, address: Any) -> int:
+        try:
+            return self.socket.send(data, segment, address)
+        except ConnectionRefusedError as error:
+            self._loop.call_soon(self._on_error, error)
+            return len(data)
+
+    def send_alone(self, data: bytes, address: Any) -> None:
+        """Send a datagram of no connection; dropped if the socket is full."""
+        if not self._queue and not self._closed:
+            self._try(data, len(data), address)
+
+    def _writable(self) -> None:
+        while self._queue:
+            data, segment, address = self._queue[0]
+            taken = self._try(data, segment, address)
+            if taken < len(data):
+                self._queue[0] = (data[taken:], segment, address)
+                return
+            self._queue.popleft()
+        self._loop.remove_writer(self.socket.fileno())
+        waiting, self._waiting = self._waiting, {}
+        for driver in waiting:
+            driver.flush()
+
+    def close(self) -> None:
+        """Stop and close the socket."""
+        if not self._closed:
+            self._closed = True
+            self._queue.clear()
+            self._loop.remove_reader(self.socket.fileno())
+            self._loop.remove_writer(self.socket.fileno())
+            self.socket.close()

@@ -1,0 +1,160 @@
+"""The UDP socket: whole batches in and out (GRO, GSO), large buffers; one by one where the kernel lacks them."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+import sys
+from typing import Any
+
+SOL_UDP = 17
+UDP_SEGMENT = 103  # linux/udp.h: GSO
+UDP_GRO = 104
+IP_MTU_DISCOVER = 10  # linux/in.h
+IPV6_MTU_DISCOVER = 23  # linux/in6.h
+PMTUDISC_PROBE = 3  # set don't-fragment, believe no ICMP
+SO_SNDBUFFORCE = 32
+SO_RCVBUFFORCE = 33
+
+SOCKET_BUFFER = 8 << 20
+"""Bytes asked for in each direction: a burst must fit while Python is busy."""
+
+MAX_DATAGRAM = 65535
+_CONTROL_BYTES = socket.CMSG_SPACE(4) * 2
+_SEGMENT = struct.Struct("=H")
+_INT = struct.Struct("=i")
+
+_TRY_LATER = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
+_NO_GSO = frozenset({errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOPT})
+
+
+class UdpSocket:
+    """A non-blocking UDP socket that moves buffers of equal datagrams."""
+
+    def __init__(self, sock: socket.socket, *, gso: bool = True, gro: bool = True) -> None:
+        self._socket = sock
+        sock.setblocking(False)
+        self.gso = gso and sys.platform == "linux"
+        self.gro = gro and sys.platform == "linux" and _set(sock, SOL_UDP, UDP_GRO, 1)
+        self._connected = False
+        _buffers(sock)
+        _dont_fragment(sock)
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._socket.fileno()
+
+    def connect(self, address: Any) -> None:
+        """Talk to this address only."""
+        self._socket.connect(address)
+        self._connected = True
+
+    @property
+    def address(self) -> Any:
+        """The local address."""
+        return self._socket.getsockname()
+
+    def receive(self) -> tuple[bytes, int, Any] | None:
+        """A buffer of datagrams, the length of each (but the last), and who sent them; None if there is nothing.
+
+        `OSError` if the network reports that the peer is not there.
+        """
+        try:
+            data, control, _, address = self._socket.recvmsg(MAX_DATAGRAM, _CONTROL_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return None
+        segment = len(data)
+        for level, kind, value in control:
+            if level == SOL_UDP and kind == UDP_GRO:
+                segment = _INT.unpack_from(value)[0]
+        return data, segment or 1, address
+
+    def send(self, data: bytes, segment: int, address: Any) -> int:
+        """Send datagrams of `segment` bytes each; give how many bytes the kernel took, fewer if it is full.
+
+        `ConnectionRefusedError` if the network reported that nobody is there.
+        """
+        size = len(data)
+        target = None if self._connected else address
+        if size > segment and self.gso:
+            try:
+                control = [(SOL_UDP, UDP_SEGMENT, _SEGMENT.pack(segment))]
+                if target is None:
+                    self._socket.sendmsg([data], control)
+                else:
+                    self._socket.sendmsg([data], control, 0, target)
+                return size
+            except OSError as error:
+                if error.errno in _TRY_LATER:
+                    return 0
+                if isinstance(error, ConnectionRefusedError):
+                    raise
+                if error.errno not in _NO_GSO:
+                    return size  # too big for the path, or no route: lost, as on the network
+                self.gso = False
+        for start in range(0, size, segment):
+            if not self._send_one(data[start : start + segment], target):
+                return start
+        return size
+
+    def _send_one(self, datagram: bytes, target: Any) -> bool:
+        try:
+            if target is None:
+                self._socket.send(datagram)
+            else:
+                self._socket.sendto(datagram, target)
+        except OSError as error:
+            if error.errno in _TRY_LATER:
+                return False
+            if isinstance(error, ConnectionRefusedError):
+                raise
+        return True
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+def _set(sock: socket.socket, level: int, option: int, value: int) -> bool:
+    try:
+        sock.setsockopt(level, option, value)
+    except OSError:
+        return False
+    return True
+
+
+def _buffers(sock: socket.socket) -> None:
+    for forced, plain in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+        if not (sys.platform == "linux" and _set(sock, socket.SOL_SOCKET, forced, SOCKET_BUFFER)):
+            _set(sock, socket.SOL_SOCKET, plain, SOCKET_BUFFER)
+
+
+def _dont_fragment(sock: socket.socket) -> None:
+    """RFC 9000 section 14: datagrams must not be fragmented."""
+    if sys.platform != "linux":
+        return
+    if sock.family == socket.AF_INET6:
+        _set(sock, socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
+    _set(sock, socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
+
+
+def bind(host: str | None, port: int) -> socket.socket:
+    """A bound UDP socket; without a host, for IPv4 and IPv6 at once where the system has both."""
+    if host is None or host in ("", "::"):
+        try:
+            sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            sock.bind(("::", port))
+        except OSError:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.bind(("0.0.0.0", port))
+        return sock
+    family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)[0]
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock

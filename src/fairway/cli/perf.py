@@ -1,0 +1,346 @@
+"""`fairway perf`: how fast QUIC is between two places."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import statistics
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fairway.aio import ConnectionClosed, QuicConfiguration, QuicConnection, Stream, connect, serve
+from fairway.quic.congestion import CONTROLLERS
+from fairway.tls import Identity, self_signed
+
+ALPN = "fairway-perf/1"
+DEFAULT_PORT = 4433
+REQUEST = struct.Struct("!cQ")
+"""What a client asks for: `D` and how many bytes to send it, or `U` and how many it sends."""
+
+_BLOCK = bytes(range(256)) * 4096
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes: 1000, 10M, 1GiB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Parse it."""
+        if isinstance(value, int):
+            return value
+        text = str(value).strip().lower().removesuffix("b")
+        number = text.rstrip("kmgi")
+        unit = text[len(number) :]
+        try:
+            return int(float(number) * _UNITS[unit])
+        except (KeyError, ValueError):
+            self.fail(f"{value!r} is not a size, such as 1000, 10M or 1GiB", param, ctx)
+
+
+@click.group()
+def perf() -> None:
+    """Measure QUIC between two places: `serve` on one, `get` on the other."""
+
+
+def _configuration(udp_payload: int, congestion: str) -> QuicConfiguration:
+    return QuicConfiguration(udp_payload=udp_payload, congestion=congestion)
+
+
+def _development_certificate(port: int) -> Path:
+    """Where `serve --self-signed` leaves its certificate for a `get` of the same user."""
+    return Path.home() / ".cache" / "fairway" / f"perf-{port}.pem"
+
+
+_common: list[Callable[[Any], Any]] = [
+    click.option("--port", default=DEFAULT_PORT, show_default=True, help="UDP port."),
+    click.option(
+        "--udp-payload", default=1200, show_default=True, help="Bytes of a full datagram; the path must carry it."
+    ),
+    click.option("--congestion", type=click.Choice(sorted(CONTROLLERS)), default="cubic", show_default=True),
+    click.option(
+        "--keylog", type=click.Path(path_type=Path), help="Append TLS secrets here, for Wireshark. [$SSLKEYLOGFILE]"
+    ),
+]
+
+
+def _with_common(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(_common):
+        command = option(command)
+    return command
+
+
+# The server
+
+
+@perf.command("serve")
+@click.option("--host", default=None, help="Address to listen on. [all]")
+@click.option("--self-signed", is_flag=True, help="Make a certificate on the spot.")
+@click.option("--cert", type=click.Path(exists=True, path_type=Path), help="PEM file of the certificate chain.")
+@click.option("--key", type=click.Path(exists=True, path_type=Path), help="PEM file of its private key.")
+@click.option(
+    "--client-ca", type=click.Path(exists=True, path_type=Path), help="Clients must show a certificate of it."
+)
+@_with_common
+def serve_command(
+    host: str | None,
+    self_signed: bool,
+    cert: Path | None,
+    key: Path | None,
+    client_ca: Path | None,
+    port: int,
+    udp_payload: int,
+    congestion: str,
+    keylog: Path | None,
+) -> None:
+    """Answer `fairway perf get` until interrupted."""
+    if self_signed:
+        identity = _make_certificate(host, port)
+    elif cert is not None and key is not None:
+        identity = Identity.from_files(cert, key)
+    else:
+        raise click.UsageError("give --self-signed, or --cert and --key")
+
+    async def run() -> None:
+        async with serve(
+            _answer_all,
+            host,
+            port,
+            alpn=ALPN,
+            identities=[identity],
+            client_ca=client_ca,
+            require_client_certificate=client_ca is not None,
+            configuration=_configuration(udp_payload, congestion),
+            keylog=keylog,
+            grace_s=1.0,
+        ) as server:
+            click.echo(f"listening on UDP port {server.port}; stop with Ctrl+C", err=True)
+            stopped = asyncio.Event()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+            await stopped.wait()
+
+    try:
+        asyncio.run(run())
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on port {port}: {error.strerror}") from error
+
+
+def _make_certificate(host: str | None, port: int) -> Identity:
+    names = ["localhost", "127.0.0.1", "::1"]
+    if host and host not in (*names, "::", "0.0.0.0"):
+        names.append(host)
+    certificate, key = self_signed(names)
+    path = _development_certificate(port)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(certificate.public_bytes(Encoding.PEM))
+    click.echo(f"made a certificate for {', '.join(names)}: {path}", err=True)
+    return Identity((certificate.public_bytes(Encoding.DER),), key)
+
+
+async def _answer_all(connection: QuicConnection) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        async for stream in connection.incoming_streams():
+            tasks.create_task(_answer(stream))
+
+
+async def _answer(stream: Stream) -> None:
+    request = b""
+    while len(request) < REQUEST.size:
+        part = await stream.receive(REQUEST.size - len(request))
+        if not part:
+            stream.reset(1)
+            return
+        request += part
+    kind, length = REQUEST.unpack(request)
+    if kind == b"D":
+        await _send(stream, length)
+        return
+    count = 0
+    while data := await stream.receive():
+        count += len(data)
+    await stream.send(count.to_bytes(8, "big"), end=True)
+
+
+async def _send(stream: Stream, length: int, progress: Callable[[int], None] | None = None) -> None:
+    left = length
+    while left > 0:
+        size = min(left, len(_BLOCK))
+        await stream.send(_BLOCK if size == len(_BLOCK) else _BLOCK[:size])
+        left -= size
+        if progress is not None:
+            progress(size)
+    stream.finish()
+
+
+# The client
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `get` was asked to do."""
+
+    host: str
+    port: int
+    size: int
+    upload: bool
+    streams: int
+    handshakes: int
+
+
+@perf.command("get")
+@click.argument("host", default="localhost")
+@click.option("--size", type=Size(), default="1GiB", show_default=True, help="Bytes to transfer.")
+@click.option("--upload", is_flag=True, help="Send instead of receiving.")
+@click.option("--streams", default=1, show_default=True, help="Streams to spread the bytes over.")
+@click.option("--handshakes", default=0, help="Measure so many handshakes instead.")
+@click.option("--ca", type=click.Path(exists=True, path_type=Path), help="PEM file of whom to trust. [the system's]")
+@click.option("--insecure", is_flag=True, help="Do not verify the server.")
+@click.option("--cert", type=click.Path(exists=True, path_type=Path), help="PEM file of the client's certificate.")
+@click.option("--key", type=click.Path(exists=True, path_type=Path), help="PEM file of its private key.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_with_common
+def get_command(
+    host: str,
+    size: int,
+    upload: bool,
+    streams: int,
+    handshakes: int,
+    ca: Path | None,
+    insecure: bool,
+    cert: Path | None,
+    key: Path | None,
+    as_json: bool,
+    port: int,
+    udp_payload: int,
+    congestion: str,
+    keylog: Path | None,
+) -> None:
+    """Transfer bytes from (or to) a `fairway perf serve` at HOST and say how fast it was."""
+    if ca is None and not insecure and _development_certificate(port).exists():
+        ca = _development_certificate(port)
+    identity = Identity.from_files(cert, key) if cert is not None and key is not None else None
+    plan = Plan(host, port, size, upload, max(streams, 1), handshakes)
+
+    def dial() -> connect:
+        return connect(
+            host,
+            port,
+            alpn=ALPN,
+            verify=not insecure,
+            ca=ca,
+            identity=identity,
+            configuration=_configuration(udp_payload, congestion),
+            keylog=keylog,
+        )
+
+    try:
+        result = asyncio.run(_handshakes(plan, dial) if handshakes else _transfer(plan, dial, quiet=as_json))
+    except (ConnectionClosed, TimeoutError, OSError) as error:
+        raise click.ClickException(f"{host}:{port}: {error or 'no answer'}") from error
+    click.echo(json.dumps(result) if as_json else _describe(result))
+
+
+async def _transfer(plan: Plan, dial: Callable[[], connect], *, quiet: bool) -> dict[str, Any]:
+    begun = time.perf_counter()
+    async with dial() as connection:
+        connected = time.perf_counter()
+        with _progress(plan.size, quiet) as progress:
+            share = plan.size // plan.streams
+            lengths = [share + plan.size - share * plan.streams] + [share] * (plan.streams - 1)
+            transfer = _upload if plan.upload else _download
+            work = [transfer(connection, length, progress) for length in lengths]
+            await asyncio.gather(*work)
+        ended = time.perf_counter()
+        figures = connection.statistics()
+    return {
+        "direction": "upload" if plan.upload else "download",
+        "bytes": plan.size,
+        "streams": plan.streams,
+        "seconds": ended - connected,
+        "gbit_per_s": plan.size * 8 / max(ended - connected, 1e-9) / 1e9,
+        "handshake_ms": (connected - begun) * 1e3,
+        "rtt_ms": figures["smoothed_rtt_s"] * 1e3,
+        "packets_sent": figures["packets_sent"],
+    }
+
+
+async def _download(connection: QuicConnection, length: int, progress: Callable[[int], None]) -> None:
+    stream = await connection.open_stream()
+    await stream.send(REQUEST.pack(b"D", length), end=True)
+    count = 0
+    while data := await stream.receive():
+        count += len(data)
+        progress(len(data))
+    if count != length:
+        raise click.ClickException(f"{count} bytes arrived of {length}")
+
+
+async def _upload(connection: QuicConnection, length: int, progress: Callable[[int], None]) -> None:
+    stream = await connection.open_stream()
+    await stream.send(REQUEST.pack(b"U", length))
+    await _send(stream, length, progress)
+    count = int.from_bytes(await stream.receive_all(8), "big")
+    if count != length:
+        raise click.ClickException(f"{count} bytes arrived of {length}")
+
+
+async def _handshakes(plan: Plan, dial: Callable[[], connect]) -> dict[str, Any]:
+    times = []
+    begun = time.perf_counter()
+    for _ in range(plan.handshakes):
+        start = time.perf_counter()
+        async with dial():
+            times.append(time.perf_counter() - start)
+    total = time.perf_counter() - begun
+    return {
+        "handshakes": plan.handshakes,
+        "median_ms": statistics.median(times) * 1e3,
+        "per_s": plan.handshakes / total,
+    }
+
+
+def _ignore(count: int) -> None:
+    """No progress bar was asked for."""
+
+
+@contextlib.contextmanager
+def _progress(size: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A function that counts bytes on a progress bar, now and then."""
+    if quiet:
+        yield _ignore
+        return
+    bar: Any = click.progressbar(length=size, label="transferring", file=sys.stderr)
+    with bar:
+        waiting = 0
+
+        def advance(count: int) -> None:
+            nonlocal waiting
+            waiting += count
+            if waiting >= size // 200:
+                bar.update(waiting)
+                waiting = 0
+
+        yield advance
+        bar.update(waiting)
+
+
+def _describe(result: dict[str, Any]) -> str:
+    if "handshakes" in result:
+        return f"{result['handshakes']} handshakes, median {result['median_ms']:.2f} ms, {result['per_s']:.0f} a second"
+    return (
+        f"{result['bytes'] / 1e6:,.0f} MB in {result['seconds']:.2f} s: {result['gbit_per_s']:.2f} Gbit/s "
+        f"({result['direction']}, {result['streams']} stream{'s' if result['streams'] > 1 else ''}; "
+        f"handshake {result['handshake_ms']:.1f} ms, round trip {result['rtt_ms']:.2f} ms)"
+    )

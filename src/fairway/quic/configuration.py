@@ -1,0 +1,49 @@
+"""What an endpoint chooses for its connections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fairway.quic.congestion import CONTROLLERS, ControllerFactory
+from fairway.quic.errors import UsageError
+from fairway.quic.packet import SUPPORTED_VERSIONS, VERSION_1
+from fairway.quic.recovery.rtt import INITIAL_RTT_S
+
+
+@dataclass(frozen=True, slots=True)
+class QuicConfiguration:
+    """Sizes are bytes, times seconds. The defaults suit a service on the internet."""
+
+    version: int = VERSION_1
+    idle_timeout_s: float = 30.0
+    keep_alive_s: float | None = None
+    """Send a PING after so long without traffic; None never does."""
+    handshake_timeout_s: float = 10.0
+    udp_payload: int = 1200
+    """Size of full datagrams once the handshake is complete; the path must carry it."""
+    congestion: str | ControllerFactory = "cubic"
+    initial_rtt_s: float = INITIAL_RTT_S
+    max_ack_delay_s: float = 0.025
+    stream_window: int = 1 << 20
+    """Initial flow control window of every stream."""
+    stream_window_cap: int = 16 << 20
+    connection_window: int = 3 << 19
+    connection_window_cap: int = 24 << 20
+    max_streams_bidi: int = 128
+    """Streams that the peer may have open at once."""
+    max_streams_uni: int = 128
+    send_buffer: int = 1 << 20
+    """Bytes written and not yet sent that a stream holds before `write` accepts no more."""
+
+    def __post_init__(self) -> None:
+        if self.version not in SUPPORTED_VERSIONS:
+            raise UsageError(f"version {self.version:#x} is not supported")
+        if not 1200 <= self.udp_payload <= 65507:
+            raise UsageError("udp_payload must be 1200 to 65507 bytes")
+        if isinstance(self.congestion, str) and self.congestion not in CONTROLLERS:
+            raise UsageError(f"no congestion controller is called {self.congestion!r}")
+
+    @property
+    def controller_factory(self) -> ControllerFactory:
+        """What makes a path's congestion controller."""
+        return CONTROLLERS[self.congestion] if isinstance(self.congestion, str) else self.congestion

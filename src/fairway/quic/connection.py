@@ -1,0 +1,306 @@
+"""One QUIC connection without I/O: bytes and time in, bytes and events out.
+
+    connection.receive(buffer, segment, now)      datagrams that arrived
+    connection.transmit(now)                      datagrams to send, again until it gives None
+    connection.next_timeout()                     when to call `handle_timeout` at the latest
+    connection.handle_timeout(now)
+    connection.events()                           what happened
+
+The rooms do the work: `receive` and `dispatch` take in, `transmit` and `long_packets` give out, `delivery` acts on
+acknowledgements, `handshake` drives TLS, `closing` ends. This class only passes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from fairway.quic import closing as ending
+from fairway.quic.configuration import QuicConfiguration
+from fairway.quic.connection_ids import LOCAL_LENGTH
+from fairway.quic.delivery import Delivery
+from fairway.quic.dispatch import FrameHandlers
+from fairway.quic.errors import ClosedBy, Closing, PeerError
+from fairway.quic.events import Event, StreamOpened
+from fairway.quic.frames import PING
+from fairway.quic.handshake import Handshake
+from fairway.quic.limits import ACTIVE_CONNECTION_ID_LIMIT
+from fairway.quic.packet import Buffer
+from fairway.quic.paths import Address, Path
+from fairway.quic.receive import Receiver
+from fairway.quic.state import ConnectionState, Phase
+from fairway.quic.stream_calls import StreamCalls
+from fairway.quic.timers import Timer
+from fairway.quic.transmit import MAX_SEGMENTS, Transmit, Transmitter
+from fairway.quic.transport_parameters import TransportParameters, encode_parameters
+from fairway.tls import ClientConfig, ClientSession, ServerConfig, ServerSession
+
+Random = Callable[[int], bytes]
+WallClock = Callable[[], datetime]
+
+RESET_TOKEN_LENGTH = 16
+FIRST_DESTINATION_LENGTH = 8  # RFC 9000 section 7.2: at least 8 unpredictable bytes
+
+
+class Connection(StreamCalls):
+    """A client's or a server's end of a connection; make one with `client` or `server`.
+
+    `now` is always seconds of one monotonic clock; `random` gives so many unpredictable bytes.
+    """
+
+    def __init__(
+        self, state: ConnectionState, session: ClientSession | ServerSession, original_destination: bytes
+    ) -> None:
+        super().__init__(state)
+        self._delivery = Delivery(state)
+        self._handshake = Handshake(state, session)
+        self._handshake.original_destination = original_destination
+        self._handshake.use_initial_keys(original_destination)
+        handlers = FrameHandlers(state, self._delivery, self._handshake)
+        self._receiver = Receiver(state, self._delivery, self._handshake, handlers)
+        self._transmitter = Transmitter(state, self._delivery)
+
+    @classmethod
+    def client(
+        cls,
+        tls: ClientConfig,
+        configuration: QuicConfiguration | None = None,
+        *,
+        now: float,
+        random: Random,
+        clock: WallClock,
+        address: Address | None = None,
+    ) -> Connection:
+        """A client that begins its handshake at once: call `transmit`."""
+        configuration = configuration or QuicConfiguration()
+        local_id = random(LOCAL_LENGTH)
+        destination = random(FIRST_DESTINATION_LENGTH)
+        parameters = _parameters(configuration, local_id)
+        state = ConnectionState(
+            configuration,
+            is_client=True,
+            random=random,
+            address=address,
+            local_id=local_id,
+            remote_id=destination,
+            parameters=parameters,
+            make_id=lambda: (random(LOCAL_LENGTH), random(RESET_TOKEN_LENGTH)),
+        )
+        session = ClientSession(tls, encode_parameters(parameters), random=random, now=clock)
+        connection = cls(state, session, destination)
+        connection._begin(now)
+        connection._handshake.start(now)
+        return connection
+
+    @classmethod
+    def server(
+        cls,
+        tls: ServerConfig,
+        configuration: QuicConfiguration | None = None,
+        *,
+        now: float,
+        random: Random,
+        clock: WallClock,
+        destination: bytes,
+        source: bytes,
+        version: int,
+        address: Address | None = None,
+    ) -> Connection:
+        """A server's end for a client's first Initial packet, whose connection IDs these are; pass it to `receive`."""
+        configuration = configuration or QuicConfiguration()
+        local_id = random(LOCAL_LENGTH)
+        parameters = replace(
+            _parameters(configuration, local_id),
+            original_destination_connection_id=destination,
+            stateless_reset_token=random(RESET_TOKEN_LENGTH),
+        )
+        state = ConnectionState(
+            configuration,
+            is_client=False,
+            random=random,
+            address=address,
+            local_id=local_id,
+            remote_id=source,
+            parameters=parameters,
+            make_id=lambda: (random(LOCAL_LENGTH), random(RESET_TOKEN_LENGTH)),
+        )
+        state.version = version
+        encoded = encode_parameters(parameters)
+        session = ServerSession(tls, lambda _: encoded, random=random, now=clock)
+        connection = cls(state, session, destination)
+        connection._begin(now)
+        return connection
+
+    def _begin(self, now: float) -> None:
+        state = self._state
+        state.timers.set(Timer.HANDSHAKE, now + state.configuration.handshake_timeout_s)
+        state.initial.last_eliciting_at = now
+        ending.restart_idle(state, now)
+
+    # Input
+
+    def receive(self, buffer: Buffer, segment: int, now: float) -> None:
+        """Take in datagrams of `segment` bytes each, one after the other; the last may be shorter."""
+        try:
+            self._receiver.receive(buffer, segment, now)
+        except PeerError as error:
+            self._fail(error, now)
+
+    def handle_timeout(self, now: float) -> None:
+        """Time has passed: `next_timeout` was reached."""
+        for timer in self._state.timers.expired(now):
+            _ON_TIMER[timer](self, now)
+
+    # Output
+
+    def transmit(self, now: float, max_segments: int = MAX_SEGMENTS) -> Transmit | None:
+        """Datagrams to send now, at most so many of them; None if there are none. Call until None."""
+        try:
+            return self._transmitter.transmit(now, max_segments)
+        except PeerError as error:
+            self._fail(error, now)
+            return self._transmitter.transmit(now, max_segments)
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` and `transmit` have to be called at the latest; None for never."""
+        deadline = self._state.timers.next()
+        ack_at = self._state.application.received.ack_at
+        if ack_at is not None and self._state.is_open and (deadline is None or ack_at < deadline):
+            return ack_at
+        return deadline
+
+    def events(self) -> list[Event]:
+        """What happened since the last call, in order."""
+        state = self._state
+        events: list[Event] = [StreamOpened(stream_id) for stream_id in state.streams.opened]
+        state.streams.opened.clear()
+        events += state.events
+        state.events.clear()
+        return events
+
+    def connection_id_changes(self) -> tuple[list[bytes], list[bytes]]:
+        """Connection IDs by which packets find this connection: new ones, and those no longer used."""
+        ids = self._state.local_ids
+        added, removed = ids.added, ids.removed
+        ids.added, ids.removed = [], []
+        return added, removed
+
+    # The connection
+
+    def close(self, now: float, code: int = 0, reason: str = "", *, application: bool = True) -> None:
+        """End the connection at once; what was not acknowledged may be lost."""
+        ending.close(self._state, Closing(ClosedBy.LOCAL, code, reason, 0, application), now)
+
+    def network_failed(self, now: float, reason: str) -> None:
+        """The socket is gone: end without sending."""
+        ending.abandon(self._state, Closing(ClosedBy.TRANSPORT, reason=reason), now)
+
+    def ping(self) -> None:
+        """Ask the peer for an acknowledgement."""
+        self._state.control[(PING, 0)] = None
+
+    def update_keys(self, now: float) -> bool:
+        """Go to the next key phase; False if that is not allowed yet (RFC 9001 section 6.1)."""
+        space = self._state.application
+        if space.keys is None or self._state.phase is not Phase.CONFIRMED or space.keys.awaiting:
+            return False
+        space.keys.update(space.next_number, None, float("inf"))
+        return True
+
+    @property
+    def heard(self) -> bool:
+        """True once a genuine packet of the peer has arrived."""
+        return self._receiver.peer_seen
+
+    @property
+    def handshake_complete(self) -> bool:
+        """True while streams may be used."""
+        return self._state.handshake_complete
+
+    @property
+    def phase(self) -> Phase:
+        """Where in its life the connection is."""
+        return self._state.phase
+
+    @property
+    def closing(self) -> Closing | None:
+        """How the connection ended; None while it has not."""
+        return self._state.closing
+
+    @property
+    def path(self) -> Path:
+        """The path in use: address, round-trip time, window."""
+        return self._state.path
+
+    @property
+    def peer_parameters(self) -> TransportParameters:
+        """The peer's transport parameters, once known."""
+        return self._state.peer_parameters
+
+    def statistics(self) -> dict[str, float | int]:
+        """Figures about the connection as it is now."""
+        state = self._state
+        return {
+            "streams": len(state.streams),
+            "bytes_sent": state.path.bytes_sent,
+            "bytes_received": state.path.bytes_received,
+            "bytes_in_flight": state.bytes_in_flight,
+            "congestion_window": state.path.controller.window,
+            "smoothed_rtt_s": state.path.rtt.smoothed,
+            "minimum_rtt_s": state.path.rtt.minimum,
+            "packets_sent": sum(space.next_number for space in state.spaces),
+            "probe_timeouts": state.pto_count,
+            "key_updates": 0 if state.application.keys is None else state.application.keys.updates,
+            "runs_remembered": sum(len(space.sent) for space in state.spaces),
+        }
+
+    def _fail(self, error: PeerError, now: float) -> None:
+        closing = Closing(ClosedBy.LOCAL, error.code, str(error.reason), error.frame_type)
+        ending.close(self._state, closing, now)
+
+    def _keep_alive(self, now: float) -> None:
+        ending.keep_alive(self._state)
+
+    def _probe_or_lose(self, now: float) -> None:
+        self._delivery.on_timeout(now)
+
+    def _pace(self, now: float) -> None:
+        """Transmission goes on by itself."""
+
+    def _handshake_timed_out(self, now: float) -> None:
+        ending.abandon(self._state, Closing(ClosedBy.HANDSHAKE_TIMEOUT), now)
+
+    def _idled(self, now: float) -> None:
+        ending.abandon(self._state, Closing(ClosedBy.IDLE), now)
+
+    def _closed(self, now: float) -> None:
+        if self._state.phase in (Phase.CLOSING, Phase.DRAINING):
+            self._state.go(Phase.CLOSED)
+        self._state.timers.clear_all()
+
+
+_ON_TIMER: dict[Timer, Callable[[Connection, float], None]] = {
+    Timer.HANDSHAKE: Connection._handshake_timed_out,
+    Timer.IDLE: Connection._idled,
+    Timer.KEEP_ALIVE: Connection._keep_alive,
+    Timer.LOSS: Connection._probe_or_lose,
+    Timer.PACING: Connection._pace,
+    Timer.CLOSE: Connection._closed,
+}
+
+
+def _parameters(configuration: QuicConfiguration, local_id: bytes) -> TransportParameters:
+    return TransportParameters(
+        max_idle_timeout_ms=int(configuration.idle_timeout_s * 1000),
+        initial_max_data=configuration.connection_window,
+        initial_max_stream_data_bidi_local=configuration.stream_window,
+        initial_max_stream_data_bidi_remote=configuration.stream_window,
+        initial_max_stream_data_uni=configuration.stream_window,
+        initial_max_streams_bidi=configuration.max_streams_bidi,
+        initial_max_streams_uni=configuration.max_streams_uni,
+        max_ack_delay_ms=int(configuration.max_ack_delay_s * 1000),
+        active_connection_id_limit=ACTIVE_CONNECTION_ID_LIMIT,
+        disable_active_migration=True,
+        initial_source_connection_id=local_id,
+    )

@@ -1,0 +1,186 @@
+"""Connection IDs (RFC 9000 section 5.1): those that we issue, and those that the peer issued to us."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fairway.quic.errors import ErrorCode, PeerError
+from fairway.quic.frames import NEW_CONNECTION_ID, RETIRE_CONNECTION_ID, NewConnectionId
+from fairway.quic.limits import ACTIVE_CONNECTION_ID_LIMIT, MAX_PENDING_RETIREMENTS
+
+LOCAL_LENGTH = 8
+"""Length of the connection IDs that we choose: short headers carry no length, so all have the same."""
+
+IDS_IN_USE = 4
+"""Connection IDs that we keep issued: enough for a migration and a probe, each costs a frame and an acknowledgement."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedId:
+    """One of our connection IDs."""
+
+    sequence: int
+    connection_id: bytes
+    reset_token: bytes
+
+
+class LocalIds:
+    """Connection IDs that the peer may address us by."""
+
+    def __init__(self, first: bytes, make: Callable[[], IssuedIdParts]) -> None:
+        self._make = make
+        self._active: dict[int, IssuedId] = {0: IssuedId(0, first, b"")}
+        self._next_sequence = 1
+        self._announced = 0
+        self._limit = 1
+        self.added: list[bytes] = [first]
+        """Connection IDs that demultiplexing must learn."""
+        self.removed: list[bytes] = []
+        """Connection IDs that demultiplexing must forget."""
+
+    @property
+    def active(self) -> tuple[bytes, ...]:
+        """All connection IDs that are in use."""
+        return tuple(issued.connection_id for issued in self._active.values())
+
+    def __contains__(self, connection_id: bytes) -> bool:
+        return any(issued.connection_id == connection_id for issued in self._active.values())
+
+    def announce(self, sequence: int) -> IssuedId | None:
+        """The connection ID with this sequence number, unless retired: it goes into a packet now."""
+        self._announced = max(self._announced, sequence)
+        return self._active.get(sequence)
+
+    def issue(self, peer_limit: int) -> list[tuple[int, int]]:
+        """Fill up to what the peer takes (active_connection_id_limit); give the frames to send."""
+        self._limit = min(peer_limit, IDS_IN_USE)
+        keys = []
+        while len(self._active) < self._limit:
+            connection_id, token = self._make()
+            sequence = self._next_sequence
+            self._next_sequence += 1
+            self._active[sequence] = IssuedId(sequence, connection_id, token)
+            self.added.append(connection_id)
+            keys.append((NEW_CONNECTION_ID, sequence))
+        return keys
+
+    def retire(self, sequence: int, used: bytes) -> list[tuple[int, int]]:
+        """RETIRE_CONNECTION_ID in a packet addressed to `used`; give the frames that issue another (section 19.16)."""
+        if sequence > self._announced:  # issued or not: the peer cannot know it
+            raise _violation(RETIRE_CONNECTION_ID, "a connection ID is retired that was not issued", "19.16")
+        issued = self._active.get(sequence)
+        if issued is None:
+            return []
+        if issued.connection_id == used:
+            raise _violation(RETIRE_CONNECTION_ID, "a packet retires the ID that it is addressed to", "19.16")
+        del self._active[sequence]
+        self.removed.append(issued.connection_id)
+        return self.issue(self._limit)
+
+
+IssuedIdParts = tuple[bytes, bytes]
+
+
+class RemoteIds:
+    """Connection IDs that we address the peer by; the one in use is `current`."""
+
+    def __init__(self, first: bytes) -> None:
+        self._known: dict[int, tuple[bytes, bytes]] = {0: (first, b"")}
+        self._retire_prior_to = 0
+        self._retired: set[int] = set()
+        self._pending: set[int] = set()
+        """Sequence numbers whose RETIRE_CONNECTION_ID was not acknowledged."""
+        self._sequence = 0
+        self.current = first
+
+    @property
+    def reset_tokens(self) -> tuple[bytes, ...]:
+        """Stateless reset tokens of the IDs that we know (section 10.3)."""
+        return tuple(token for _, token in self._known.values() if token)
+
+    @property
+    def spare(self) -> int:
+        """Connection IDs that are known and not in use."""
+        return len(self._known) - 1
+
+    def replace_first(self, connection_id: bytes) -> None:
+        """The peer's choice became known (its first packet, or a Retry)."""
+        self._known[0] = (connection_id, self._known[0][1])
+        self.current = connection_id
+
+    def set_reset_token(self, token: bytes) -> None:
+        """The token of the handshake's connection ID (transport parameter)."""
+        self._known[0] = (self._known[0][0], token)
+
+    def add(self, frame: NewConnectionId) -> list[tuple[int, int]]:
+        """NEW_CONNECTION_ID; give the frames that retire what it replaces (section 5.1.1, 5.1.2, 19.15)."""
+        if not self.current:
+            raise _violation(NEW_CONNECTION_ID, "a peer with zero-length IDs issues others", "19.15")
+        entry = (frame.connection_id, frame.reset_token)
+        known = self._known.get(frame.sequence)
+        if known is not None and known != entry:
+            raise _violation(NEW_CONNECTION_ID, "a sequence number is issued twice, differently", "19.15")
+        for sequence, (connection_id, _) in self._known.items():
+            if connection_id == frame.connection_id and sequence != frame.sequence:
+                raise _violation(NEW_CONNECTION_ID, "a connection ID is issued twice", "19.15")
+        keys = []
+        if frame.sequence < self._retire_prior_to or frame.sequence in self._retired:
+            if frame.sequence not in self._retired:
+                keys.append(self._retire(frame.sequence))
+            return self._bounded(keys)
+        self._known[frame.sequence] = entry
+        if frame.retire_prior_to > self._retire_prior_to:
+            self._retire_prior_to = frame.retire_prior_to
+            for sequence in [s for s in self._known if s < frame.retire_prior_to]:
+                del self._known[sequence]
+                keys.append(self._retire(sequence))
+            self._retired = {s for s in self._retired if s >= frame.retire_prior_to}
+            if self._sequence not in self._known:
+                self._use(min(self._known))
+        if len(self._known) > ACTIVE_CONNECTION_ID_LIMIT:
+            raise PeerError(
+                ErrorCode.CONNECTION_ID_LIMIT_ERROR,
+                f"more than {ACTIVE_CONNECTION_ID_LIMIT} connection IDs",
+                frame_type=NEW_CONNECTION_ID,
+                section="RFC 9000 section 5.1.1",
+            )
+        return self._bounded(keys)
+
+    def next(self) -> list[tuple[int, int]]:
+        """Go over to another connection ID and retire the one in use; nothing happens without a spare one."""
+        others = sorted(s for s in self._known if s != self._sequence)
+        if not others:
+            return []
+        old = self._sequence
+        del self._known[old]
+        self._use(others[0])
+        return [self._retire(old)]
+
+    def retirement_acknowledged(self, sequence: int) -> None:
+        """The peer has our RETIRE_CONNECTION_ID frame for this one."""
+        self._pending.discard(sequence)
+
+    def _use(self, sequence: int) -> None:
+        self._sequence = sequence
+        self.current = self._known[sequence][0]
+
+    def _retire(self, sequence: int) -> tuple[int, int]:
+        if sequence >= self._retire_prior_to:
+            self._retired.add(sequence)
+        self._pending.add(sequence)
+        return (RETIRE_CONNECTION_ID, sequence)
+
+    def _bounded(self, keys: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        if len(self._pending) > MAX_PENDING_RETIREMENTS:
+            raise PeerError(
+                ErrorCode.CONNECTION_ID_LIMIT_ERROR,
+                "connection IDs are retired faster than we can acknowledge",
+                frame_type=NEW_CONNECTION_ID,
+                section="RFC 9000 section 5.1.2",
+            )
+        return keys
+
+
+def _violation(frame_type: int, reason: str, section: str) -> PeerError:
+    return PeerError(ErrorCode.PROTOCOL_VIOLATION, reason, frame_type=frame_type, section=f"RFC 9000 section {section}")

@@ -1,0 +1,257 @@
+"""What becomes of what was sent: acknowledged, lost, probed for (RFC 9002 section 5 to 7, appendix A)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fairway.quic.errors import ErrorCode, PeerError
+from fairway.quic.events import StreamFinished
+from fairway.quic.frames import (
+    ACK,
+    CRYPTO,
+    DATA_BLOCKED,
+    PATH_CHALLENGE,
+    PATH_RESPONSE,
+    PING,
+    RESET_STREAM,
+    RETIRE_CONNECTION_ID,
+    STREAM,
+    STREAM_DATA_BLOCKED,
+    STREAMS_BLOCKED_BIDI,
+    STREAMS_BLOCKED_UNI,
+)
+from fairway.quic.recovery.sent import Run
+from fairway.quic.spaces import PacketSpace, SpaceKind
+from fairway.quic.state import ConnectionState, Phase
+from fairway.quic.streams.send import SendStream
+from fairway.quic.timers import Timer
+
+PROBE_PACKETS = 2  # RFC 9002 section 6.2.4
+MAX_PTO_BACKOFF = 10  # doublings of the probe timeout
+
+# Frames whose loss matters to nobody: the next one says it anew, or nobody waits for it.
+_NOT_REPEATED = frozenset(
+    {PING, PATH_CHALLENGE, PATH_RESPONSE, DATA_BLOCKED, STREAM_DATA_BLOCKED, STREAMS_BLOCKED_BIDI,
+     STREAMS_BLOCKED_UNI}
+)  # fmt: skip
+
+
+class Delivery:
+    """Acts on acknowledgements, losses and probe timeouts."""
+
+    def __init__(self, state: ConnectionState) -> None:
+        self._state = state
+
+    def on_ack(self, space: PacketSpace, ranges: Sequence[tuple[int, int]], delay: int, now: float) -> None:
+        """An ACK frame with inclusive `ranges`, the largest first, and its unscaled `delay`."""
+        state = self._state
+        largest = ranges[0][1]
+        self._check(space, ranges)
+        acked: list[Run] = []
+        for first, last in ranges:
+            acked += space.sent.take(first, last)
+        if space.loss.remembers:
+            self._look_for_spurious(space, ranges, now)
+        if largest > space.largest_acked:
+            space.largest_acked = largest
+        if not acked:
+            return
+        path = state.path
+        newest = max(acked, key=lambda run: run.first)
+        if newest.last == largest and any(run.eliciting for run in acked):
+            delay_s = 0.0
+            if space.kind is SpaceKind.APPLICATION:
+                delay_s = delay * (1 << state.peer_parameters.ack_delay_exponent) / 1e6
+                if state.phase is Phase.CONFIRMED:
+                    delay_s = min(delay_s, state.max_ack_delay_s)
+            path.rtt.update(max(now - newest.time, 0.0), delay_s, now)
+        controller, rtt_s = path.controller, path.rtt.latest
+        limited = state.window_limited
+        for run in acked:
+            if run.in_flight:
+                controller.on_acked(now, run.size * run.count, run.time, space.largest_acked, rtt_s, limited)
+            self._run_acked(space, run)
+        keys = space.keys
+        if keys is not None and keys.awaiting and largest >= keys.first_number:
+            keys.awaiting = False
+        self._detect(space, now)
+        if self._peer_validated_us():
+            state.pto_count = 0
+        self.set_timer(now)
+
+    def _check(self, space: PacketSpace, ranges: Sequence[tuple[int, int]]) -> None:
+        """Only what was sent can be acknowledged (RFC 9000 section 13.1)."""
+        if ranges[0][1] >= space.next_number:
+            raise PeerError(
+                ErrorCode.PROTOCOL_VIOLATION,
+                "a packet is acknowledged that was not sent",
+                frame_type=ACK,
+                section="RFC 9000 section 13.1",
+            )
+        for skipped in space.skipped:
+            for first, last in ranges:
+                if first <= skipped <= last:
+                    raise PeerError(
+                        ErrorCode.PROTOCOL_VIOLATION,
+                        "a packet number is acknowledged that was skipped",
+                        frame_type=ACK,
+                        section="RFC 9000 section 21.4",
+                    )
+
+    def _look_for_spurious(self, space: PacketSpace, ranges: Sequence[tuple[int, int]], now: float) -> None:
+        loss = space.loss
+        loss.forget_lost(now - 3 * self._state.probe_timeout_s)
+        for low, _, time in loss.spurious(ranges):
+            loss.widen(max(space.largest_acked, ranges[0][1]) - low)
+            if not loss.remembers:  # all that was lost has arrived
+                self._state.path.controller.on_spurious_loss(time)
+
+    # Acknowledged
+
+    def _run_acked(self, space: PacketSpace, run: Run) -> None:
+        if run.stream_id >= 0:
+            self._stream_acked(run.stream_id, run.offset, run.length, run.fin)
+        for frame in run.frames:
+            kind = frame[0]
+            if kind == ACK:
+                space.received.forget_below(frame[1])
+            elif kind == STREAM:
+                self._stream_acked(frame[1], frame[2], frame[3], bool(frame[4]))
+            elif kind == CRYPTO:
+                space.crypto_out.acknowledged(frame[1], frame[1] + frame[2])
+            elif kind == RESET_STREAM:
+                pair = self._state.streams.get(frame[1])
+                if pair is not None and pair.send is not None:
+                    pair.send.reset_acknowledged()
+                    self._state.streams.forget_if_finished(frame[1])
+            elif kind == RETIRE_CONNECTION_ID:
+                self._state.remote_ids.retirement_acknowledged(frame[1])
+
+    def _stream_acked(self, stream_id: int, offset: int, length: int, fin: bool) -> None:
+        streams = self._state.streams
+        pair = streams.get(stream_id)
+        if pair is None or pair.send is None or pair.send.finished:
+            return
+        pair.send.acknowledged(offset, offset + length, fin)
+        if pair.send.finished:
+            self._state.events.append(StreamFinished(stream_id))
+            streams.forget_if_finished(stream_id)
+
+    # Lost
+
+    def _detect(self, space: PacketSpace, now: float) -> None:
+        state = self._state
+        losses = space.loss.detect(space.largest_acked, now, state.path.rtt, state.max_ack_delay_s)
+        if not losses.runs:
+            return
+        newest = -1.0
+        for run in losses.runs:
+            if run.in_flight:
+                newest = max(newest, run.time)
+            self._repeat(space, run)
+        if newest >= 0:
+            state.path.controller.on_lost(now, newest, losses.persistent)
+        if losses.persistent:
+            state.path.rtt.reset_minimum()
+
+    def _repeat(self, space: PacketSpace, run: Run) -> None:
+        """Queue again what a run carried, as far as it still matters (RFC 9000 section 13.3)."""
+        state = self._state
+        if run.stream_id >= 0:
+            self._stream_lost(run.stream_id, run.offset, run.length, run.fin)
+        for frame in run.frames:
+            kind = frame[0]
+            if kind == STREAM:
+                self._stream_lost(frame[1], frame[2], frame[3], bool(frame[4]))
+            elif kind == CRYPTO:
+                space.crypto_out.declared_lost(frame[1], frame[1] + frame[2])
+            elif kind == ACK or kind in _NOT_REPEATED:
+                continue
+            else:
+                state.control[(kind, frame[1])] = None
+
+    def _repeat_first(self, space: PacketSpace, run: Run) -> None:
+        """Queue again what the first packets of a run carried; the run itself stays in flight."""
+        if run.stream_id >= 0:
+            length = min(PROBE_PACKETS, run.count) * run.step
+            self._stream_lost(run.stream_id, run.offset, length, run.fin and length == run.length)
+        if run.frames:
+            self._repeat(space, run)
+
+    def _stream_lost(self, stream_id: int, offset: int, length: int, fin: bool) -> None:
+        pair = self._state.streams.get(stream_id)
+        if pair is not None and pair.send is not None:
+            self._queue(pair.send, offset, length, fin)
+
+    def _queue(self, stream: SendStream, offset: int, length: int, fin: bool) -> None:
+        stream.declared_lost(offset, offset + length, fin)
+        if stream.buffer.lost or stream.fin_lost:
+            self._state.streams.schedule.add(stream)
+
+    # Timers
+
+    def set_timer(self, now: float) -> None:
+        """Set the timer for the next loss by time, or the next probe (RFC 9002 appendix A.8)."""
+        state = self._state
+        due = [space.loss.due for space in state.spaces if space.loss.due is not None]
+        if due:
+            state.timers.set(Timer.LOSS, min(due))
+            return
+        if not state.path.validated and state.path.send_allowance < state.path.packet_size:
+            state.timers.clear(Timer.LOSS)  # nothing could be sent: section 6.2.2.1
+            return
+        probe = self._next_probe(now)
+        state.timers.set(Timer.LOSS, None if probe is None else probe[0])
+
+    def _next_probe(self, now: float) -> tuple[float, PacketSpace] | None:
+        state = self._state
+        backoff = 1 << min(state.pto_count, MAX_PTO_BACKOFF)
+        timeout = state.path.rtt.timeout * backoff
+        best: tuple[float, PacketSpace] | None = None
+        for space in state.spaces:
+            if not space.sent.eliciting_in_flight:
+                continue
+            at = space.last_eliciting_at + timeout
+            if space.kind is SpaceKind.APPLICATION:
+                if not state.handshake_complete:
+                    continue
+                at += state.max_ack_delay_s * backoff
+            if best is None or at < best[0]:
+                best = (at, space)
+        if best is None and not self._peer_validated_us():
+            # Section 6.2.2.1: the server may be unable to send until it hears from us.
+            space = state.handshake if state.handshake.can_send else state.initial
+            last = max(space.last_eliciting_at, state.initial.last_eliciting_at)
+            best = (last + timeout, space)
+        return best
+
+    def _peer_validated_us(self) -> bool:
+        """Whether the peer surely knows our address (RFC 9002 appendix A.8)."""
+        state = self._state
+        return not state.is_client or state.phase is Phase.CONFIRMED or state.handshake.largest_acked >= 0
+
+    def on_timeout(self, now: float) -> None:
+        """The loss timer fired: packets are lost by time, or probes are due."""
+        state = self._state
+        due = [space for space in state.spaces if space.loss.due is not None]
+        if due:
+            for space in due:
+                self._detect(space, now)
+            self.set_timer(now)
+            return
+        probe = self._next_probe(now)
+        if probe is None:
+            return
+        space = probe[1]
+        state.pto_count += 1
+        space.probes = PROBE_PACKETS
+        if space.sent.runs:
+            self._repeat_first(space, space.sent.runs[0])
+        # All handshake data that is outstanding goes again, whatever the window: it is little, and one space's may wait
+        # for another's (section 6.2.4).
+        for other in (state.initial, state.handshake):
+            if other.can_send and (other is space or other.crypto_pending or other.sent.eliciting_in_flight):
+                other.probes = PROBE_PACKETS
+                other.crypto_out.declared_lost(other.crypto_out.start, other.crypto_out.sent)
+        space.last_eliciting_at = now
+        self.set_timer(now)

@@ -1,0 +1,37 @@
+"""Whether a newcomer is let in, and how often strangers are answered."""
+
+from __future__ import annotations
+
+from fairway.quic.limits import MAX_CONNECTIONS, MAX_PENDING_HANDSHAKES, VERSION_NEGOTIATION_PER_SECOND
+
+
+class Admission:
+    """Counts connections and answers against `limits`."""
+
+    def __init__(
+        self,
+        max_connections: int = MAX_CONNECTIONS,
+        max_pending: int = MAX_PENDING_HANDSHAKES,
+        answers_per_second: int = VERSION_NEGOTIATION_PER_SECOND,
+    ) -> None:
+        self._max_connections = max_connections
+        self._max_pending = max_pending
+        self._answers_per_second = answers_per_second
+        self._second = 0.0
+        self._answers = 0
+        self.refused = 0
+        """Newcomers that were not let in."""
+
+    def admits(self, connections: int, pending: int) -> bool:
+        """True if one more connection may begin its handshake."""
+        if connections < self._max_connections and pending < self._max_pending:
+            return True
+        self.refused += 1
+        return False
+
+    def may_answer(self, now: float) -> bool:
+        """True if a stranger's packet may be answered with Version Negotiation."""
+        if now - self._second >= 1.0:
+            self._second, self._answers = now, 0
+        self._answers += 1
+        return self._answers <= self._answers_per_second

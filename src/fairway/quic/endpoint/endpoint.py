@@ -1,0 +1,178 @@
+"""Demultiplexing (RFC 9000 section 5.2): datagrams to connections, new connections from Initial packets."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from fairway.quic.configuration import QuicConfiguration
+from fairway.quic.connection import Connection, Random, WallClock
+from fairway.quic.connection_ids import LOCAL_LENGTH
+from fairway.quic.endpoint.admission import Admission
+from fairway.quic.limits import MIN_INITIAL_DATAGRAM
+from fairway.quic.packet import (
+    LONG_HEADER,
+    SUPPORTED_VERSIONS,
+    Buffer,
+    LongHeader,
+    PacketType,
+    encode_version_negotiation,
+    parse_long_header,
+)
+from fairway.quic.paths import Address
+from fairway.tls import ServerConfig
+from fairway.wire import WireError
+
+MIN_CLIENT_DESTINATION = 8  # RFC 9000 section 7.2
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A datagram that belongs to no connection."""
+
+    data: bytes
+    address: Address
+
+
+class Endpoint:
+    """A server's connections by their IDs.
+
+    IDs that a peer chose (the first Destination Connection ID) are keys here too; `bytes` hash with a secret of the
+    process, so nobody can make them collide.
+    """
+
+    def __init__(
+        self,
+        tls: ServerConfig,
+        configuration: QuicConfiguration | None = None,
+        *,
+        random: Random,
+        clock: WallClock,
+        admission: Admission | None = None,
+    ) -> None:
+        self._tls = tls
+        self._configuration = configuration or QuicConfiguration()
+        self._random = random
+        self._clock = clock
+        self._admission = admission or Admission()
+        self._by_id: dict[bytes, Connection] = {}
+        self._ids: dict[Connection, set[bytes]] = {}
+        self._pending: set[Connection] = set()
+        self.accepting = True
+        """False to let nobody new in."""
+        self.replies: deque[Reply] = deque(maxlen=256)
+        """Datagrams to send that belong to no connection."""
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def pending(self) -> int:
+        """Connections whose handshake is not complete, those that failed and are not forgotten included."""
+        return len(self._pending)
+
+    @property
+    def refused(self) -> int:
+        """Newcomers that were not let in for want of room."""
+        return self._admission.refused
+
+    def receive(self, buffer: Buffer, segment: int, address: Address, now: float) -> list[Connection]:
+        """Hand on datagrams of `segment` bytes each; give the connections that took some in, new ones included."""
+        size = len(buffer)
+        if size > segment and not _one_destination(buffer, segment):
+            touched: list[Connection] = []
+            for start in range(0, size, segment):
+                part = buffer[start : start + segment]
+                touched += [c for c in self.receive(part, len(part), address, now) if c not in touched]
+            return touched
+        connection = self._find(buffer, min(segment, size), address, now)
+        if connection is None:
+            return []
+        connection.receive(buffer, segment, now)
+        if not connection.heard:  # whoever sent this did not mean a handshake: keep nothing
+            self.forget(connection)
+            return []
+        self._update(connection)
+        return [connection]
+
+    def forget(self, connection: Connection) -> None:
+        """The connection has ended."""
+        for connection_id in self._ids.pop(connection, ()):
+            self._by_id.pop(connection_id, None)
+        self._pending.discard(connection)
+
+    def connections(self) -> list[Connection]:
+        """All connections that were not forgotten."""
+        return list(self._ids)
+
+    def _find(self, buffer: Buffer, end: int, address: Address, now: float) -> Connection | None:
+        if not end:
+            return None
+        if not buffer[0] & LONG_HEADER:
+            return self._by_id.get(bytes(buffer[1 : 1 + LOCAL_LENGTH]))
+        try:
+            header = parse_long_header(buffer, 0, end)
+        except WireError:
+            return None
+        known = self._by_id.get(header.destination)
+        if known is not None:
+            return known
+        if end < MIN_INITIAL_DATAGRAM:
+            return None
+        if header.type is None:
+            self._negotiate(header, address, now)
+            return None
+        if header.type is not PacketType.INITIAL or len(header.destination) < MIN_CLIENT_DESTINATION:
+            return None
+        return self._accept(header, address, now)
+
+    def _negotiate(self, header: LongHeader, address: Address, now: float) -> None:
+        """Version Negotiation for a version that we do not speak (section 6.1), at a bounded rate."""
+        if not self.accepting or not self._admission.may_answer(now):
+            return
+        data = encode_version_negotiation(header.source, header.destination, SUPPORTED_VERSIONS, self._random(1)[0])
+        self.replies.append(Reply(data, address))
+
+    def _accept(self, header: LongHeader, address: Address, now: float) -> Connection | None:
+        if not self.accepting or not self._admission.admits(len(self._ids), len(self._pending)):
+            return None
+        connection = Connection.server(
+            self._tls,
+            self._configuration,
+            now=now,
+            random=self._random,
+            clock=self._clock,
+            destination=header.destination,
+            source=header.source,
+            version=header.version,
+            address=address,
+        )
+        self._ids[connection] = {header.destination}
+        self._by_id[header.destination] = connection
+        self._pending.add(connection)
+        return connection
+
+    def _update(self, connection: Connection) -> None:
+        if connection in self._pending and connection.handshake_complete:
+            self._pending.discard(connection)
+        added, removed = connection.connection_id_changes()
+        ids = self._ids.get(connection)
+        if ids is None:
+            return
+        for connection_id in added:
+            self._by_id[connection_id] = connection
+            ids.add(connection_id)
+        for connection_id in removed:
+            self._by_id.pop(connection_id, None)
+            ids.discard(connection_id)
+
+
+def _one_destination(buffer: Buffer, segment: int) -> bool:
+    """True if all datagrams are short header packets for one connection ID: each of its columns is constant."""
+    if any(first & LONG_HEADER for first in buffer[0::segment]):
+        return False
+    for column in range(1, 1 + LOCAL_LENGTH):
+        values = bytes(buffer[column::segment])
+        if values.count(values[:1]) != len(values):
+            return False
+    return True

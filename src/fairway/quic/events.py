@@ -1,0 +1,105 @@
+"""What a connection tells its application. Every event is a frozen value; `Connection.events()` drains them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fairway.quic.errors import Closing
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeCompleted:
+    """Keys are agreed and the peer is authenticated as configured; streams may be used."""
+
+    alpn: str | None
+    cipher_suite: int
+    group: int | None
+    peer_certificates: tuple[Any, ...]
+    resumed: bool
+    server_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeConfirmed:
+    """Both sides know that the handshake is complete (RFC 9001 section 4.1.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOpened:
+    """The peer opened a stream."""
+
+    stream_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReadable:
+    """The stream has bytes to read, or its end. Not repeated until `read` was called."""
+
+    stream_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamWritable:
+    """Room in the stream's send buffer after `write` accepted less than it was given."""
+
+    stream_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamResetReceived:
+    """The peer gave up its sending side (RESET_STREAM)."""
+
+    stream_id: int
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopSendingReceived:
+    """The peer no longer reads; our sending side was reset with the same code."""
+
+    stream_id: int
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFinished:
+    """Everything written on the stream, and its end, was acknowledged."""
+
+    stream_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamsAvailable:
+    """The peer raised its limit: more streams of this kind can be opened."""
+
+    unidirectional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TicketReceived:
+    """A session ticket of the server, for a later resumption."""
+
+    ticket: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionTerminated:
+    """The connection ended; no event follows it."""
+
+    closing: Closing
+
+
+Event = (
+    HandshakeCompleted
+    | HandshakeConfirmed
+    | StreamOpened
+    | StreamReadable
+    | StreamWritable
+    | StreamResetReceived
+    | StopSendingReceived
+    | StreamFinished
+    | StreamsAvailable
+    | TicketReceived
+    | ConnectionTerminated
+)

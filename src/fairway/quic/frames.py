@@ -1,0 +1,515 @@
+# ruff: noqa: D102 - the contract of every `encode` and `decode` stands at `Frame`
+"""The frames of RFC 9000 section 19: one frozen value each, with one `encode` and one `decode`.
+
+Decoding is pure: it checks what one frame can be wrong in by itself and raises `PeerError`. What a frame means
+to a connection is in `receive`. STREAM and ACK are hot there and do not pass through their objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self
+
+from fairway.quic.errors import ErrorCode, PeerError
+from fairway.quic.limits import MAX_CONNECTION_ID_LENGTH, MAX_REASON_BYTES, MAX_STREAMS_CAP
+from fairway.wire import Reader, WireError, encode_varint
+
+PADDING = 0x00
+PING = 0x01
+ACK = 0x02
+ACK_ECN = 0x03
+RESET_STREAM = 0x04
+STOP_SENDING = 0x05
+CRYPTO = 0x06
+NEW_TOKEN = 0x07
+STREAM = 0x08  # to 0x0f
+STREAM_FIN = 0x01
+STREAM_LEN = 0x02
+STREAM_OFF = 0x04
+MAX_DATA = 0x10
+MAX_STREAM_DATA = 0x11
+MAX_STREAMS_BIDI = 0x12
+MAX_STREAMS_UNI = 0x13
+DATA_BLOCKED = 0x14
+STREAM_DATA_BLOCKED = 0x15
+STREAMS_BLOCKED_BIDI = 0x16
+STREAMS_BLOCKED_UNI = 0x17
+NEW_CONNECTION_ID = 0x18
+RETIRE_CONNECTION_ID = 0x19
+PATH_CHALLENGE = 0x1A
+PATH_RESPONSE = 0x1B
+CONNECTION_CLOSE = 0x1C
+CONNECTION_CLOSE_APPLICATION = 0x1D
+HANDSHAKE_DONE = 0x1E
+
+MAX_OFFSET = (1 << 62) - 1  # the greatest final offset of a stream: section 4.5
+
+
+def bad_encoding(frame_type: int, reason: str) -> PeerError:
+    """The error for a frame that cannot be parsed."""
+    return PeerError(ErrorCode.FRAME_ENCODING_ERROR, reason, frame_type=frame_type, section="RFC 9000 section 12.4")
+
+
+class Frame(Protocol):
+    """What all frames can do; `decode` reads what follows the frame's type."""
+
+    def encode(self) -> bytes:
+        """The frame's bytes, with its type."""
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        """The frame of this type that `reader` stands at."""
+
+
+def _varints(*values: int) -> bytes:
+    return b"".join([encode_varint(value) for value in values])
+
+
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """PADDING: `length` zero bytes (section 19.1)."""
+
+    length: int = 1
+
+    def encode(self) -> bytes:
+        return bytes(self.length)
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        rest = reader.rest()
+        others = len(rest.lstrip(b"\0"))
+        reader.offset -= others
+        return cls(1 + len(rest) - others)
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """PING (section 19.2)."""
+
+    def encode(self) -> bytes:
+        return b"\x01"
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        return cls()
+
+
+@dataclass(frozen=True, slots=True)
+class EcnCounts:
+    """The counts of an ACK frame of type 0x03 (section 19.3.2)."""
+
+    ect0: int
+    ect1: int
+    ce: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """ACK (section 19.3). `ranges` are (first, last) inclusive, the largest first; `delay` is unscaled."""
+
+    ranges: tuple[tuple[int, int], ...]
+    delay: int
+    ecn: EcnCounts | None = None
+
+    def encode(self) -> bytes:
+        out = [encode_ack(self.ranges, self.delay, ecn=self.ecn is not None)]
+        if self.ecn is not None:
+            out.append(_varints(self.ecn.ect0, self.ecn.ect1, self.ecn.ce))
+        return b"".join(out)
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        ranges, delay = decode_ack(reader)
+        ecn = None
+        if frame_type == ACK_ECN:
+            ecn = EcnCounts(reader.varint(), reader.varint(), reader.varint())
+        return cls(tuple(ranges), delay, ecn)
+
+
+def encode_ack(ranges: tuple[tuple[int, int], ...], delay: int, *, ecn: bool = False) -> bytes:
+    """An ACK frame for inclusive ranges, the largest first, without ECN counts."""
+    first, largest = ranges[0]
+    out = [ACK_ECN if ecn else ACK, largest, delay, len(ranges) - 1, largest - first]
+    smallest = first
+    for first, last in ranges[1:]:
+        out += (smallest - last - 2, last - first)
+        smallest = first
+    return _varints(*out)
+
+
+def decode_ack(reader: Reader) -> tuple[list[tuple[int, int]], int]:
+    """What follows an ACK frame's type: its inclusive ranges, largest first, and the unscaled delay.
+
+    The number of ranges is bounded by the packet that holds them, their values by those that were sent.
+    """
+    largest = reader.varint()
+    delay = reader.varint()
+    count = reader.varint()
+    first = largest - reader.varint()
+    if first < 0:
+        raise bad_encoding(ACK, "an ACK range goes below packet number 0")
+    ranges = [(first, largest)]
+    for _ in range(count):
+        last = first - reader.varint() - 2
+        first = last - reader.varint()
+        if first < 0:
+            raise bad_encoding(ACK, "an ACK range goes below packet number 0")
+        ranges.append((first, last))
+    return ranges, delay
+
+
+@dataclass(frozen=True, slots=True)
+class ResetStream:
+    """RESET_STREAM (section 19.4)."""
+
+    stream_id: int
+    code: int
+    final_size: int
+
+    def encode(self) -> bytes:
+        return _varints(RESET_STREAM, self.stream_id, self.code, self.final_size)
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        return cls(reader.varint(), reader.varint(), reader.varint())
+
+
+@dataclass(frozen=True, slots=True)
+class StopSending:
+    """STOP_SENDING (section 19.5)."""
+
+    stream_id: int
+    code: int
+
+    def encode(self) -> bytes:
+        return _varints(STOP_SENDING, self.stream_id, self.code)
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        return cls(reader.varint(), reader.varint())
+
+
+@dataclass(frozen=True, slots=True)
+class Crypto:
+    """CRYPTO (section 19.6)."""
+
+    offset: int
+    data: bytes
+
+    def encode(self) -> bytes:
+        return _varints(CRYPTO, self.offset, len(self.data)) + self.data
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        offset = reader.varint()
+        data = reader.take(reader.varint())
+        if offset + len(data) > MAX_OFFSET:
+            raise bad_encoding(frame_type, "CRYPTO data passes 2^62 - 1")
+        return cls(offset, data)
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """NEW_TOKEN (section 19.7)."""
+
+    token: bytes
+
+    def encode(self) -> bytes:
+        return _varints(NEW_TOKEN, len(self.token)) + self.token
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        token = reader.take(reader.varint())
+        if not token:
+            raise bad_encoding(frame_type, "an empty token")
+        return cls(token)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """STREAM (section 19.8); `explicit_length` is False where the data reaches to the packet's end."""
+
+    stream_id: int
+    offset: int
+    data: bytes
+    fin: bool = False
+    explicit_length: bool = True
+
+    def encode(self) -> bytes:
+        length = len(self.data) if self.explicit_length else None
+        return stream_header(self.stream_id, self.offset, length, self.fin) + self.data
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        stream_id = reader.varint()
+        offset = reader.varint() if frame_type & STREAM_OFF else 0
+        explicit = bool(frame_type & STREAM_LEN)
+        data = reader.take(reader.varint()) if explicit else reader.rest()
+        if offset + len(data) > MAX_OFFSET:
+            raise bad_encoding(frame_type, "STREAM data passes 2^62 - 1")
+        return cls(stream_id, offset, data, bool(frame_type & STREAM_FIN), explicit)
+
+
+def stream_header(stream_id: int, offset: int, length: int | None, fin: bool) -> bytes:
+    """A STREAM frame up to its data; `length` None leaves it out: the data reaches to the packet's end."""
+    frame_type = STREAM | fin
+    parts = [b"", encode_varint(stream_id)]
+    if offset:
+        frame_type |= STREAM_OFF
+        parts.append(encode_varint(offset))
+    if length is not None:
+        frame_type |= STREAM_LEN
+        parts.append(encode_varint(length))
+    parts[0] = bytes((frame_type,))
+    return b"".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class MaxData:
+    """MAX_DATA (section 19.9)."""
+
+    limit: int
+
+    def encode(self) -> bytes:
+        return _varints(MAX_DATA, self.limit)
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        return cls(reader.varint())
+
+
+@dataclass(frozen=True, slots=True)
+class MaxStreamData:
+    """MAX_STREAM_DATA (section 19.10)."""
+
+    stream_id: int
+    limit: int
+
+    def encode(self) -> bytes:
+        return _varints(MAX_STREAM_DATA, self.stream_id, self.limit)
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        return cls(reader.varint(), reader.varint())
+
+
+@dataclass(frozen=True, slots=True)
+class MaxStreams:
+    """MAX_STREAMS (section 19.11)."""
+
+    limit: int
+    unidirectional: bool
+
+    def encode(self) -> bytes:
+        return _varints(MAX_STREAMS_UNI if self.unidirectional else MAX_STREAMS_BIDI, self.limit)
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        limit = reader.varint()
+        if limit > MAX_STREAMS_CAP:
+            raise bad_encoding(frame_type, "more than 2^60 streams")
+        return cls(limit, frame_type == MAX_STREAMS_UNI)
+
+
+@dataclass(frozen=True, slots=True)
+class DataBlocked:
+    """DATA_BLOCKED (section 19.12)."""
+
+    limit: int
+
+    def encode(self) -> bytes:
+        return _varints(DATA_BLOCKED, self.limit)
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        return cls(reader.varint())
+
+
+@dataclass(frozen=True, slots=True)
+class StreamDataBlocked:
+    """STREAM_DATA_BLOCKED (section 19.13)."""
+
+    stream_id: int
+    limit: int
+
+    def encode(self) -> bytes:
+        return _varints(STREAM_DATA_BLOCKED, self.stream_id, self.limit)
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        return cls(reader.varint(), reader.varint())
+
+
+@dataclass(frozen=True, slots=True)
+class StreamsBlocked:
+    """STREAMS_BLOCKED (section 19.14)."""
+
+    limit: int
+    unidirectional: bool
+
+    def encode(self) -> bytes:
+        return _varints(STREAMS_BLOCKED_UNI if self.unidirectional else STREAMS_BLOCKED_BIDI, self.limit)
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        limit = reader.varint()
+        if limit > MAX_STREAMS_CAP:
+            raise bad_encoding(frame_type, "more than 2^60 streams")
+        return cls(limit, frame_type == STREAMS_BLOCKED_UNI)
+
+
+@dataclass(frozen=True, slots=True)
+class NewConnectionId:
+    """NEW_CONNECTION_ID (section 19.15)."""
+
+    sequence: int
+    retire_prior_to: int
+    connection_id: bytes
+    reset_token: bytes
+
+    RESET_TOKEN_LENGTH: ClassVar[int] = 16
+
+    def encode(self) -> bytes:
+        head = _varints(NEW_CONNECTION_ID, self.sequence, self.retire_prior_to)
+        return head + bytes((len(self.connection_id),)) + self.connection_id + self.reset_token
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        sequence, retire_prior_to = reader.varint(), reader.varint()
+        length = reader.take(1)[0]
+        if not 1 <= length <= MAX_CONNECTION_ID_LENGTH:
+            raise bad_encoding(frame_type, "a connection ID's length is not 1 to 20")
+        if retire_prior_to > sequence:
+            raise bad_encoding(frame_type, "Retire Prior To is greater than the sequence number")
+        return cls(sequence, retire_prior_to, reader.take(length), reader.take(cls.RESET_TOKEN_LENGTH))
+
+
+@dataclass(frozen=True, slots=True)
+class RetireConnectionId:
+    """RETIRE_CONNECTION_ID (section 19.16)."""
+
+    sequence: int
+
+    def encode(self) -> bytes:
+        return _varints(RETIRE_CONNECTION_ID, self.sequence)
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        return cls(reader.varint())
+
+
+@dataclass(frozen=True, slots=True)
+class PathChallenge:
+    """PATH_CHALLENGE (section 19.17)."""
+
+    data: bytes
+
+    def encode(self) -> bytes:
+        return b"\x1a" + self.data
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        return cls(reader.take(8))
+
+
+@dataclass(frozen=True, slots=True)
+class PathResponse:
+    """PATH_RESPONSE (section 19.18)."""
+
+    data: bytes
+
+    def encode(self) -> bytes:
+        return b"\x1b" + self.data
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        return cls(reader.take(8))
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionClose:
+    """CONNECTION_CLOSE (section 19.19) of the transport, or of the application (then without a frame type)."""
+
+    code: int
+    frame_type: int = 0
+    reason: bytes = b""
+    application: bool = False
+
+    def encode(self) -> bytes:
+        reason = self.reason[:MAX_REASON_BYTES]
+        if self.application:
+            return _varints(CONNECTION_CLOSE_APPLICATION, self.code, len(reason)) + reason
+        return _varints(CONNECTION_CLOSE, self.code, self.frame_type, len(reason)) + reason
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        code = reader.varint()
+        application = frame_type == CONNECTION_CLOSE_APPLICATION
+        blamed = 0 if application else reader.varint()
+        return cls(code, blamed, reader.take(reader.varint())[:MAX_REASON_BYTES], application)
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeDone:
+    """HANDSHAKE_DONE (section 19.20)."""
+
+    def encode(self) -> bytes:
+        return b"\x1e"
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        return cls()
+
+
+Decoder = Callable[[Reader, int], Frame]
+
+DECODERS: dict[int, Decoder] = {
+    PADDING: Padding.decode,
+    PING: Ping.decode,
+    ACK: Ack.decode,
+    ACK_ECN: Ack.decode,
+    RESET_STREAM: ResetStream.decode,
+    STOP_SENDING: StopSending.decode,
+    CRYPTO: Crypto.decode,
+    NEW_TOKEN: NewToken.decode,
+    **dict.fromkeys(range(STREAM, STREAM + 8), Stream.decode),
+    MAX_DATA: MaxData.decode,
+    MAX_STREAM_DATA: MaxStreamData.decode,
+    MAX_STREAMS_BIDI: MaxStreams.decode,
+    MAX_STREAMS_UNI: MaxStreams.decode,
+    DATA_BLOCKED: DataBlocked.decode,
+    STREAM_DATA_BLOCKED: StreamDataBlocked.decode,
+    STREAMS_BLOCKED_BIDI: StreamsBlocked.decode,
+    STREAMS_BLOCKED_UNI: StreamsBlocked.decode,
+    NEW_CONNECTION_ID: NewConnectionId.decode,
+    RETIRE_CONNECTION_ID: RetireConnectionId.decode,
+    PATH_CHALLENGE: PathChallenge.decode,
+    PATH_RESPONSE: PathResponse.decode,
+    CONNECTION_CLOSE: ConnectionClose.decode,
+    CONNECTION_CLOSE_APPLICATION: ConnectionClose.decode,
+    HANDSHAKE_DONE: HandshakeDone.decode,
+}
+
+
+def decode_frame(reader: Reader) -> tuple[int, Frame]:
+    """The type of the frame that `reader` stands at, and the frame (RFC 9000 section 12.4)."""
+    start = reader.offset
+    try:
+        frame_type = reader.varint()
+    except WireError as error:
+        raise bad_encoding(0, "the packet ends within a frame type") from error
+    decoder = DECODERS.get(frame_type)
+    if decoder is None:
+        raise bad_encoding(frame_type, f"unknown frame type {frame_type:#x}")
+    if reader.offset - start != 1:  # all of these types fit one byte, and must use it
+        raise PeerError(
+            ErrorCode.PROTOCOL_VIOLATION,
+            "a frame type is not in its shortest encoding",
+            frame_type=frame_type,
+            section="RFC 9000 section 12.4",
+        )
+    try:
+        return frame_type, decoder(reader, frame_type)
+    except WireError as error:
+        raise bad_encoding(frame_type, "the packet ends within a frame") from error

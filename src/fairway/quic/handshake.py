@@ -1,0 +1,199 @@
+"""TLS inside QUIC (RFC 9001 section 4): handshake bytes to and from the session, secrets into keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fairway.quic.errors import ErrorCode, PeerError
+from fairway.quic.events import HandshakeCompleted, HandshakeConfirmed, TicketReceived
+from fairway.quic.frames import CRYPTO, HANDSHAKE_DONE
+from fairway.quic.limits import (
+    MAX_CRYPTO_BUFFER,
+    MAX_CRYPTO_FRAGMENTS,
+    MAX_HANDSHAKE_BYTES,
+    MAX_POST_HANDSHAKE_CRYPTO,
+    MAX_TICKETS_KEPT,
+)
+from fairway.quic.protection import ApplicationKeys, initial_secrets, make_opener, make_sealer
+from fairway.quic.spaces import PacketSpace, SpaceKind
+from fairway.quic.state import ConnectionState, Phase
+from fairway.quic.timers import Timer
+from fairway.quic.transport_parameters import TransportParameters, decode_parameters
+from fairway.tls import (
+    CipherSuite,
+    ClientSession,
+    Complete,
+    CryptoData,
+    Event,
+    Level,
+    NewSecret,
+    PeerParameters,
+    ServerSession,
+    SessionTicket,
+    TlsAlert,
+)
+
+_SPACE_OF_LEVEL = {
+    Level.INITIAL: SpaceKind.INITIAL,
+    Level.HANDSHAKE: SpaceKind.HANDSHAKE,
+    Level.APPLICATION: SpaceKind.APPLICATION,
+}
+_LEVEL_OF_SPACE = {space: level for level, space in _SPACE_OF_LEVEL.items()}
+
+
+class Handshake:
+    """Feeds the TLS session and acts on its events."""
+
+    def __init__(self, state: ConnectionState, session: ClientSession | ServerSession) -> None:
+        self._state = state
+        self._session = session
+        self._secrets: dict[bool, bytes] = {}
+        self._tickets = 0
+        self.original_destination = b""
+        """The client's first Destination Connection ID."""
+        self.retry_source: bytes | None = None
+        """The Source Connection ID of the Retry that a client followed."""
+
+    def use_initial_keys(self, destination: bytes) -> None:
+        """Make the Initial keys from the client's Destination Connection ID (RFC 9001 section 5.2)."""
+        state = self._state
+        client, server = initial_secrets(state.version, destination)
+        ours, theirs = (client, server) if state.is_client else (server, client)
+        suite = CipherSuite.AES_128_GCM_SHA256
+        state.initial.sealer = make_sealer(state.version, suite, ours)
+        state.initial.opener = make_opener(state.version, suite, theirs)
+
+    def follow_retry(self, source: bytes, token: bytes) -> None:
+        """A genuine Retry arrived: begin again with its token and connection ID (RFC 9000 section 17.2.5.2)."""
+        state = self._state
+        self.retry_source = source
+        state.token = token
+        state.remote_ids.replace_first(source)
+        self.use_initial_keys(source)
+        space = state.initial
+        space.sent.clear()
+        space.loss.due = None
+        space.crypto_out.declared_lost(0, space.crypto_out.sent)
+        state.pto_count = 0
+
+    def start(self, now: float) -> None:
+        """A client begins."""
+        assert isinstance(self._session, ClientSession)
+        self._act(self._session.start(), now)
+
+    def receive(self, space: PacketSpace, offset: int, data: bytes, now: float) -> None:
+        """A CRYPTO frame (RFC 9000 section 7.5)."""
+        crypto = space.crypto_in
+        end = offset + len(data)
+        after = space.kind is SpaceKind.APPLICATION
+        total = MAX_POST_HANDSHAKE_CRYPTO if after else MAX_HANDSHAKE_BYTES
+        if end > crypto.end + MAX_CRYPTO_BUFFER or end > total:
+            raise _exceeded("more handshake data than is kept")
+        pieces = crypto.insert(offset, data)
+        if crypto.gaps > MAX_CRYPTO_FRAGMENTS:
+            raise _exceeded("handshake data in too many fragments")
+        for piece in pieces:
+            try:
+                events = self._session.receive(_LEVEL_OF_SPACE[space.kind], piece)
+            except TlsAlert as alert:
+                raise PeerError(
+                    ErrorCode.CRYPTO_ERROR + alert.alert,
+                    alert.reason,
+                    frame_type=CRYPTO,
+                    section=alert.section,
+                ) from alert
+            self._act(events, now)
+
+    def _act(self, events: Iterable[Event], now: float) -> None:
+        state = self._state
+        for event in events:
+            if isinstance(event, CryptoData):
+                state.spaces[_SPACE_OF_LEVEL[event.level]].crypto_out.append(event.data)
+            elif isinstance(event, NewSecret):
+                self._take_secret(event)
+            elif isinstance(event, PeerParameters):
+                self._take_parameters(decode_parameters(event.data, from_client=not state.is_client))
+            elif isinstance(event, Complete):
+                self._complete(event, now)
+            elif isinstance(event, SessionTicket):
+                self._tickets += 1
+                if self._tickets <= MAX_TICKETS_KEPT:
+                    state.events.append(TicketReceived(event))
+
+    def _take_secret(self, event: NewSecret) -> None:
+        state = self._state
+        if event.level is Level.HANDSHAKE:
+            space = state.handshake
+            if event.sending:
+                space.sealer = make_sealer(state.version, event.cipher_suite, event.secret)
+            else:
+                space.opener = make_opener(state.version, event.cipher_suite, event.secret)
+        elif event.level is Level.APPLICATION:
+            self._secrets[event.sending] = event.secret
+            if len(self._secrets) == 2:
+                state.application.keys = ApplicationKeys(
+                    state.version, event.cipher_suite, self._secrets[True], self._secrets[False]
+                )
+
+    def _take_parameters(self, peer: TransportParameters) -> None:
+        """Check that nobody tampered with the connection IDs (RFC 9000 section 7.3), then use the rest."""
+        state = self._state
+        if peer.initial_source_connection_id != state.remote_ids.current:
+            raise _mismatch("initial_source_connection_id")
+        if state.is_client:
+            if peer.original_destination_connection_id != self.original_destination:
+                raise _mismatch("original_destination_connection_id")
+            if peer.retry_source_connection_id != self.retry_source:
+                raise _mismatch("retry_source_connection_id")
+            if peer.stateless_reset_token is not None:
+                state.remote_ids.set_reset_token(peer.stateless_reset_token)
+        state.peer_parameters = peer
+
+    def _complete(self, event: Complete, now: float) -> None:
+        state = self._state
+        state.go(Phase.COMPLETE)
+        state.timers.clear(Timer.HANDSHAKE)
+        path = state.path
+        size = min(state.configuration.udp_payload, state.peer_parameters.max_udp_payload_size)
+        if size != path.packet_size:
+            path.packet_size = size
+            path.controller.on_packet_size(size)
+        state.streams.set_peer(state.peer_parameters)
+        for key in state.local_ids.issue(state.peer_parameters.active_connection_id_limit):
+            state.control[key] = None
+        state.events.append(
+            HandshakeCompleted(
+                event.alpn,
+                event.cipher_suite,
+                event.group,
+                event.peer_certificates,
+                event.resumed,
+                event.server_name,
+            )
+        )
+        if not state.is_client:
+            state.control[(HANDSHAKE_DONE, 0)] = None
+            self.confirm(now)
+
+    def confirm(self, now: float) -> None:
+        """The handshake is confirmed: its keys go (RFC 9001 section 4.9.2)."""
+        state = self._state
+        if state.phase is not Phase.COMPLETE:
+            return
+        state.go(Phase.CONFIRMED)
+        state.events.append(HandshakeConfirmed())
+        state.initial.discard()
+        state.handshake.discard()
+        state.pto_count = 0
+
+
+def _exceeded(reason: str) -> PeerError:
+    return PeerError(ErrorCode.CRYPTO_BUFFER_EXCEEDED, reason, frame_type=CRYPTO, section="RFC 9000 section 7.5")
+
+
+def _mismatch(name: str) -> PeerError:
+    return PeerError(
+        ErrorCode.TRANSPORT_PARAMETER_ERROR,
+        f"{name} is not what the packets carried",
+        section="RFC 9000 section 7.3",
+    )

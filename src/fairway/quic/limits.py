@@ -1,0 +1,102 @@
+"""Every bound against a peer, in one place.
+
+A peer decides how many of these things arrive; these numbers decide how many are kept.
+"""
+
+from __future__ import annotations
+
+# Bytes and packets
+
+MIN_INITIAL_DATAGRAM = 1200
+"""UDP payload that a datagram with an Initial packet must fill (RFC 9000 section 14.1)."""
+
+ANTI_AMPLIFICATION_FACTOR = 3
+"""Bytes sent per byte received on an unvalidated path (RFC 9000 section 8.1)."""
+
+MAX_CRYPTO_BUFFER = 64 * 1024
+"""Bytes of out-of-order CRYPTO data kept per level (RFC 9000 section 7.5 asks for at least 4096)."""
+
+MAX_HANDSHAKE_BYTES = 256 * 1024
+"""Bytes of CRYPTO data accepted per level before the handshake is complete: bounds certificate chains."""
+
+MAX_POST_HANDSHAKE_CRYPTO = 1024 * 1024
+"""Bytes of CRYPTO data accepted after the handshake: session tickets, of which peers send a few."""
+
+MAX_STASHED_PACKETS = 10
+"""Packets kept while the keys that open them are missing (RFC 9000 section 5.7)."""
+
+MAX_STASHED_BYTES = 32 * 1024
+"""Their bytes: nobody has proved anything yet when they arrive."""
+
+MAX_CRYPTO_FRAGMENTS = 256
+"""Separate pieces of out-of-order CRYPTO data per level; browsers split a ClientHello into some dozens."""
+
+MAX_TOKEN_BYTES = 512
+"""A token of Retry or NEW_TOKEN that is kept: it has to fit into an Initial packet beside a ClientHello."""
+
+MAX_ACK_RANGES = 64
+"""Ranges of received packet numbers that are remembered and reported (RFC 9000 section 13.2.3)."""
+
+MAX_ACK_RANGES_SENT = 32
+"""Ranges in one ACK frame: fits the smallest datagram beside other frames."""
+
+# Streams
+
+MAX_STREAM_FRAGMENTS = 1000
+"""Separate pieces of out-of-order data per stream that are kept whatever their size."""
+
+FRAGMENT_BYTES = 512
+"""Past MAX_STREAM_FRAGMENTS, one more piece per this many buffered bytes: large pieces are not an attack.
+
+Smaller pieces that touch are put together: each costs more than what it holds.
+"""
+
+MAX_STREAMS_CAP = 1 << 60
+"""The greatest stream count that any frame or parameter may carry (RFC 9000 section 4.6)."""
+
+MAX_RESETS_PER_SECOND = 1000
+"""Streams that a peer may reset in a second: the answer to opening and resetting without end."""
+
+# Connection IDs and paths
+
+MAX_CONNECTION_ID_LENGTH = 20
+"""Version 1 and 2 (RFC 9000 section 17.2)."""
+
+ACTIVE_CONNECTION_ID_LIMIT = 8
+"""Connection IDs of the peer that we keep."""
+
+MAX_PENDING_RETIREMENTS = 3 * ACTIVE_CONNECTION_ID_LIMIT
+"""RETIRE_CONNECTION_ID frames waiting to be acknowledged before the peer's churn closes the connection."""
+
+MAX_PATH_CHALLENGES = 4
+"""PATH_CHALLENGE data waiting to be answered per path; the oldest is dropped."""
+
+MAX_PATHS = 4
+"""Addresses of the peer that are kept with state."""
+
+# Control frames
+
+MAX_REASON_BYTES = 1024
+"""Reason phrase of CONNECTION_CLOSE kept from a peer."""
+
+# Handshakes
+
+HANDSHAKE_TIMEOUT_S = 10.0
+"""A handshake that is not complete by then is given up."""
+
+MAX_PENDING_HANDSHAKES = 1000
+"""Connections of one endpoint that have not completed their handshake."""
+
+MAX_CONNECTIONS = 100_000
+"""Connections of one endpoint."""
+
+VERSION_NEGOTIATION_PER_SECOND = 100
+"""Version Negotiation packets sent per second by one endpoint."""
+
+# Events
+
+MAX_NEW_TOKENS = 4
+"""Tokens of NEW_TOKEN frames that are kept, the latest."""
+
+MAX_TICKETS_KEPT = 4
+"""Session tickets per connection handed to the application."""

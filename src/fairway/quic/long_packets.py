@@ -1,0 +1,186 @@
+"""Datagrams of the handshake: Initial and Handshake packets, coalesced and padded (RFC 9000 section 12.2, 14.1)."""
+
+from __future__ import annotations
+
+from fairway.quic.delivery import Delivery
+from fairway.quic.errors import ErrorCode
+from fairway.quic.frames import ACK, CRYPTO, PING, ConnectionClose, Crypto, Ping, encode_ack
+from fairway.quic.limits import MIN_INITIAL_DATAGRAM
+from fairway.quic.packet import FIXED_BIT, PacketType, encode_long_header, long_header_size
+from fairway.quic.protection import TAG_LENGTH
+from fairway.quic.recovery.sent import Run
+from fairway.quic.spaces import PacketSpace, SpaceKind
+from fairway.quic.state import ConnectionState
+
+NUMBER_LENGTH = 2  # handshakes have few packets
+MIN_PAYLOAD = 4 - NUMBER_LENGTH  # so that a sample for header protection exists: RFC 9001 section 5.4.2
+MIN_ROOM = 64  # a further packet is not begun in less room than this
+_CRYPTO_OVERHEAD = 8  # a CRYPTO frame's type, offset and length at their longest here
+
+_TYPES = {SpaceKind.INITIAL: PacketType.INITIAL, SpaceKind.HANDSHAKE: PacketType.HANDSHAKE}
+
+
+class _Draft:
+    """A packet before it is sealed."""
+
+    __slots__ = ("eliciting", "frames", "payload", "space")
+
+    def __init__(
+        self, space: PacketSpace, payload: bytes, frames: tuple[tuple[int, ...], ...], eliciting: bool
+    ) -> None:
+        self.space = space
+        self.payload = payload
+        self.frames = frames
+        self.eliciting = eliciting
+
+
+class LongPackets:
+    """Builds the datagrams that carry Initial and Handshake packets."""
+
+    def __init__(self, state: ConnectionState, delivery: Delivery) -> None:
+        self._state = state
+        self._delivery = delivery
+
+    def build(self, now: float) -> bytes | None:
+        """The next handshake datagram."""
+        state = self._state
+        limit = min(MIN_INITIAL_DATAGRAM, state.path.send_allowance)
+        drafts: list[_Draft] = []
+        used = 0
+        for space in (state.initial, state.handshake):
+            overhead = self._overhead(space)
+            room = limit - used - overhead
+            if space.sealer is None or room < MIN_ROOM:
+                continue
+            draft = self._draft(space, room)
+            if draft is not None:
+                drafts.append(draft)
+                used += overhead + len(draft.payload)
+        if not drafts:
+            return None
+        padded = any(draft.space.kind is SpaceKind.INITIAL and (state.is_client or draft.eliciting) for draft in drafts)
+        if padded:
+            if limit < MIN_INITIAL_DATAGRAM:
+                self._give_back(drafts)
+                return None
+            drafts[-1].payload += bytes(MIN_INITIAL_DATAGRAM - used)
+        return self._seal(drafts, padded, now)
+
+    def _overhead(self, space: PacketSpace) -> int:
+        state = self._state
+        token = len(state.token) if space.kind is SpaceKind.INITIAL else None
+        header = long_header_size(len(state.remote_ids.current), len(state.handshake_id), NUMBER_LENGTH, token)
+        return header + TAG_LENGTH
+
+    def _draft(self, space: PacketSpace, room: int) -> _Draft | None:
+        state = self._state
+        parts: list[bytes] = []
+        records: list[tuple[int, ...]] = []
+        received = space.received
+        free = state.path.controller.window - state.bytes_in_flight >= MIN_INITIAL_DATAGRAM
+        sends_more = (free or space.probes > 0) and (space.crypto_pending or space.probes > 0)
+        if received.eliciting and (received.ack_now or received.ack_at is not None or sends_more):
+            ack = encode_ack(received.ranges(), 0)
+            parts.append(ack)
+            records.append((ACK, received.largest))
+            room -= len(ack)
+            received.ack_sent()
+        eliciting = False
+        if sends_more:
+            while space.crypto_pending and room > _CRYPTO_OVERHEAD:
+                offset, length = space.next_crypto(room - _CRYPTO_OVERHEAD)
+                data = bytes(space.crypto_out.peek(offset, length))
+                space.crypto_sent(offset, length)
+                frame = Crypto(offset, data).encode()
+                parts.append(frame)
+                records.append((CRYPTO, offset, length))
+                room -= len(frame)
+                eliciting = True
+            if space.probes and not eliciting:
+                parts.append(Ping().encode())
+                records.append((PING, 0))
+                eliciting = True
+        if not parts:
+            return None
+        payload = b"".join(parts)
+        return _Draft(space, payload.ljust(MIN_PAYLOAD, b"\0"), tuple(records), eliciting)
+
+    def _give_back(self, drafts: list[_Draft]) -> None:
+        """The datagram may not be sent now: its handshake bytes wait on."""
+        for draft in drafts:
+            for record in draft.frames:
+                if record[0] == CRYPTO:
+                    draft.space.crypto_out.declared_lost(record[1], record[1] + record[2])
+                elif record[0] == ACK:
+                    draft.space.received.eliciting = 1
+                    draft.space.received.ack_now = True
+
+    def _seal(self, drafts: list[_Draft], padded: bool, now: float) -> bytes:
+        state = self._state
+        out = []
+        for draft in drafts:
+            space = draft.space
+            packet = self._packet(space, draft.payload)
+            if draft.eliciting or padded:  # nobody is owed an answer to a bare ACK: it is not remembered
+                frames, number = draft.frames, space.next_number - 1
+                space.sent.add(Run(number, 1, len(packet), now, frames=frames, eliciting=draft.eliciting))
+                state.path.controller.on_sent(now, len(packet), space.next_number - 1)
+            if draft.eliciting:
+                space.last_eliciting_at = now
+                space.probes = max(space.probes - 1, 0)
+            out.append(packet)
+        if state.is_client and drafts[-1].space.kind is SpaceKind.HANDSHAKE and not state.initial.discarded:
+            state.initial.discard()  # RFC 9001 section 4.9.1
+            state.pto_count = 0
+        self._delivery.set_timer(now)
+        return b"".join(out)
+
+    def _packet(self, space: PacketSpace, payload: bytes) -> bytes:
+        """Seal a payload with the space's next packet number."""
+        state = self._state
+        assert space.sealer is not None
+        number = space.next_number
+        space.next_number += 1
+        header = encode_long_header(
+            _TYPES[space.kind],
+            state.version,
+            state.remote_ids.current,
+            state.handshake_id,
+            number,
+            NUMBER_LENGTH,
+            len(payload) + TAG_LENGTH,
+            state.token if space.kind is SpaceKind.INITIAL else b"",
+        )
+        return space.sealer.seal_long(header, number, NUMBER_LENGTH, payload)
+
+    def close(self, frame: ConnectionClose) -> bytes:
+        """One datagram that ends the connection at every level that the peer may be at (section 10.2.3)."""
+        state = self._state
+        hidden = frame
+        if frame.application:  # an application's reason is not for those who see the handshake
+            hidden = ConnectionClose(ErrorCode.APPLICATION_ERROR)
+        packets = []
+        short = self._short_close(frame)
+        fill = 0
+        for space in (state.initial, state.handshake):
+            if space.sealer is None:
+                continue
+            payload = hidden.encode()
+            if space.kind is SpaceKind.INITIAL:
+                others = len(short) + (self._overhead(state.handshake) + len(payload) if state.handshake.sealer else 0)
+                fill = MIN_INITIAL_DATAGRAM - others - self._overhead(space) - len(payload)
+                if state.path.send_allowance < MIN_INITIAL_DATAGRAM:
+                    fill = 0
+                payload += bytes(max(fill, 0))
+            packets.append(self._packet(space, payload))
+        return b"".join([*packets, short])
+
+    def _short_close(self, frame: ConnectionClose) -> bytes:
+        space = self._state.application
+        if space.keys is None:
+            return b""
+        number = space.next_number
+        space.next_number += 1
+        return space.keys.sealer.seal(
+            FIXED_BIT | space.keys.phase, self._state.remote_ids.current, number, 4, [frame.encode()]
+        )

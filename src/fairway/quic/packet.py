@@ -1,0 +1,212 @@
+"""Packet headers (RFC 9000 section 17): parsing what is not encrypted, building what is not masked.
+
+A packet number and the low bits of the first byte are under header protection; `protection` takes that off
+and puts it on. Everything here works on plain bytes and never raises anything but `WireError`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from fairway.quic.limits import MAX_CONNECTION_ID_LENGTH
+from fairway.wire import WireError, decode_varint, encode_varint
+
+VERSION_NEGOTIATION = 0x00000000
+VERSION_1 = 0x00000001  # RFC 9000 section 15
+VERSION_2 = 0x6B3343CF  # RFC 9369 section 3.1
+SUPPORTED_VERSIONS = (VERSION_1, VERSION_2)
+
+LONG_HEADER = 0x80  # RFC 9000 section 17.2: header form
+FIXED_BIT = 0x40
+SPIN_BIT = 0x20  # section 17.3.1
+KEY_PHASE = 0x04
+SHORT_RESERVED = 0x18
+LONG_RESERVED = 0x0C
+
+RETRY_TAG_LENGTH = 16  # RFC 9001 section 5.8
+
+Buffer = bytes | bytearray | memoryview
+
+
+class PacketType(IntEnum):
+    """The long header types of version 1 (RFC 9000 section 17.2), and the two without a type of their own."""
+
+    INITIAL = 0
+    ZERO_RTT = 1
+    HANDSHAKE = 2
+    RETRY = 3
+    VERSION_NEGOTIATION = 4
+    ONE_RTT = 5
+
+
+_TYPE_BITS = {
+    # RFC 9369 section 3.2 rotates the types so that no middlebox may learn them.
+    VERSION_1: (PacketType.INITIAL, PacketType.ZERO_RTT, PacketType.HANDSHAKE, PacketType.RETRY),
+    VERSION_2: (PacketType.RETRY, PacketType.INITIAL, PacketType.ZERO_RTT, PacketType.HANDSHAKE),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LongHeader:
+    """The visible part of a long header packet; `end` is where the packet ends in the datagram."""
+
+    version: int
+    type: PacketType | None  # None: a version that we do not speak
+    destination: bytes
+    source: bytes
+    token: bytes
+    number_offset: int
+    end: int
+
+
+def parse_long_header(buffer: Buffer, start: int, end: int) -> LongHeader:
+    """Parse the long header at `start` of a datagram that ends at `end`.
+
+    For a version unknown to us only the fields that all versions share are read (RFC 8999 section 5.1).
+    """
+    if end - start < 7:
+        raise WireError("a long header needs at least 7 bytes")
+    first = buffer[start]
+    version = int.from_bytes(buffer[start + 1 : start + 5], "big")
+    offset = start + 5
+    known = version in _TYPE_BITS
+    destination, offset = _connection_id(buffer, offset, end, known)
+    source, offset = _connection_id(buffer, offset, end, known)
+    if version == VERSION_NEGOTIATION:
+        return LongHeader(version, PacketType.VERSION_NEGOTIATION, destination, source, b"", offset, end)
+    if not known:
+        return LongHeader(version, None, destination, source, b"", offset, end)
+    kind = _TYPE_BITS[version][(first >> 4) & 3]
+    token = b""
+    if kind is PacketType.RETRY:
+        if end - offset < RETRY_TAG_LENGTH:
+            raise WireError("a Retry packet ends before its integrity tag")
+        token = bytes(buffer[offset : end - RETRY_TAG_LENGTH])
+        return LongHeader(version, kind, destination, source, token, end - RETRY_TAG_LENGTH, end)
+    if not first & FIXED_BIT:
+        raise WireError("the fixed bit is zero")
+    if kind is PacketType.INITIAL:
+        length, offset = _varint(buffer, offset, end)
+        if length > end - offset:
+            raise WireError("the token runs past the datagram")
+        token = bytes(buffer[offset : offset + length])
+        offset += length
+    length, offset = _varint(buffer, offset, end)
+    if length > end - offset:
+        raise WireError("the packet's length runs past the datagram")
+    return LongHeader(version, kind, destination, source, token, offset, offset + length)
+
+
+def _varint(buffer: Buffer, offset: int, end: int) -> tuple[int, int]:
+    if offset >= end or offset + (1 << (buffer[offset] >> 6)) > end:
+        raise WireError("a variable-length integer runs past the datagram")
+    return decode_varint(buffer, offset)
+
+
+def _connection_id(buffer: Buffer, offset: int, end: int, known: bool) -> tuple[bytes, int]:
+    if offset >= end:
+        raise WireError("a connection ID's length is missing")
+    length = buffer[offset]
+    offset += 1
+    if known and length > MAX_CONNECTION_ID_LENGTH:
+        raise WireError("a connection ID is longer than 20 bytes")
+    if length > end - offset:
+        raise WireError("a connection ID runs past the datagram")
+    return bytes(buffer[offset : offset + length]), offset + length
+
+
+def encode_long_header(
+    kind: PacketType,
+    version: int,
+    destination: bytes,
+    source: bytes,
+    number: int,
+    number_length: int,
+    payload_length: int,
+    token: bytes = b"",
+) -> bytes:
+    """A long header up to and with its packet number; `payload_length` counts the AEAD tag."""
+    first = LONG_HEADER | FIXED_BIT | (_TYPE_BITS[version].index(kind) << 4) | (number_length - 1)
+    parts = [
+        bytes((first,)),
+        version.to_bytes(4, "big"),
+        bytes((len(destination),)),
+        destination,
+        bytes((len(source),)),
+        source,
+    ]
+    if kind is PacketType.INITIAL:
+        parts += (encode_varint(len(token)), token)
+    # Always two bytes, so that the header's length does not depend on the payload's.
+    parts.append((0x4000 | (number_length + payload_length)).to_bytes(2, "big"))
+    parts.append(truncate_number(number, number_length))
+    return b"".join(parts)
+
+
+def long_header_size(destination: int, source: int, number_length: int, token: int | None) -> int:
+    """Length of what `encode_long_header` gives, from the lengths of its parts; no token but in an Initial."""
+    size = 1 + 4 + 1 + destination + 1 + source + 2 + number_length
+    return size if token is None else size + len(encode_varint(token)) + token
+
+
+def encode_version_negotiation(destination: bytes, source: bytes, versions: tuple[int, ...], unused: int = 0) -> bytes:
+    """A Version Negotiation packet (RFC 9000 section 17.2.1); the low 7 bits of the first byte are `unused`."""
+    return b"".join(
+        [
+            bytes((LONG_HEADER | FIXED_BIT | (unused & 0x3F),)),
+            bytes(4),
+            bytes((len(destination),)),
+            destination,
+            bytes((len(source),)),
+            source,
+            *(version.to_bytes(4, "big") for version in versions),
+        ]
+    )
+
+
+def parse_versions(buffer: Buffer, header: LongHeader) -> tuple[int, ...]:
+    """The versions that a Version Negotiation packet lists."""
+    body = bytes(buffer[header.number_offset : header.end])
+    if len(body) == 0 or len(body) % 4:
+        raise WireError("a Version Negotiation packet lists no whole number of versions")
+    return tuple(int.from_bytes(body[i : i + 4], "big") for i in range(0, len(body), 4))
+
+
+def encode_retry(version: int, destination: bytes, source: bytes, token: bytes) -> bytes:
+    """A Retry packet without its integrity tag (RFC 9000 section 17.2.5)."""
+    first = LONG_HEADER | FIXED_BIT | (_TYPE_BITS[version].index(PacketType.RETRY) << 4)
+    return b"".join(
+        [
+            bytes((first,)),
+            version.to_bytes(4, "big"),
+            bytes((len(destination),)),
+            destination,
+            bytes((len(source),)),
+            source,
+            token,
+        ]
+    )
+
+
+def truncate_number(number: int, length: int) -> bytes:
+    """The low `length` bytes of a packet number."""
+    return (number & ((1 << (8 * length)) - 1)).to_bytes(length, "big")
+
+
+def number_length(number: int, largest_acknowledged: int) -> int:
+    """Bytes that a packet number needs so that the peer can recover it (RFC 9000 appendix A.2)."""
+    bits = (number - largest_acknowledged).bit_length() + 1
+    return 1 if bits <= 8 else 2 if bits <= 16 else 3 if bits <= 24 else 4
+
+
+def expand_number(truncated: int, length: int, largest: int) -> int:
+    """The full packet number, `largest` being the largest received so far, -1 if none (appendix A.3)."""
+    window = 1 << (8 * length)
+    expected = largest + 1
+    candidate = (expected & ~(window - 1)) | truncated
+    if candidate <= expected - window // 2 and candidate < (1 << 62) - window:
+        return candidate + window
+    if candidate > expected + window // 2 and candidate >= window:
+        return candidate - window
+    return candidate

@@ -1,0 +1,350 @@
+"""What arrives: buffers of datagrams in; packets opened, frames acted on. Nothing here sends.
+
+`receive` takes a whole buffer of equal datagrams. Short header packets are opened as a batch; the pieces of a
+stream that they carry in order are gathered and handed on in one step.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+
+from fairway.quic.closing import abandon, heard_from_peer
+from fairway.quic.connection_ids import LOCAL_LENGTH
+from fairway.quic.delivery import Delivery
+from fairway.quic.dispatch import FrameHandlers
+from fairway.quic.errors import ClosedBy, Closing, ErrorCode, PeerError
+from fairway.quic.frames import ACK, bad_encoding, decode_ack
+from fairway.quic.gather import Gatherer
+from fairway.quic.handshake import Handshake
+from fairway.quic.limits import MAX_STASHED_BYTES, MAX_STASHED_PACKETS, MAX_TOKEN_BYTES, MIN_INITIAL_DATAGRAM
+from fairway.quic.packet import (
+    LONG_HEADER,
+    VERSION_NEGOTIATION,
+    Buffer,
+    LongHeader,
+    PacketType,
+    parse_long_header,
+    parse_versions,
+)
+from fairway.quic.protection import INTEGRITY_LIMIT, retry_tag
+from fairway.quic.spaces import PacketSpace, SpaceKind
+from fairway.quic.state import ConnectionState, Phase
+from fairway.wire import Reader, WireError
+
+MIN_RESET = 21  # RFC 9000 section 10.3: the smallest datagram that can be a stateless reset
+_FAST_MINIMUM = 32  # bytes of a payload whose first STREAM header surely lies within it
+
+_SPACE_OF_TYPE = {PacketType.INITIAL: SpaceKind.INITIAL, PacketType.HANDSHAKE: SpaceKind.HANDSHAKE}
+_from_bytes = int.from_bytes
+
+
+class Receiver:
+    """Takes in datagrams for one connection."""
+
+    def __init__(
+        self, state: ConnectionState, delivery: Delivery, handshake: Handshake, handlers: FrameHandlers
+    ) -> None:
+        self._state = state
+        self._delivery = delivery
+        self._handshake = handshake
+        self._handlers = handlers
+        self.peer_seen = False
+        """True once a packet of the peer was opened."""
+        self._closing_packets = 0
+
+    def receive(self, buffer: Buffer, segment: int, now: float) -> None:
+        """Take in datagrams of `segment` bytes each, one after the other; the last may be shorter."""
+        state = self._state
+        size = len(buffer)
+        state.path.bytes_received += size
+        if state.phase is Phase.CLOSING:
+            self._answer_while_closing(size, segment)
+            return
+        if not state.is_open or not size:
+            return
+        if not buffer[0] & LONG_HEADER and state.handshake_complete:
+            self._short(buffer, size, segment, now)
+        else:
+            for start in range(0, size, segment):
+                self._datagram(buffer, start, min(start + segment, size), now)
+        if not state.path.validated:
+            self._delivery.set_timer(now)  # more may be sent now: RFC 9002 section 6.2.2.1
+
+    def _answer_while_closing(self, size: int, segment: int) -> None:
+        """CONNECTION_CLOSE again, ever more rarely (RFC 9000 section 10.2.1)."""
+        before = self._closing_packets
+        self._closing_packets += -(-size // segment)
+        if before.bit_length() != self._closing_packets.bit_length():
+            self._state.close_pending = True
+
+    # Long headers, and datagrams that may mix both kinds
+
+    def _datagram(self, buffer: Buffer, start: int, end: int, now: float) -> None:
+        state = self._state
+        offset = start
+        destination: bytes | None = None
+        while offset < end and state.is_open:
+            if not buffer[offset] & LONG_HEADER:
+                if state.handshake_complete:
+                    self._short(buffer[offset:end], end - offset, end - offset, now)
+                else:
+                    self._keep(buffer, offset, end)
+                return
+            try:
+                header = parse_long_header(buffer, offset, end)
+            except WireError:
+                return
+            # Section 12.2: coalesced packets for another connection ID are ignored.
+            if destination is not None and header.destination != destination:
+                return
+            destination = header.destination
+            if header.type is PacketType.VERSION_NEGOTIATION or header.type is PacketType.RETRY:
+                self._negotiation(buffer, offset, header, now)
+                return
+            if header.version != state.version or not self._is_ours(header):
+                return
+            too_small = header.type is PacketType.INITIAL and end - start < MIN_INITIAL_DATAGRAM
+            if not too_small or state.is_client:
+                self._long(buffer, offset, header, now)
+            offset = header.end
+
+    def _is_ours(self, header: LongHeader) -> bool:
+        state = self._state
+        if header.destination not in state.local_ids and (
+            state.is_client or header.destination != self._handshake.original_destination
+        ):
+            return False
+        # Section 7.2: the peer's choice of connection ID holds once it is known.
+        return not self.peer_seen or header.source == state.remote_ids.current
+
+    def _keep(self, buffer: Buffer, start: int, end: int) -> None:
+        """Keep a packet whose keys are still to come, if there is room (section 5.7 of RFC 9001)."""
+        stash = self._state.stash
+        if len(stash) < MAX_STASHED_PACKETS and sum(map(len, stash)) + end - start <= MAX_STASHED_BYTES:
+            stash.append(bytes(buffer[start:end]))
+
+    def replay(self, now: float) -> None:
+        """New keys: try again what was kept."""
+        stash = self._state.stash
+        if stash:
+            kept = list(stash)
+            stash.clear()
+            for packet in kept:
+                self._datagram(packet, 0, len(packet), now)
+
+    def _long(self, buffer: Buffer, start: int, header: LongHeader, now: float) -> None:
+        state = self._state
+        kind = _SPACE_OF_TYPE.get(header.type) if header.type is not None else None
+        if kind is None:  # 0-RTT is not accepted here
+            return
+        space = state.spaces[kind]
+        if space.opener is None:
+            if not space.discarded:
+                self._keep(buffer, start, header.end)
+            return
+        opened = space.opener.open_long(buffer, start, header, space.received.largest)
+        if opened is None:
+            return
+        number, payload = opened
+        if number in space.received:
+            return
+        if not payload:
+            raise _violation("a packet without frames", "RFC 9000 section 12.4")
+        self._learn_from(header, space)
+        heard_from_peer(state, now)
+        in_order = space.received.add(number, number, now)
+        completed = state.handshake_complete
+        openers = sum(s.opener is not None for s in state.spaces)
+        if self._frames(payload, space, now):
+            space.received.elicit(1, in_order, now, 0.0)
+        if state.handshake_complete != completed or openers != sum(s.opener is not None for s in state.spaces):
+            self.replay(now)
+
+    def _learn_from(self, header: LongHeader, space: PacketSpace) -> None:
+        """What a genuine packet tells about the peer and the path."""
+        state = self._state
+        if not self.peer_seen:
+            self.peer_seen = True
+            if state.is_client:
+                state.remote_ids.replace_first(header.source)
+        if space.kind is SpaceKind.HANDSHAKE and not state.is_client:
+            state.path.validated = True  # section 8.1
+            if not state.initial.discarded:
+                state.initial.discard()  # RFC 9001 section 4.9.1
+                state.pto_count = 0
+
+    def _negotiation(self, buffer: Buffer, start: int, header: LongHeader, now: float) -> None:
+        """Version Negotiation and Retry: a client heeds one, before anything else arrived."""
+        state = self._state
+        if not state.is_client or self.peer_seen or header.destination != state.handshake_id:
+            return
+        if header.version == VERSION_NEGOTIATION:
+            if header.source != self._handshake.original_destination:
+                return
+            try:
+                versions = parse_versions(buffer, header)
+            except WireError:
+                return
+            if state.version not in versions:  # section 6.2
+                offered = ", ".join(f"{version:#x}" for version in versions[:8])
+                abandon(state, Closing(ClosedBy.VERSION, reason=f"the server speaks {offered}"), now)
+            return
+        if self._handshake.retry_source is not None or not header.token or header.version != state.version:
+            return
+        original = self._handshake.original_destination
+        if header.source == original or len(header.token) > MAX_TOKEN_BYTES:  # RFC 9000 section 17.2.5.1
+            return
+        # The unused bits of the first byte are covered by the tag: take the packet as it came.
+        packet = bytes(buffer[start : header.number_offset])
+        tag = retry_tag(state.version, original, packet)
+        if not hmac.compare_digest(tag, bytes(buffer[header.number_offset : header.end])):
+            return
+        self._handshake.follow_retry(header.source, header.token)
+        self._delivery.set_timer(now)
+
+    # Short headers
+
+    def _short(self, buffer: Buffer, size: int, segment: int, now: float) -> None:
+        """Short header packets, one a datagram."""
+        state = self._state
+        keys = state.application.keys
+        destination = bytes(buffer[1 : 1 + LOCAL_LENGTH])
+        if keys is None:
+            return
+        if destination not in state.local_ids:
+            self._unopened(buffer, 0, min(segment, size), now)
+            for start in range(segment, size, segment):
+                self._datagram(buffer, start, min(start + segment, size), now)
+            return
+        largest = state.application.received.largest
+        numbers, payloads, others = keys.opener.open_batch(buffer, size, segment, destination, largest, keys.phase)
+        if numbers:
+            if keys.first_received is None:  # the peer followed our key update
+                keys.first_received = numbers[0]
+                keys.previous_until = now + 3 * state.probe_timeout_s
+            self._handlers.destination = destination
+            self._application(numbers, payloads, now)
+        for start, end in others:
+            if not state.is_open:
+                return
+            if buffer[start] & LONG_HEADER:
+                self._datagram(buffer, start, end, now)
+            elif bytes(buffer[start + 1 : start + 1 + LOCAL_LENGTH]) != destination:
+                self._short(buffer[start:end], end - start, end - start, now)
+            else:
+                self._other_phase(buffer, start, end, destination, now)
+
+    def _other_phase(self, buffer: Buffer, start: int, end: int, destination: bytes, now: float) -> None:
+        """A packet that the current keys did not open (RFC 9001 section 6.3 to 6.6)."""
+        state = self._state
+        space = state.application
+        keys = space.keys
+        assert keys is not None
+        opened = keys.open_other(buffer, start, end, destination, space.received.largest, now)
+        if opened is None:
+            state.forged += 1
+            if state.forged > INTEGRITY_LIMIT[keys.opener.suite]:
+                raise PeerError(ErrorCode.AEAD_LIMIT_REACHED, "too many forged packets", section="RFC 9001 section 6.6")
+            self._unopened(buffer, start, end, now)
+            return
+        number, payload, is_next = opened
+        first = keys.first_received
+        if is_next:
+            if first is None or number < first:
+                raise _key_update_error("a packet of the next key phase has a lower number")
+            if space.next_number == keys.first_number and keys.updates:  # section 6.2: nobody has confirmed the last
+                raise _key_update_error("keys are updated again before we have sent anything with the last ones")
+            keys.update(space.next_number, number, now + 3 * state.probe_timeout_s)
+        elif first is not None and number > first:
+            raise _key_update_error("a packet of the previous key phase has a higher number")
+        self._handlers.destination = destination
+        self._application([number], [payload], now)
+
+    def _unopened(self, buffer: Buffer, start: int, end: int, now: float) -> None:
+        """A datagram that is none of our packets may be a stateless reset (RFC 9000 section 10.3.1)."""
+        if end - start < MIN_RESET:
+            return
+        token = bytes(buffer[end - 16 : end])
+        for known in self._state.remote_ids.reset_tokens:
+            if hmac.compare_digest(known, token):
+                abandon(self._state, Closing(ClosedBy.RESET), now)
+                return
+
+    def _application(self, numbers: Sequence[int], payloads: Sequence[bytes], now: float) -> None:
+        """Opened 1-RTT packets in the order of their arrival."""
+        state = self._state
+        space = state.application
+        received = space.received
+        highest = received.largest
+        if numbers[-1] > highest or any(number not in received for number in numbers):  # a replay is no sign of life
+            heard_from_peer(state, now)
+        eliciting = 0
+        in_order = True
+        for start, stop in _rows(numbers):
+            first, last = numbers[start], numbers[stop - 1]
+            if first > received.largest:
+                eliciting += self._row(payloads[start:stop], now)
+                in_order = received.add(first, last, now) and in_order
+                continue
+            in_order = False
+            for index in range(start, stop):
+                if numbers[index] not in received:  # a duplicate otherwise: RFC 9000 section 12.3
+                    received.add(numbers[index], numbers[index], now)
+                    eliciting += self._row(payloads[index : index + 1], now)
+        if eliciting and state.is_open:
+            received.elicit(eliciting, in_order, now, state.configuration.max_ack_delay_s)
+
+    def _row(self, payloads: Sequence[bytes], now: float) -> int:
+        """Act on payloads of new packets; how many of them ask for an acknowledgement."""
+        state = self._state
+        gather = Gatherer(state)
+        eliciting = index = 0
+        count = len(payloads)
+        while index < count and state.is_open:
+            after = gather.take(payloads, index)
+            eliciting += after - index
+            index = after
+            if index < count:
+                gather.flush()
+                if not payloads[index]:
+                    raise _violation("a packet without frames", "RFC 9000 section 12.4")
+                eliciting += self._frames(payloads[index], state.application, now)
+                index += 1
+        gather.flush()
+        return eliciting
+
+    def _frames(self, payload: bytes, space: PacketSpace, now: float) -> bool:
+        """Act on all frames of a packet; True if one of them asks for an acknowledgement."""
+        reader = Reader(payload)
+        handle = self._handlers.handle
+        eliciting = False
+        while reader.remaining and self._state.is_open:
+            if payload[reader.offset] == ACK:
+                reader.offset += 1
+                try:
+                    ranges, delay = decode_ack(reader)
+                except WireError as error:
+                    raise bad_encoding(ACK, "the packet ends within a frame") from error
+                self._delivery.on_ack(space, ranges, delay, now)
+            elif handle(reader, space, now):
+                eliciting = True
+        return eliciting
+
+
+def _rows(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Where in `numbers` consecutive ones stand: start and stop of each row."""
+    count = len(numbers)
+    first = numbers[0]
+    if list(range(first, first + count)) == numbers:  # the common case, in one comparison
+        return [(0, count)]
+    starts = [0, *(i for i in range(1, count) if numbers[i] != numbers[i - 1] + 1)]
+    return list(zip(starts, [*starts[1:], count], strict=True))
+
+
+def _violation(reason: str, section: str) -> PeerError:
+    return PeerError(ErrorCode.PROTOCOL_VIOLATION, reason, section=section)
+
+
+def _key_update_error(reason: str) -> PeerError:
+    return PeerError(ErrorCode.KEY_UPDATE_ERROR, reason, section="RFC 9001 section 6.4")

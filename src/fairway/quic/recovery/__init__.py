@@ -1,0 +1,1 @@
+"""What is in flight, lost and due again (RFC 9002)."""

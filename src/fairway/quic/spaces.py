@@ -1,0 +1,147 @@
+"""The three packet number spaces (RFC 9000 section 12.3): what each has received, sent, and has keys for."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from fairway.quic.limits import MAX_ACK_RANGES, MAX_ACK_RANGES_SENT
+from fairway.quic.protection import ApplicationKeys, Opener, Sealer
+from fairway.quic.recovery.loss import LossDetector
+from fairway.quic.recovery.sent import SentPackets
+from fairway.quic.streams.recv import Assembler
+from fairway.quic.streams.send import SendBuffer
+from fairway.wire import RangeSet
+
+ACK_EVERY = 2  # RFC 9000 section 13.2.2: acknowledge at least every second ack-eliciting packet
+
+
+class SpaceKind(IntEnum):
+    """The packet number spaces; 0-RTT packets share the application's."""
+
+    INITIAL = 0
+    HANDSHAKE = 1
+    APPLICATION = 2
+
+
+class ReceivedNumbers:
+    """Packet numbers that arrived, and when they have to be acknowledged (RFC 9000 section 13.2)."""
+
+    __slots__ = ("_floor", "_ranges", "ack_at", "ack_now", "eliciting", "largest", "largest_at")
+
+    def __init__(self) -> None:
+        self._ranges = RangeSet()
+        self._floor = 0
+        """Everything below is taken as received: its ranges were dropped or acknowledged."""
+        self.largest = -1
+        self.largest_at = 0.0
+        self.eliciting = 0
+        """Ack-eliciting packets since the last ACK was sent."""
+        self.ack_at: float | None = None
+        self.ack_now = False
+
+    def __contains__(self, number: int) -> bool:
+        return number < self._floor or number in self._ranges
+
+    def __bool__(self) -> bool:
+        return bool(self._ranges)
+
+    def add(self, first: int, last: int, now: float) -> bool:
+        """Packets `first` to `last` arrived, none of them a duplicate; True if they are in order."""
+        in_order = first == self.largest + 1
+        self._ranges.add(first, last + 1)
+        if last > self.largest:
+            self.largest = last
+            self.largest_at = now
+        if len(self._ranges) > MAX_ACK_RANGES:
+            self._floor = max(self._floor, self._ranges.pop_first()[1])
+        return in_order
+
+    def elicit(self, count: int, in_order: bool, now: float, delay_s: float) -> None:
+        """`count` of the packets that just arrived want an acknowledgement within `delay_s`."""
+        self.eliciting += count
+        if self.eliciting >= ACK_EVERY or not in_order:
+            self.ack_now = True
+        elif self.ack_at is None:
+            self.ack_at = now + delay_s
+
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """Inclusive ranges for an ACK frame, the largest first."""
+        ranges = self._ranges
+        count = min(len(ranges), MAX_ACK_RANGES_SENT)
+        return tuple((ranges[-i][0], ranges[-i][1] - 1) for i in range(1, count + 1))
+
+    def ack_sent(self) -> None:
+        """An ACK frame with `ranges` left."""
+        self.eliciting = 0
+        self.ack_at = None
+        self.ack_now = False
+
+    def forget_below(self, number: int) -> None:
+        """The peer knows that packets below `number` arrived (section 13.2.4); the largest stays reported."""
+        number = min(number, self.largest)
+        if number > self._floor:
+            self._floor = number
+            self._ranges.remove(0, number)
+
+
+class PacketSpace:
+    """One packet number space."""
+
+    def __init__(self, kind: SpaceKind) -> None:
+        self.kind = kind
+        self.sealer: Sealer | None = None
+        self.opener: Opener | None = None
+        self.keys: ApplicationKeys | None = None
+        """The application space's; the others have `sealer` and `opener`."""
+        self.discarded = False
+        self.received = ReceivedNumbers()
+        self.next_number = 0
+        self.largest_acked = -1
+        self.sent = SentPackets()
+        self.loss = LossDetector(self.sent)
+        self.last_eliciting_at = 0.0
+        self.probes = 0
+        """Packets to send whatever the congestion window says (RFC 9002 section 6.2.4)."""
+        self.crypto_out = SendBuffer()
+        self.crypto_in = Assembler()
+        self.skipped: list[int] = []
+        """Packet numbers that were never used: who acknowledges one has not seen what it acknowledges."""
+        self.unacknowledged_acks = 0
+        """Packets without an ack-eliciting frame since the last one with."""
+
+    @property
+    def can_send(self) -> bool:
+        """True while there are keys to seal with."""
+        return self.sealer is not None or self.keys is not None
+
+    @property
+    def crypto_pending(self) -> bool:
+        """True if handshake bytes wait to be sent."""
+        return bool(self.crypto_out.lost) or self.crypto_out.unsent > 0
+
+    def next_crypto(self, room: int) -> tuple[int, int]:
+        """Offset and length of the next handshake bytes, at most `room`; a length of 0 for none."""
+        out = self.crypto_out
+        if out.lost:
+            start, stop = out.lost[0]
+            return start, min(stop - start, room)
+        return out.sent, min(out.unsent, room)
+
+    def crypto_sent(self, offset: int, length: int) -> None:
+        """Handshake bytes went into a packet."""
+        out = self.crypto_out
+        if offset >= out.sent:
+            out.sent = offset + length
+        else:
+            out.lost.remove(offset, offset + length)
+
+    def discard(self) -> None:
+        """Drop keys and all state (RFC 9001 section 4.9)."""
+        self.sealer = self.opener = self.keys = None
+        self.discarded = True
+        self.sent.clear()
+        self.loss.due = None
+        self.received.ack_sent()
+        self.crypto_out = SendBuffer()
+        self.crypto_in = Assembler()
+        self.probes = 0

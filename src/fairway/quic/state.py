@@ -1,0 +1,144 @@
+"""What the rooms of one connection share: its components, its phase, and nothing that decides."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+
+from fairway.quic.configuration import QuicConfiguration
+from fairway.quic.connection_ids import IssuedIdParts, LocalIds, RemoteIds
+from fairway.quic.errors import Closing
+from fairway.quic.events import Event
+from fairway.quic.paths import Address, Path
+from fairway.quic.recovery.rtt import RttEstimator
+from fairway.quic.spaces import PacketSpace, SpaceKind
+from fairway.quic.streams.table import StreamTable
+from fairway.quic.timers import Timers
+from fairway.quic.transport_parameters import TransportParameters
+
+
+class Phase(Enum):
+    """The life of a connection (RFC 9000 section 5 and 10, RFC 9001 section 4.1)."""
+
+    HANDSHAKE = "handshake"
+    COMPLETE = "handshake complete"
+    CONFIRMED = "handshake confirmed"
+    CLOSING = "closing"
+    DRAINING = "draining"
+    CLOSED = "closed"
+
+
+PHASE_TRANSITIONS: dict[Phase, frozenset[Phase]] = {
+    Phase.HANDSHAKE: frozenset({Phase.COMPLETE, Phase.CLOSING, Phase.DRAINING, Phase.CLOSED}),
+    Phase.COMPLETE: frozenset({Phase.CONFIRMED, Phase.CLOSING, Phase.DRAINING, Phase.CLOSED}),
+    Phase.CONFIRMED: frozenset({Phase.CLOSING, Phase.DRAINING, Phase.CLOSED}),
+    Phase.CLOSING: frozenset({Phase.DRAINING, Phase.CLOSED}),
+    Phase.DRAINING: frozenset({Phase.CLOSED}),
+    Phase.CLOSED: frozenset(),
+}
+OPEN_PHASES = frozenset({Phase.HANDSHAKE, Phase.COMPLETE, Phase.CONFIRMED})
+
+
+class ConnectionState:
+    """Everything that one connection knows."""
+
+    def __init__(
+        self,
+        configuration: QuicConfiguration,
+        *,
+        is_client: bool,
+        random: Callable[[int], bytes],
+        address: Address | None,
+        local_id: bytes,
+        remote_id: bytes,
+        parameters: TransportParameters,
+        make_id: Callable[[], IssuedIdParts],
+    ) -> None:
+        self.configuration = configuration
+        self.is_client = is_client
+        self.random = random
+        self.version = configuration.version
+        self.phase = Phase.HANDSHAKE
+        self.spaces = tuple(PacketSpace(kind) for kind in SpaceKind)
+        rtt = RttEstimator(configuration.initial_rtt_s)
+        size = 1200  # until the handshake is complete: RFC 9000 section 14
+        self.path = Path(address, size, rtt, configuration.controller_factory(size), validated=is_client)
+        self.local_ids = LocalIds(local_id, make_id)
+        self.remote_ids = RemoteIds(remote_id)
+        self.handshake_id = local_id
+        """Our Source Connection ID in long headers."""
+        self.local_parameters = parameters
+        self.peer_parameters = TransportParameters()
+        self.streams = StreamTable(
+            is_client=is_client,
+            local=parameters,
+            stream_cap=configuration.stream_window_cap,
+            connection_cap=configuration.connection_window_cap,
+        )
+        self.control = self.streams.control
+        """Control frames that wait to be sent, of streams and of the connection, in order."""
+        self.events: deque[Event] = deque()
+        self.timers = Timers()
+        self.token = b""
+        """What a client puts into its Initial packets (Retry)."""
+        self.new_tokens: list[bytes] = []
+        self.pto_count = 0
+        self.window_limited = False
+        """True if the congestion window or the pacer, not the application, ended the last transmission."""
+        self.sent_since_receive = False
+        """True once an ack-eliciting packet was sent after the last packet arrived (RFC 9000 section 10.1)."""
+        self.closing: Closing | None = None
+        self.close_pending = False
+        self.stash: list[bytes] = []
+        """Packets that arrived before the keys that open them."""
+        self.forged = 0
+        """Packets that failed authentication, over the connection's life (RFC 9001 section 6.6)."""
+        self.resets_since = 0.0
+        self.resets = 0
+
+    @property
+    def initial(self) -> PacketSpace:
+        """The Initial space."""
+        return self.spaces[SpaceKind.INITIAL]
+
+    @property
+    def handshake(self) -> PacketSpace:
+        """The Handshake space."""
+        return self.spaces[SpaceKind.HANDSHAKE]
+
+    @property
+    def application(self) -> PacketSpace:
+        """The application data space."""
+        return self.spaces[SpaceKind.APPLICATION]
+
+    @property
+    def bytes_in_flight(self) -> int:
+        """Bytes sent, neither acknowledged nor lost, over all spaces."""
+        initial, handshake, application = self.spaces
+        return initial.sent.bytes_in_flight + handshake.sent.bytes_in_flight + application.sent.bytes_in_flight
+
+    @property
+    def is_open(self) -> bool:
+        """True until the connection begins to end."""
+        return self.phase in OPEN_PHASES
+
+    @property
+    def handshake_complete(self) -> bool:
+        """True once the application may send (RFC 9001 section 4.1.1)."""
+        return self.phase in (Phase.COMPLETE, Phase.CONFIRMED)
+
+    @property
+    def max_ack_delay_s(self) -> float:
+        """The delay that the peer may add to its acknowledgements."""
+        return self.peer_parameters.max_ack_delay_ms / 1000
+
+    @property
+    def probe_timeout_s(self) -> float:
+        """PTO of the application space (RFC 9002 section 6.2.1), without backoff."""
+        return self.path.rtt.timeout + self.max_ack_delay_s
+
+    def go(self, phase: Phase) -> None:
+        """Change the phase."""
+        assert phase in PHASE_TRANSITIONS[self.phase], (self.phase, phase)
+        self.phase = phase

@@ -1,0 +1,80 @@
+"""What an application does with the streams of a connection."""
+
+from __future__ import annotations
+
+from fairway.quic.errors import ConnectionClosed, UsageError
+from fairway.quic.state import ConnectionState
+
+
+class StreamCalls:
+    """The calls about streams of a `Connection`. A caller's mistake is `UsageError`."""
+
+    def __init__(self, state: ConnectionState) -> None:
+        self._state = state
+
+    def open_stream(self, *, unidirectional: bool = False) -> int | None:
+        """Open a stream; None while the peer allows no more (StreamsAvailable will tell)."""
+        self._check_open()
+        if not self._state.handshake_complete:
+            return None
+        pair = self._state.streams.open(unidirectional)
+        return None if pair is None else pair.stream_id
+
+    def write(self, stream_id: int, data: bytes | bytearray | memoryview, *, end: bool = False) -> int:
+        """Add data to a stream, and its end; give how many bytes were accepted.
+
+        Fewer than given are accepted when the send buffer is full: StreamWritable tells when there is room again, and
+        `end` counts only if everything was accepted.
+        """
+        self._check_open()
+        streams = self._state.streams
+        stream = streams.sending(stream_id)
+        if not stream.writable:
+            raise UsageError(f"stream {stream_id} was ended or reset")
+        room = max(self._state.configuration.send_buffer - stream.buffer.unsent, 0)
+        accepted = len(data)
+        if accepted > room:
+            accepted = room
+            stream.starved = True
+            end = False
+            data = memoryview(data)[:room]
+        stream.write(data, end)
+        streams.schedule.add(stream)
+        return accepted
+
+    def read(self, stream_id: int, limit: int = -1) -> bytes:
+        """What has arrived in order, up to `limit` bytes; b"" if nothing has, or at the end (see `at_end`)."""
+        return self._state.streams.read(stream_id, limit)
+
+    def at_end(self, stream_id: int) -> bool:
+        """True if everything up to the stream's end was read, or the stream is gone."""
+        pair = self._state.streams.get(stream_id)
+        return pair is None or pair.recv is None or pair.recv.finished
+
+    def reset(self, stream_id: int, code: int) -> None:
+        """Give up sending on a stream: RESET_STREAM."""
+        self._state.streams.reset(stream_id, code)
+
+    def stop_sending(self, stream_id: int, code: int) -> None:
+        """Ask the peer to give up sending on a stream: STOP_SENDING."""
+        self._state.streams.stop_sending(stream_id, code)
+
+    def acknowledge_reset(self, stream_id: int) -> None:
+        """The application has learnt of the peer's reset: the stream's receiving half is done."""
+        pair = self._state.streams.get(stream_id)
+        if pair is not None and pair.recv is not None:
+            pair.recv.acknowledge_reset()
+            self._state.streams.forget_if_finished(stream_id)
+
+    def set_priority(self, stream_id: int, urgency: int, incremental: bool = True) -> None:
+        """Order streams among each other: urgency 0 (first) to 7; streams that are not `incremental` go one by one."""
+        if not 0 <= urgency <= 7:
+            raise UsageError("urgency must be 0 to 7")
+        stream = self._state.streams.sending(stream_id)
+        stream.urgency, stream.incremental = urgency, incremental
+        if stream.buffer.unsent or stream.buffer.lost:
+            self._state.streams.schedule.add(stream)
+
+    def _check_open(self) -> None:
+        if self._state.closing is not None:
+            raise ConnectionClosed(self._state.closing)

@@ -1,0 +1,1 @@
+"""Ordered bytes over packets, and their flow control."""

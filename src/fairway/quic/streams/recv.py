@@ -1,0 +1,296 @@
+"""The receiving half of a stream (RFC 9000 section 3.2), and the assembly of ordered bytes from pieces.
+
+Bytes that arrive in order are handed on as they are; only what arrives past a gap is kept in a sorted map.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from enum import Enum
+
+from fairway.quic.errors import ErrorCode, PeerError
+from fairway.quic.limits import FRAGMENT_BYTES, MAX_STREAM_FRAGMENTS
+from fairway.quic.streams.flow_control import ReceiveWindow
+
+
+class Assembler:
+    """Bytes by offset, given out in order. `end` is where the unbroken part ends."""
+
+    __slots__ = ("_pieces", "_starts", "buffered", "end")
+
+    def __init__(self) -> None:
+        self.end = 0
+        self.buffered = 0
+        """Bytes kept past a gap."""
+        self._starts: list[int] = []
+        self._pieces: list[bytes | bytearray] = []
+
+    @property
+    def gaps(self) -> int:
+        """Pieces that wait for what is missing before them."""
+        return len(self._starts)
+
+    def insert(self, offset: int, data: bytes) -> list[bytes]:
+        """Take in data at `offset`, which may overlap what is known; give what is now in order."""
+        end = offset + len(data)
+        if offset < self.end:
+            if end <= self.end:
+                return []
+            data = data[self.end - offset :]
+            offset = self.end
+        starts, pieces = self._starts, self._pieces
+        if offset == self.end and (not starts or end < starts[0]):
+            self.end = end
+            return [data] if data else []
+        if data:
+            self._keep(offset, end, data)
+        ready: list[bytes] = []
+        while starts and starts[0] == self.end:
+            piece = bytes(pieces.pop(0))
+            del starts[0]
+            self.end += len(piece)
+            self.buffered -= len(piece)
+            ready.append(piece)
+        return ready
+
+    def _keep(self, offset: int, end: int, data: bytes) -> None:
+        """Put [offset, end) into the map; short neighbours that touch become one piece."""
+        starts, pieces = self._starts, self._pieces
+        at = bisect_right(starts, offset)
+        target: bytearray | None = None
+        if at:
+            before = pieces[at - 1]
+            known = starts[at - 1] + len(before)
+            if known >= end:
+                return
+            if known >= offset:
+                data = data[known - offset :]
+                offset = known
+                if not isinstance(before, bytearray):
+                    before = pieces[at - 1] = bytearray(before)
+                target = before
+        stop = at
+        tail: bytes | bytearray = b""
+        while stop < len(starts) and starts[stop] <= end:
+            after = starts[stop] + len(pieces[stop])
+            if after - end > FRAGMENT_BYTES:  # too long to be copied for every crumb before it: stays, touching
+                data = data[: len(data) - end + starts[stop]]
+                break
+            self.buffered -= len(pieces[stop])
+            if after > end:
+                tail = pieces[stop][end - starts[stop] :]
+            stop += 1
+        del starts[at:stop], pieces[at:stop]
+        self.buffered += len(data) + len(tail)
+        if target is not None:
+            target += data
+            target += tail
+        else:
+            starts.insert(at, offset)
+            pieces.insert(at, bytearray(data) + tail if tail else data)
+
+
+class ReceiveState(Enum):
+    """RFC 9000 section 3.2, figure 3."""
+
+    RECV = "Recv"
+    SIZE_KNOWN = "Size Known"
+    DATA_RECVD = "Data Recvd"
+    DATA_READ = "Data Read"
+    RESET_RECVD = "Reset Recvd"
+    RESET_READ = "Reset Read"
+
+
+RECEIVE_TRANSITIONS: dict[ReceiveState, frozenset[ReceiveState]] = {
+    ReceiveState.RECV: frozenset({ReceiveState.SIZE_KNOWN, ReceiveState.RESET_RECVD}),
+    ReceiveState.SIZE_KNOWN: frozenset({ReceiveState.DATA_RECVD, ReceiveState.RESET_RECVD}),
+    ReceiveState.DATA_RECVD: frozenset({ReceiveState.DATA_READ}),
+    ReceiveState.DATA_READ: frozenset(),
+    ReceiveState.RESET_RECVD: frozenset({ReceiveState.RESET_READ}),
+    ReceiveState.RESET_READ: frozenset(),
+}
+RECEIVE_FINAL = frozenset({ReceiveState.DATA_READ, ReceiveState.RESET_READ})
+
+
+class ReceiveStream:
+    """What arrives on one stream, in order, within its window."""
+
+    __slots__ = ("_assembler", "_ready", "discarding", "final_size", "notified", "ready_bytes", "reset_code",
+                 "state", "stop_code", "stream_id", "window")  # fmt: skip
+
+    def __init__(self, stream_id: int, window: ReceiveWindow) -> None:
+        self.stream_id = stream_id
+        self.window = window
+        self.state = ReceiveState.RECV
+        self.final_size: int | None = None
+        self.reset_code: int | None = None
+        self.stop_code: int | None = None
+        self.discarding = False
+        """True after STOP_SENDING: what arrives is counted and dropped."""
+        self.notified = False
+        """True while the application knows of something to read."""
+        self.ready_bytes = 0
+        self._ready: deque[bytes] = deque()
+        self._assembler = Assembler()
+
+    @property
+    def end(self) -> int:
+        """The offset up to which everything has arrived."""
+        return self._assembler.end
+
+    @property
+    def in_order(self) -> bool:
+        """True if no gap is known, no end either: `receive_run` may be used at `end`."""
+        return self.state is ReceiveState.RECV and not self._assembler.buffered and not self.discarding
+
+    @property
+    def at_end(self) -> bool:
+        """True if everything up to the final size has been read."""
+        return self.state is ReceiveState.DATA_READ
+
+    @property
+    def finished(self) -> bool:
+        """True in a terminal state."""
+        return self.state in RECEIVE_FINAL
+
+    @property
+    def readable(self) -> bool:
+        """True if `read` would give bytes, or the end."""
+        return self.ready_bytes > 0 or self.state is ReceiveState.DATA_RECVD
+
+    def receive_run(self, pieces: list[bytes], total: int) -> None:
+        """The fast path: `pieces`, `total` bytes, follow `end`; `in_order` holds and the window was checked."""
+        self._assembler.end += total
+        self.window.highest = self._assembler.end
+        self.ready_bytes += total
+        self._ready += pieces
+
+    def receive(self, offset: int, data: bytes, fin: bool) -> int:
+        """Take in a STREAM frame; give by how much it raised the highest offset (section 4.1)."""
+        end = offset + len(data)
+        self._check(end, fin)
+        grown = max(end - self.window.highest, 0)
+        self.window.highest += grown
+        if fin and self.final_size is None:
+            self.final_size = end
+            if self.state is ReceiveState.RECV:
+                self._go(ReceiveState.SIZE_KNOWN)
+        if self.state not in (ReceiveState.RECV, ReceiveState.SIZE_KNOWN):
+            return grown
+        assembler = self._assembler
+        if not self.discarding:
+            for piece in assembler.insert(offset, data):
+                self._add_ready(piece)
+        if assembler.gaps > MAX_STREAM_FRAGMENTS + assembler.buffered // FRAGMENT_BYTES:
+            raise PeerError(
+                ErrorCode.PROTOCOL_VIOLATION, "a stream in too many fragments", section="RFC 9000 section 2.2"
+            )
+        if self.state is ReceiveState.SIZE_KNOWN:
+            if self.discarding:
+                self._discarded()
+            elif assembler.end == self.final_size:
+                self._go(ReceiveState.DATA_RECVD)
+        return grown
+
+    def _add_ready(self, piece: bytes) -> None:
+        """Queue bytes in order for `read`; crumbs are put together, so that they cost what they hold."""
+        ready = self._ready
+        if ready and len(ready[-1]) + len(piece) <= FRAGMENT_BYTES:
+            ready[-1] += piece
+        else:
+            ready.append(piece)
+        self.ready_bytes += len(piece)
+
+    def _discarded(self) -> None:
+        """The size of a stream that nobody reads is known: nothing more is waited for."""
+        self._go(ReceiveState.DATA_RECVD)
+        self._go(ReceiveState.DATA_READ)
+
+    def reset(self, final_size: int, code: int) -> int:
+        """Take in RESET_STREAM; give by how much it raised the highest offset."""
+        self._check(final_size, True)
+        grown = max(final_size - self.window.highest, 0)
+        self.window.highest += grown
+        self.final_size = final_size
+        if self.state in (ReceiveState.RECV, ReceiveState.SIZE_KNOWN):
+            self.reset_code = code
+            self._ready.clear()
+            self.ready_bytes = 0
+            self._assembler = Assembler()
+            self._go(ReceiveState.RESET_RECVD)
+        return grown
+
+    def _check(self, end: int, final: bool) -> None:
+        """Final size and flow control (section 4.5 and 4.1)."""
+        known = self.final_size
+        if known is not None and (end > known or (final and end != known)):
+            raise PeerError(
+                ErrorCode.FINAL_SIZE_ERROR, "the final size of a stream changed", section="RFC 9000 section 4.5"
+            )
+        if final and end < self.window.highest:
+            raise PeerError(
+                ErrorCode.FINAL_SIZE_ERROR,
+                "the final size is below what was received",
+                section="RFC 9000 section 4.5",
+            )
+        if end > self.window.limit:
+            raise PeerError(
+                ErrorCode.FLOW_CONTROL_ERROR,
+                f"stream {self.stream_id} was sent past its limit",
+                section="RFC 9000 section 4.1",
+            )
+
+    def read(self, limit: int = -1) -> bytes:
+        """Up to `limit` bytes in order, all that are there if negative; b"" if there are none."""
+        ready = self._ready
+        if limit < 0 or self.ready_bytes <= limit:
+            data = ready[0] if len(ready) == 1 else b"".join(ready)
+            ready.clear()
+        else:
+            data = self._take(limit)
+        self.ready_bytes -= len(data)
+        self.window.consumed += len(data)
+        self.notified = False
+        if self.state is ReceiveState.DATA_RECVD and not self.ready_bytes:
+            self._go(ReceiveState.DATA_READ)
+        return data
+
+    def _take(self, limit: int) -> bytes:
+        ready, taken = self._ready, []
+        while limit > 0:
+            piece = ready.popleft()
+            if len(piece) > limit:
+                ready.appendleft(piece[limit:])
+                piece = piece[:limit]
+            taken.append(piece)
+            limit -= len(piece)
+        return b"".join(taken)
+
+    def acknowledge_reset(self) -> int:
+        """The application has learnt of the reset: give the unread bytes that its window takes back."""
+        if self.state is ReceiveState.RESET_RECVD:
+            self._go(ReceiveState.RESET_READ)
+        return self.settle()
+
+    def settle(self) -> int:
+        """Count everything that was received as read (the application no longer wants it); give how much."""
+        unread = self.window.highest - self.window.consumed
+        self.window.consumed = self.window.highest
+        self._ready.clear()
+        self.ready_bytes = 0
+        return unread
+
+    def stop(self, code: int) -> None:
+        """The application asks for no more (STOP_SENDING with `code`)."""
+        self.discarding = True
+        self.stop_code = code
+        self._assembler = Assembler()
+        if self.state is ReceiveState.DATA_RECVD:
+            self._go(ReceiveState.DATA_READ)
+        elif self.state is ReceiveState.SIZE_KNOWN:
+            self._discarded()
+
+    def _go(self, state: ReceiveState) -> None:
+        assert state in RECEIVE_TRANSITIONS[self.state], (self.state, state)
+        self.state = state

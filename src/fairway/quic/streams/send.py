@@ -1,0 +1,219 @@
+"""The sending half of a stream (RFC 9000 section 3.1): what is written, sent, lost and acknowledged.
+
+Data stays where the application put it, uncopied, until it is acknowledged; lost bytes go out again before new ones.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from enum import Enum
+
+from fairway.quic.streams.flow_control import SendWindow
+from fairway.wire import RangeSet
+
+
+class SendState(Enum):
+    """RFC 9000 section 3.1, figure 2."""
+
+    READY = "Ready"
+    SEND = "Send"
+    DATA_SENT = "Data Sent"
+    DATA_RECVD = "Data Recvd"
+    RESET_SENT = "Reset Sent"
+    RESET_RECVD = "Reset Recvd"
+
+
+SEND_TRANSITIONS: dict[SendState, frozenset[SendState]] = {
+    SendState.READY: frozenset({SendState.SEND, SendState.RESET_SENT}),
+    SendState.SEND: frozenset({SendState.DATA_SENT, SendState.RESET_SENT}),
+    SendState.DATA_SENT: frozenset({SendState.DATA_RECVD, SendState.RESET_SENT}),
+    SendState.DATA_RECVD: frozenset(),
+    SendState.RESET_SENT: frozenset({SendState.RESET_RECVD}),
+    SendState.RESET_RECVD: frozenset(),
+}
+SEND_FINAL = frozenset({SendState.DATA_RECVD, SendState.RESET_RECVD})
+_WRITING = frozenset({SendState.READY, SendState.SEND, SendState.DATA_SENT})
+
+
+class SendBuffer:
+    """Bytes by offset from `start` (all before it are acknowledged) to `end`, in the chunks they came in."""
+
+    __slots__ = ("_acked", "_chunks", "_starts", "end", "lost", "sent", "start")
+
+    def __init__(self) -> None:
+        self.start = 0
+        self.sent = 0
+        """Everything before this offset has been sent once."""
+        self.end = 0
+        self.lost = RangeSet()
+        self._acked = RangeSet()
+        self._starts: list[int] = []
+        self._chunks: list[memoryview] = []
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were never sent."""
+        return self.end - self.sent
+
+    def append(self, data: bytes | bytearray | memoryview) -> None:
+        """Add data at the end; `bytes` and views of them are kept, anything mutable is copied."""
+        if not data:
+            return
+        view = memoryview(data)
+        self._starts.append(self.end)
+        self._chunks.append(view if isinstance(view.obj, bytes) else memoryview(bytes(view)))
+        self.end += len(data)
+
+    def peek(self, offset: int, length: int) -> memoryview | bytes:
+        """The `length` bytes at `offset`, which are there."""
+        at = bisect_right(self._starts, offset) - 1
+        low = offset - self._starts[at]
+        chunk = self._chunks[at]
+        high = low + length
+        if high <= len(chunk):
+            return chunk[low:high]
+        parts = [chunk[low:]]
+        length -= len(parts[0])
+        while length > 0:
+            at += 1
+            chunk = self._chunks[at][:length]
+            parts.append(chunk)
+            length -= len(chunk)
+        return b"".join(parts)
+
+    def acknowledged(self, start: int, stop: int) -> None:
+        """The peer has the bytes from `start` to `stop`; forget those that no earlier byte holds back."""
+        if self.lost:
+            self.lost.remove(start, stop)
+        if start > self.start:
+            self._acked.add(start, stop)
+            return
+        if stop > self.start:
+            self.start = stop
+        while self._acked and self._acked[0][0] <= self.start:
+            self.start = max(self.start, self._acked.pop_first()[1])
+        keep = bisect_right(self._starts, self.start) - 1
+        if self.start == self.end:
+            keep = len(self._starts)
+        if keep > 0:
+            del self._starts[:keep], self._chunks[:keep]
+
+    def declared_lost(self, start: int, stop: int) -> None:
+        """The bytes from `start` to `stop` have to go out again, but for those acknowledged meanwhile."""
+        self.lost.merge(self._acked.gaps(max(start, self.start), stop))
+
+    def clear(self) -> None:
+        """Drop all data (the stream was reset)."""
+        self._starts.clear()
+        self._chunks.clear()
+        self.lost.clear()
+
+
+class SendStream:
+    """What goes out on one stream, within the peer's window."""
+
+    __slots__ = ("buffer", "fin", "fin_acked", "fin_lost", "fin_sent", "incremental", "reset_code", "starved",
+                 "state", "stream_id", "urgency", "window")  # fmt: skip
+
+    def __init__(self, stream_id: int, window: SendWindow) -> None:
+        self.stream_id = stream_id
+        self.window = window
+        self.state = SendState.READY
+        self.buffer = SendBuffer()
+        self.fin = False
+        self.fin_sent = False
+        self.fin_lost = False
+        self.fin_acked = False
+        self.reset_code: int | None = None
+        self.starved = False
+        """True if a `write` accepted less than it was given: the application waits for room."""
+        self.urgency = 3  # RFC 9218 section 4.1: 0 is the most urgent, 7 the least
+        self.incremental = True
+
+    @property
+    def finished(self) -> bool:
+        """True in a terminal state."""
+        return self.state in SEND_FINAL
+
+    @property
+    def writable(self) -> bool:
+        """True if `write` is still allowed."""
+        return self.state in _WRITING and not self.fin
+
+    def write(self, data: bytes | bytearray | memoryview, fin: bool) -> None:
+        """Add data, and the stream's end if `fin`."""
+        self.buffer.append(data)
+        if fin:
+            self.fin = True
+        if self.state is SendState.READY:
+            self._go(SendState.SEND)
+
+    def next_range(self, credit: int) -> tuple[int, int, bool] | None:
+        """Offset and length of the next bytes to send and whether they are new; (end, 0, new) for a bare FIN.
+
+        `credit` is what the connection's flow control leaves for new bytes. None if nothing can be sent.
+        """
+        if self.state not in _WRITING:
+            return None
+        buffer = self.buffer
+        if buffer.lost:
+            start, stop = buffer.lost[0]
+            return start, stop - start, False
+        length = min(buffer.end, self.window.limit) - buffer.sent
+        if length > credit:
+            length = credit
+        if length > 0:
+            return buffer.sent, length, True
+        if self.fin and buffer.sent == buffer.end and (not self.fin_sent or self.fin_lost):
+            return buffer.end, 0, False
+        return None
+
+    def mark_sent(self, offset: int, length: int, new: bool) -> bool:
+        """The bytes at `offset` are in packets now; True if the stream's end goes with them."""
+        buffer = self.buffer
+        stop = offset + length
+        if new:
+            buffer.sent = self.window.used = stop
+        elif length:
+            buffer.lost.remove(offset, stop)
+        fin = self.fin and stop == buffer.end
+        if fin:
+            self.fin_sent, self.fin_lost = True, False
+            if self.state is SendState.SEND:
+                self._go(SendState.DATA_SENT)
+        return fin
+
+    def acknowledged(self, start: int, stop: int, fin: bool) -> None:
+        """The peer has these bytes (and the stream's end)."""
+        if self.state not in _WRITING:
+            return
+        self.buffer.acknowledged(start, stop)
+        if fin:
+            self.fin_acked = True
+        if self.fin_acked and self.buffer.start == self.buffer.end and self.state is SendState.DATA_SENT:
+            self._go(SendState.DATA_RECVD)
+
+    def declared_lost(self, start: int, stop: int, fin: bool) -> None:
+        """These bytes (and the stream's end) have to go out again."""
+        if self.state not in _WRITING:
+            return
+        self.buffer.declared_lost(start, stop)
+        if fin and not self.fin_acked:
+            self.fin_lost = True
+
+    def reset(self, code: int) -> int:
+        """Give up sending; the final size that RESET_STREAM carries."""
+        if self.state in _WRITING:
+            self._go(SendState.RESET_SENT)
+            self.reset_code = code
+            self.buffer.clear()
+        return self.buffer.sent
+
+    def reset_acknowledged(self) -> None:
+        """The peer has our RESET_STREAM."""
+        if self.state is SendState.RESET_SENT:
+            self._go(SendState.RESET_RECVD)
+
+    def _go(self, state: SendState) -> None:
+        assert state in SEND_TRANSITIONS[self.state], (self.state, state)
+        self.state = state

@@ -1,0 +1,271 @@
+"""A connection's streams: which exist, which may be opened, their common flow control (RFC 9000 section 2 to 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fairway.quic.errors import ErrorCode, PeerError, UsageError
+from fairway.quic.frames import (
+    MAX_DATA,
+    MAX_STREAM_DATA,
+    MAX_STREAMS_BIDI,
+    MAX_STREAMS_UNI,
+    RESET_STREAM,
+    STOP_SENDING,
+    STREAMS_BLOCKED_BIDI,
+    STREAMS_BLOCKED_UNI,
+)
+from fairway.quic.streams.flow_control import ReceiveWindow, SendWindow
+from fairway.quic.streams.recv import ReceiveStream
+from fairway.quic.streams.schedule import Schedule
+from fairway.quic.streams.send import SendStream
+from fairway.quic.transport_parameters import TransportParameters
+
+SERVER_INITIATED = 0x01  # RFC 9000 section 2.1
+UNIDIRECTIONAL = 0x02
+
+ControlKey = tuple[int, int]
+"""A control frame to be sent: its type, and the stream, sequence number or 0 that it is about."""
+
+
+@dataclass(slots=True)
+class StreamPair:
+    """A stream's halves; a unidirectional stream has one."""
+
+    stream_id: int
+    send: SendStream | None
+    recv: ReceiveStream | None
+
+    @property
+    def finished(self) -> bool:
+        """True if neither half can change any more."""
+        return (self.send is None or self.send.finished) and (self.recv is None or self.recv.finished)
+
+
+class StreamTable:
+    """All streams that are not finished, and the limits on more."""
+
+    def __init__(self, *, is_client: bool, local: TransportParameters, stream_cap: int, connection_cap: int) -> None:
+        self._local_bit = 0 if is_client else SERVER_INITIATED
+        self._local = local
+        self._peer = TransportParameters()
+        self._stream_cap = stream_cap
+        self._streams: dict[int, StreamPair] = {}
+        self.receive_window = ReceiveWindow(local.initial_max_data, connection_cap)
+        self.send_window = SendWindow(0)
+        self.schedule = Schedule()
+        self.control: dict[ControlKey, None] = {}
+        """Control frames about streams that wait to be sent, in order."""
+        self.opened: list[int] = []
+        """Streams that the peer opened, for the events."""
+        # Indexed by the UNIDIRECTIONAL bit: False and True.
+        self._next_local = [0, 0]
+        self._local_limit = [0, 0]
+        self._refused = [False, False]
+        """Whether an `open` was refused since the limit last rose."""
+        self._next_peer = [0, 0]
+        self._peer_window = [local.initial_max_streams_bidi, local.initial_max_streams_uni]
+        self._peer_limit = list(self._peer_window)
+        self._peer_finished = [0, 0]
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def __contains__(self, stream_id: int) -> bool:
+        return stream_id in self._streams
+
+    def set_peer(self, parameters: TransportParameters) -> None:
+        """The peer's limits are known."""
+        self._peer = parameters
+        self.send_window.raise_limit(parameters.initial_max_data)
+        self._local_limit = [parameters.initial_max_streams_bidi, parameters.initial_max_streams_uni]
+        for pair in self._streams.values():
+            if pair.send is not None:
+                pair.send.window.raise_limit(self._send_limit(pair.stream_id))
+                self.schedule.add(pair.send)
+        self.schedule.unblock()
+
+    # What the application does
+
+    def open(self, unidirectional: bool) -> StreamPair | None:
+        """Open a stream; None while the peer's limit allows no more."""
+        index = self._next_local[unidirectional]
+        if index >= self._local_limit[unidirectional]:
+            self._refused[unidirectional] = True
+            self.control[(STREAMS_BLOCKED_UNI if unidirectional else STREAMS_BLOCKED_BIDI, 0)] = None
+            return None
+        self._next_local[unidirectional] = index + 1
+        return self._create((index << 2) | self._local_bit | (UNIDIRECTIONAL if unidirectional else 0))
+
+    def get(self, stream_id: int) -> StreamPair | None:
+        """The stream, if it is not finished."""
+        return self._streams.get(stream_id)
+
+    def sending(self, stream_id: int) -> SendStream:
+        """The sending half, for the caller's use."""
+        pair = self._streams.get(stream_id)
+        if pair is None or pair.send is None:
+            raise UsageError(f"stream {stream_id} cannot be sent on")
+        return pair.send
+
+    def receiving(self, stream_id: int) -> ReceiveStream:
+        """The receiving half, for the caller's use."""
+        pair = self._streams.get(stream_id)
+        if pair is None or pair.recv is None:
+            raise UsageError(f"stream {stream_id} cannot be received on")
+        return pair.recv
+
+    def read(self, stream_id: int, limit: int = -1) -> bytes:
+        """What has arrived in order; reading is what raises the limits."""
+        stream = self.receiving(stream_id)
+        data = stream.read(limit)
+        self._consumed(stream, len(data))
+        return data
+
+    def reset(self, stream_id: int, code: int) -> None:
+        """Give up sending on a stream."""
+        stream = self.sending(stream_id)
+        if not stream.finished:
+            stream.reset(code)
+            self.schedule.remove(stream)
+            self.control[(RESET_STREAM, stream_id)] = None
+
+    def stop_sending(self, stream_id: int, code: int) -> None:
+        """Ask the peer to give up sending on a stream; what is unread counts as read."""
+        stream = self.receiving(stream_id)
+        if stream.finished or stream.discarding:
+            return
+        if stream.final_size is None:
+            self.control[(STOP_SENDING, stream_id)] = None
+        stream.stop(code)
+        self._consumed(stream, stream.settle())
+
+    def _consumed(self, stream: ReceiveStream, count: int) -> None:
+        window = self.receive_window
+        window.consumed += count
+        if window.wants_raise:
+            self.control[(MAX_DATA, 0)] = None
+        if stream.final_size is None and stream.window.wants_raise and not stream.discarding:
+            self.control[(MAX_STREAM_DATA, stream.stream_id)] = None
+        if stream.finished:
+            self.forget_if_finished(stream.stream_id)
+
+    # What the peer does
+
+    def received(self, stream: ReceiveStream, grown: int) -> None:
+        """A stream's highest offset rose by `grown`: it counts against the connection's window (section 4.1)."""
+        window = self.receive_window
+        window.highest += grown
+        if window.highest > window.limit:
+            raise PeerError(
+                ErrorCode.FLOW_CONTROL_ERROR,
+                "the connection was sent past its limit",
+                section="RFC 9000 section 4.1",
+            )
+        if stream.discarding:
+            self._consumed(stream, stream.settle())
+
+    def received_reset(self, stream: ReceiveStream, final_size: int, code: int) -> None:
+        """RESET_STREAM: what was not read is given back to the connection's window."""
+        self.received(stream, stream.reset(final_size, code))
+        self._consumed(stream, stream.settle())
+
+    def for_receiving(self, stream_id: int, frame_type: int) -> ReceiveStream | None:
+        """The half that a frame about data from the peer is for; None if the stream is finished."""
+        if stream_id & 3 == self._local_bit | UNIDIRECTIONAL:
+            raise _wrong_state(frame_type, f"stream {stream_id} only sends to the peer")
+        pair = self._find(stream_id, frame_type)
+        return None if pair is None else pair.recv
+
+    def for_sending(self, stream_id: int, frame_type: int) -> SendStream | None:
+        """The half that a frame about data to the peer is for; None if the stream is finished."""
+        if stream_id & 3 == (self._local_bit ^ SERVER_INITIATED) | UNIDIRECTIONAL:
+            raise _wrong_state(frame_type, f"stream {stream_id} only receives from the peer")
+        pair = self._find(stream_id, frame_type)
+        return None if pair is None else pair.send
+
+    def _find(self, stream_id: int, frame_type: int) -> StreamPair | None:
+        pair = self._streams.get(stream_id)
+        if pair is not None:
+            return pair
+        index, kind = stream_id >> 2, (stream_id >> 1) & 1
+        if stream_id & SERVER_INITIATED == self._local_bit:
+            if index >= self._next_local[kind]:
+                raise _wrong_state(frame_type, f"stream {stream_id} was not opened")
+            return None
+        if index < self._next_peer[kind]:
+            return None
+        if index >= self._peer_limit[kind]:
+            raise PeerError(
+                ErrorCode.STREAM_LIMIT_ERROR,
+                f"stream {stream_id} is past the limit of {self._peer_limit[kind]}",
+                frame_type=frame_type,
+                section="RFC 9000 section 4.6",
+            )
+        for opened in range(self._next_peer[kind], index + 1):  # section 3.2: opens all lower ones
+            pair = self._create((opened << 2) | (stream_id & 3))
+            self.opened.append(pair.stream_id)
+        self._next_peer[kind] = index + 1
+        return pair
+
+    def peer_raises_streams(self, limit: int, unidirectional: bool) -> bool:
+        """MAX_STREAMS: True if more can be opened now, and the application waits for it."""
+        if limit <= self._local_limit[unidirectional]:
+            return False
+        self._local_limit[unidirectional] = limit
+        refused, self._refused[unidirectional] = self._refused[unidirectional], False
+        return refused
+
+    # What happens to streams
+
+    def limit_for_peer(self, unidirectional: bool) -> int:
+        """The number of streams that the peer may open: what MAX_STREAMS says."""
+        return self._peer_limit[unidirectional]
+
+    def local_limit(self, unidirectional: bool) -> int:
+        """The number of streams that we may open: what STREAMS_BLOCKED says."""
+        return self._local_limit[unidirectional]
+
+    def forget_if_finished(self, stream_id: int) -> bool:
+        """Drop a finished stream, and give the peer credit for another one in its place."""
+        pair = self._streams.get(stream_id)
+        if pair is None or not pair.finished:
+            return False
+        del self._streams[stream_id]
+        if pair.send is not None:
+            self.schedule.remove(pair.send)
+        if stream_id & SERVER_INITIATED != self._local_bit:
+            kind = (stream_id >> 1) & 1
+            self._peer_finished[kind] += 1
+            limit = self._peer_finished[kind] + self._peer_window[kind]
+            if 2 * (limit - self._peer_limit[kind]) >= self._peer_window[kind]:
+                self._peer_limit[kind] = limit
+                self.control[(MAX_STREAMS_UNI if kind else MAX_STREAMS_BIDI, 0)] = None
+        return True
+
+    def _create(self, stream_id: int) -> StreamPair:
+        local = stream_id & SERVER_INITIATED == self._local_bit
+        send = recv = None
+        if local or not stream_id & UNIDIRECTIONAL:
+            send = SendStream(stream_id, SendWindow(self._send_limit(stream_id)))
+        if not local or not stream_id & UNIDIRECTIONAL:
+            if stream_id & UNIDIRECTIONAL:
+                size = self._local.initial_max_stream_data_uni
+            elif local:
+                size = self._local.initial_max_stream_data_bidi_local
+            else:
+                size = self._local.initial_max_stream_data_bidi_remote
+            recv = ReceiveStream(stream_id, ReceiveWindow(size, self._stream_cap))
+        pair = self._streams[stream_id] = StreamPair(stream_id, send, recv)
+        return pair
+
+    def _send_limit(self, stream_id: int) -> int:
+        if stream_id & UNIDIRECTIONAL:
+            return self._peer.initial_max_stream_data_uni
+        if stream_id & SERVER_INITIATED == self._local_bit:
+            return self._peer.initial_max_stream_data_bidi_remote
+        return self._peer.initial_max_stream_data_bidi_local
+
+
+def _wrong_state(frame_type: int, reason: str) -> PeerError:
+    return PeerError(ErrorCode.STREAM_STATE_ERROR, reason, frame_type=frame_type, section="RFC 9000 section 19")

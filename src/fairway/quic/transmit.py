@@ -1,0 +1,394 @@
+"""What goes out: one buffer of datagrams at a time. Nothing here parses.
+
+A batch is a list of payloads of equal length, but for the last, with consecutive packet numbers; it is sealed and
+masked at once. A mixed packet carries acknowledgements, control frames and pieces of several streams; the others
+carry one stream's bytes and are remembered as one run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fairway.quic.closing import restart_idle
+from fairway.quic.control import render
+from fairway.quic.delivery import Delivery
+from fairway.quic.errors import ClosedBy, ErrorCode, PeerError
+from fairway.quic.events import StreamWritable
+from fairway.quic.frames import (
+    ACK,
+    CRYPTO,
+    DATA_BLOCKED,
+    PATH_RESPONSE,
+    PING,
+    STREAM,
+    STREAM_DATA_BLOCKED,
+    STREAM_OFF,
+    ConnectionClose,
+    Crypto,
+    PathResponse,
+    encode_ack,
+    stream_header,
+)
+from fairway.quic.long_packets import LongPackets
+from fairway.quic.packet import FIXED_BIT, number_length
+from fairway.quic.paths import Address
+from fairway.quic.protection import TAG_LENGTH, ApplicationKeys
+from fairway.quic.recovery.sent import Run
+from fairway.quic.spaces import PacketSpace
+from fairway.quic.state import ConnectionState, Phase
+from fairway.quic.streams.send import SendStream
+from fairway.quic.timers import Timer
+from fairway.wire import encode_varint
+
+MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS of Linux
+MAX_BATCH_BYTES = 65507  # the largest UDP payload over IPv4
+MIN_STREAM_ROOM = 64  # a STREAM frame is not begun in less room than this at a packet's end
+MIN_PAYLOAD = 4  # so that a sample for header protection exists: RFC 9001 section 5.4.2
+PING_EVERY = 32  # packets without ack-eliciting frames before one asks for an acknowledgement
+SKIP_WINDOWS = 4  # a packet number is skipped about once in so many congestion windows
+SKIPS_KEPT = 8
+_FOREVER = float("inf")
+_FOUR_BYTES = 1 << 30  # offsets below it fit a variable-length integer of four bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Transmit:
+    """Datagrams of `segment` bytes each, one after the other (the last may be shorter), for `address`."""
+
+    data: bytes
+    segment: int
+    address: Address | None
+
+
+class Transmitter:
+    """Fills buffers for one connection."""
+
+    def __init__(self, state: ConnectionState, delivery: Delivery) -> None:
+        self._state = state
+        self._delivery = delivery
+        self._long = LongPackets(state, delivery)
+        self._short = _ShortPackets(state, delivery)
+        self._held: bytes | None = None
+        """A handshake datagram that was too long for the last buffer."""
+
+    def transmit(self, now: float, max_segments: int = MAX_SEGMENTS) -> Transmit | None:
+        """The next datagrams to send, None if there are none now."""
+        state = self._state
+        data: bytes | None = None
+        segment = 0
+        if state.phase is Phase.CLOSING:
+            data = self._close()
+        elif state.is_open:
+            data, segment = self._handshake(now, max_segments)
+            if data is None and state.handshake_complete and state.application.keys is not None:
+                data, segment = self._short.build(state.application.keys, now, max_segments)
+                state.path.bytes_sent += len(data or b"")
+        if not data:
+            return None
+        return Transmit(data, segment or len(data), state.path.address)
+
+    def _handshake(self, now: float, max_segments: int) -> tuple[bytes | None, int]:
+        """Handshake datagrams of equal length, the last one perhaps shorter, and the length of each."""
+        first, self._held = self._held or self._next_handshake(now), None
+        if first is None:
+            return None, 0
+        datagrams = [first]
+        while len(datagrams) < max_segments and len(datagrams[-1]) == len(first):
+            following = self._next_handshake(now)
+            if following is None:
+                break
+            if len(following) > len(first):
+                self._held = following
+                break
+            datagrams.append(following)
+        return b"".join(datagrams), len(first)
+
+    def _next_handshake(self, now: float) -> bytes | None:
+        if self._state.handshake.discarded:
+            return None
+        data = self._long.build(now)
+        self._state.path.bytes_sent += len(data or b"")
+        return data
+
+    def _close(self) -> bytes | None:
+        state = self._state
+        closing = state.closing
+        if not state.close_pending or closing is None or closing.by is not ClosedBy.LOCAL:
+            return None
+        state.close_pending = False
+        reason = closing.reason.encode()[:256]
+        data = self._long.close(ConnectionClose(closing.code, closing.frame_type, reason, closing.application))
+        if len(data) > state.path.send_allowance:  # RFC 9000 section 8.1
+            return None
+        state.path.bytes_sent += len(data)
+        return data
+
+
+class _ShortPackets:
+    """Builds batches of 1-RTT packets."""
+
+    def __init__(self, state: ConnectionState, delivery: Delivery) -> None:
+        self._state = state
+        self._delivery = delivery
+        self._skip_at = 32 + state.random(1)[0] % 64  # nobody may foresee the first one either
+        self._overhead = 0
+        self._eliciting = False
+
+    def build(self, keys: ApplicationKeys, now: float, max_segments: int) -> tuple[bytes | None, int]:
+        """A buffer of packets and the length of each."""
+        state = self._state
+        space = state.application
+        path = state.path
+        size = path.packet_size
+        most = min(max_segments, MAX_BATCH_BYTES // size)
+        allowed = self._allowed(space, now, size)
+        self._maintain(space, keys)
+        destination = state.remote_ids.current
+        length = 2 if number_length(space.next_number + most, space.largest_acked) <= 2 else 4
+        self._overhead = 1 + len(destination) + length + TAG_LENGTH
+        first = space.next_number
+        self._eliciting = False
+        in_flight_before = space.sent.bytes_in_flight
+        payloads = self._fill(space, size - self._overhead, min(most, allowed), now)
+        self._note_limits(space, allowed < most and len(payloads) >= allowed, now, size)
+        if not payloads:
+            return None, 0
+        data = keys.sealer.seal(FIXED_BIT | keys.phase, destination, first, length, payloads)
+        sent = space.sent.bytes_in_flight - in_flight_before
+        if sent:
+            path.controller.on_sent(now, sent, space.next_number - 1)
+            path.pacer.spend(sent)
+        if self._eliciting:
+            space.last_eliciting_at = now
+            if not state.sent_since_receive:
+                state.sent_since_receive = True
+                restart_idle(state, now)
+            self._delivery.set_timer(now)
+        return data, len(payloads[0]) + self._overhead
+
+    def _allowed(self, space: PacketSpace, now: float, size: int) -> int:
+        """Full packets that window, pacer and address validation let go now."""
+        state = self._state
+        path = state.path
+        window = path.controller.window
+        free = window - state.bytes_in_flight
+        budget = path.pacer.budget(now, window, path.rtt.smoothed, size)
+        allowed = max(min(free, budget, path.send_allowance) // size, 0)
+        return max(allowed, 1) if space.probes else allowed
+
+    def _note_limits(self, space: PacketSpace, held: bool, now: float, size: int) -> None:
+        """Whether the window or the pacer held data up, and when the pacer lets more go."""
+        state = self._state
+        waiting = bool(state.streams.schedule) or space.crypto_pending or bool(state.control)
+        if not waiting:
+            state.window_limited = False
+        elif held:
+            state.window_limited = True
+            if state.path.controller.window - state.bytes_in_flight >= size:
+                state.timers.set(Timer.PACING, max(state.path.pacer.next_at(size), now))
+
+    def _maintain(self, space: PacketSpace, keys: ApplicationKeys) -> None:
+        """Update worn keys, and now and then skip a packet number (RFC 9000 section 21.4)."""
+        state = self._state
+        if keys.sealer.worn and state.phase is Phase.CONFIRMED and not keys.awaiting:
+            keys.update(space.next_number, None, _FOREVER)
+        if keys.sealer.exhausted:
+            raise PeerError(
+                ErrorCode.AEAD_LIMIT_REACHED, "the peer does not follow a key update", section="RFC 9001 6.6"
+            )
+        if space.next_number >= self._skip_at:
+            space.skipped.append(space.next_number)
+            del space.skipped[:-SKIPS_KEPT]
+            space.next_number += 1
+            period = max(64, SKIP_WINDOWS * state.path.controller.window // state.path.packet_size)
+            spread = int.from_bytes(state.random(4), "big") % period
+            self._skip_at = space.next_number + period // 2 + spread
+
+    def _fill(self, space: PacketSpace, room: int, allowed: int, now: float) -> list[bytes]:
+        """Payloads of `room` bytes, but for the last, and their records."""
+        payloads: list[bytes] = []
+        if self._mixed_wanted(space, now):
+            self._mixed(space, payloads, room, allowed > 0, now)
+        while len(payloads) < allowed and (not payloads or len(payloads[-1]) == room):
+            ready = self._next_stream()
+            if ready is None:
+                break
+            stream, offset, length, new = ready
+            step = room - self._run_header(stream, offset + length)
+            count = min(length // step, allowed - len(payloads))
+            if stream.fin and offset + count * step == stream.buffer.end:
+                count -= 1  # the last bytes carry the end of the stream, in a mixed packet
+            if count <= 0:
+                self._mixed(space, payloads, room, True, now)
+                continue
+            self._run(space, payloads, stream, offset, step, count, new, now)
+        return payloads
+
+    def _run_header(self, stream: SendStream, end: int) -> int:
+        return 1 + len(encode_varint(stream.stream_id)) + (4 if end < _FOUR_BYTES else 8)
+
+    def _run(
+        self,
+        space: PacketSpace,
+        payloads: list[bytes],
+        stream: SendStream,
+        offset: int,
+        step: int,
+        count: int,
+        new: bool,
+        now: float,
+    ) -> None:
+        """`count` packets that carry `step` bytes of one stream each, remembered as one run."""
+        total = count * step
+        data = stream.buffer.peek(offset, total)
+        # A STREAM frame without a length: the data reaches to the packet's end. All offsets have one width.
+        head = bytes((STREAM | STREAM_OFF,)) + encode_varint(stream.stream_id)
+        width, mark = (4, 0x80000000) if offset + total < _FOUR_BYTES else (8, 0xC000000000000000)
+        base = mark | offset
+        payloads += [head + (base + at).to_bytes(width, "big") + data[at : at + step] for at in range(0, total, step)]
+        size = self._overhead + len(head) + width + step
+        space.sent.add(Run(space.next_number, count, size, now, stream.stream_id, offset, step))
+        space.next_number += count
+        space.probes = max(space.probes - count, 0)
+        space.unacknowledged_acks = 0
+        self._eliciting = True
+        self._stream_sent(stream, offset, total, new)
+        self._state.streams.schedule.served(stream)
+
+    def _stream_sent(self, stream: SendStream, offset: int, length: int, new: bool) -> bool:
+        """Account for stream bytes that are in packets; True if the stream's end goes with them."""
+        fin = stream.mark_sent(offset, length, new)
+        if new:
+            self._state.streams.send_window.used += length
+            if stream.starved and 2 * stream.buffer.unsent <= self._state.configuration.send_buffer:
+                stream.starved = False
+                self._state.events.append(StreamWritable(stream.stream_id))
+        return fin
+
+    def _next_stream(self) -> tuple[SendStream, int, int, bool] | None:
+        """The stream whose turn it is and its next bytes; those that cannot send leave the schedule."""
+        streams = self._state.streams
+        schedule = streams.schedule
+        while (stream := schedule.first()) is not None:
+            credit = streams.send_window.left
+            ready = stream.next_range(credit)
+            if ready is not None:
+                return stream, *ready
+            if stream.buffer.unsent and not stream.finished and stream.reset_code is None:
+                if stream.window.left <= 0:
+                    if stream.window.should_report():
+                        streams.control[(STREAM_DATA_BLOCKED, stream.stream_id)] = None
+                    schedule.remove(stream)
+                else:
+                    if streams.send_window.should_report():
+                        streams.control[(DATA_BLOCKED, 0)] = None
+                    schedule.block(stream)
+            else:
+                schedule.remove(stream)
+        return None
+
+    # Mixed packets
+
+    def _mixed_wanted(self, space: PacketSpace, now: float) -> bool:
+        state = self._state
+        received = space.received
+        if received.ack_at is not None and received.ack_at <= now:
+            received.ack_now = True
+        return bool(
+            received.ack_now
+            or state.control
+            or state.path.responses
+            or space.probes
+            or space.crypto_pending
+            or (received.eliciting and state.streams.schedule)
+        )
+
+    def _mixed(self, space: PacketSpace, payloads: list[bytes], room: int, free: bool, now: float) -> None:
+        """One packet of whatever is due; without `free` room in the window, of an acknowledgement only."""
+        state = self._state
+        parts: list[bytes] = []
+        records: list[tuple[int, ...]] = []
+        received = space.received
+        left = room
+        if received.eliciting and (free or received.ack_now):
+            delay = int((now - received.largest_at) * 1e6) >> state.local_parameters.ack_delay_exponent
+            parts.append(encode_ack(received.ranges(), max(delay, 0)))
+            records.append((ACK, received.largest))
+            left -= len(parts[0])
+            received.ack_sent()
+        acks = len(parts)
+        if free:
+            left = self._add_control(space, parts, records, left, now)
+            left = self._add_streams(parts, records, left)
+            if len(parts) == acks and (space.probes or space.unacknowledged_acks >= PING_EVERY):
+                parts.append(b"\x01")
+                records.append((PING, 0))
+        if not parts:
+            return
+        eliciting = len(parts) > acks
+        payload = b"".join(parts)
+        if len(payload) < MIN_PAYLOAD:
+            payload = payload.ljust(MIN_PAYLOAD, b"\0")
+        payloads.append(payload)
+        if eliciting:
+            size = self._overhead + len(payload)
+            space.sent.add(Run(space.next_number, 1, size, now, frames=tuple(records)))
+            self._eliciting = True
+            space.probes = max(space.probes - 1, 0)
+            space.unacknowledged_acks = 0
+        else:  # nobody acknowledges it, and nothing follows if it is lost: it is not remembered
+            space.unacknowledged_acks += 1
+        space.next_number += 1
+
+    def _add_control(
+        self, space: PacketSpace, parts: list[bytes], records: list[tuple[int, ...]], left: int, now: float
+    ) -> int:
+        """PATH_RESPONSE, CRYPTO and control frames, as many as fit; gives the room that is left."""
+        state = self._state
+        responses = state.path.responses
+        while responses and left >= 9:
+            parts.append(PathResponse(responses.popleft()).encode())
+            records.append((PATH_RESPONSE, 0))
+            left -= 9
+        while space.crypto_pending and left > 16:
+            offset, length = space.next_crypto(left - 12)
+            frame = Crypto(offset, bytes(space.crypto_out.peek(offset, length))).encode()
+            space.crypto_sent(offset, length)
+            parts.append(frame)
+            records.append((CRYPTO, offset, length))
+            left -= len(frame)
+        for key in list(state.control):
+            encoded = render(state, key, now)
+            if encoded is not None:
+                if len(encoded) > left:
+                    break
+                parts.append(encoded)
+                records.append(key)
+                left -= len(encoded)
+            del state.control[key]
+        return left
+
+    def _add_streams(self, parts: list[bytes], records: list[tuple[int, ...]], left: int) -> int:
+        """Pieces of streams in their order; the last one reaches to the packet's end if it is long enough."""
+        while left >= MIN_STREAM_ROOM:
+            ready = self._next_stream()
+            if ready is None:
+                break
+            stream, offset, length, new = ready
+            header = stream_header(stream.stream_id, offset, None, False)
+            if length >= left - len(header):
+                length = left - len(header)
+            else:
+                header = stream_header(stream.stream_id, offset, length, False)
+                length = min(length, left - len(header))
+                header = stream_header(stream.stream_id, offset, length, False)
+            fin = self._stream_sent(stream, offset, length, new)
+            if fin:
+                header = bytes((header[0] | 1,)) + header[1:]
+            parts.append(header)
+            if length:
+                parts.append(bytes(stream.buffer.peek(offset, length)))
+            records.append((STREAM, stream.stream_id, offset, length, int(fin)))
+            left -= len(header) + length
+            self._state.streams.schedule.served(stream)
+        return left

@@ -1,0 +1,193 @@
+"""Transport parameters (RFC 9000 section 18): a frozen value, its encoding, and the limits on each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from fairway.quic.errors import ErrorCode, PeerError
+from fairway.quic.limits import MAX_CONNECTION_ID_LENGTH, MAX_STREAMS_CAP
+from fairway.wire import WireError, decode_varint, encode_varint
+
+MAX_ACK_DELAY_EXPONENT = 20  # section 18.2
+MAX_ACK_DELAY_LIMIT_MS = 1 << 14
+MIN_UDP_PAYLOAD = 1200
+MIN_ACTIVE_CONNECTION_IDS = 2
+MAX_PARAMETERS = 128  # parameters looked at, known or not
+
+_SECTION = "RFC 9000 section 18.2"
+
+
+@dataclass(frozen=True, slots=True)
+class PreferredAddress:
+    """The address that a server would rather be reached at (section 18.2); ports 0 mean no address."""
+
+    ipv4: bytes
+    ipv4_port: int
+    ipv6: bytes
+    ipv6_port: int
+    connection_id: bytes
+    reset_token: bytes
+
+    def encode(self) -> bytes:
+        """The parameter's value."""
+        return b"".join(
+            [
+                self.ipv4,
+                self.ipv4_port.to_bytes(2, "big"),
+                self.ipv6,
+                self.ipv6_port.to_bytes(2, "big"),
+                bytes((len(self.connection_id),)),
+                self.connection_id,
+                self.reset_token,
+            ]
+        )
+
+    @classmethod
+    def decode(cls, value: bytes) -> PreferredAddress:
+        """Parse the parameter's value; raises `PeerError`."""
+        if len(value) < 25 or not 1 <= value[24] <= MAX_CONNECTION_ID_LENGTH or len(value) != 41 + value[24]:
+            raise _error("preferred_address has a wrong length")
+        end = 25 + value[24]
+        return cls(
+            value[0:4],
+            int.from_bytes(value[4:6], "big"),
+            value[6:22],
+            int.from_bytes(value[22:24], "big"),
+            value[25:end],
+            value[end:],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TransportParameters:
+    """Every parameter of RFC 9000, with the default that holds where it is absent."""
+
+    original_destination_connection_id: bytes | None = None
+    max_idle_timeout_ms: int = 0
+    stateless_reset_token: bytes | None = None
+    max_udp_payload_size: int = 65527
+    initial_max_data: int = 0
+    initial_max_stream_data_bidi_local: int = 0
+    initial_max_stream_data_bidi_remote: int = 0
+    initial_max_stream_data_uni: int = 0
+    initial_max_streams_bidi: int = 0
+    initial_max_streams_uni: int = 0
+    ack_delay_exponent: int = 3
+    max_ack_delay_ms: int = 25
+    disable_active_migration: bool = False
+    preferred_address: PreferredAddress | None = None
+    active_connection_id_limit: int = 2
+    initial_source_connection_id: bytes | None = None
+    retry_source_connection_id: bytes | None = None
+
+
+_NAMES = {
+    0x00: "original_destination_connection_id",
+    0x01: "max_idle_timeout_ms",
+    0x02: "stateless_reset_token",
+    0x03: "max_udp_payload_size",
+    0x04: "initial_max_data",
+    0x05: "initial_max_stream_data_bidi_local",
+    0x06: "initial_max_stream_data_bidi_remote",
+    0x07: "initial_max_stream_data_uni",
+    0x08: "initial_max_streams_bidi",
+    0x09: "initial_max_streams_uni",
+    0x0A: "ack_delay_exponent",
+    0x0B: "max_ack_delay_ms",
+    0x0C: "disable_active_migration",
+    0x0D: "preferred_address",
+    0x0E: "active_connection_id_limit",
+    0x0F: "initial_source_connection_id",
+    0x10: "retry_source_connection_id",
+}
+_IDS = {name: number for number, name in _NAMES.items()}
+_CONNECTION_IDS = frozenset({0x00, 0x0F, 0x10})
+_SERVER_ONLY = frozenset({0x00, 0x02, 0x0D, 0x10})  # section 18.2: a client MUST NOT send these
+
+_RANGES = {  # inclusive limits of the integers, by name
+    "max_udp_payload_size": (MIN_UDP_PAYLOAD, (1 << 62) - 1),
+    "initial_max_streams_bidi": (0, MAX_STREAMS_CAP),
+    "initial_max_streams_uni": (0, MAX_STREAMS_CAP),
+    "ack_delay_exponent": (0, MAX_ACK_DELAY_EXPONENT),
+    "max_ack_delay_ms": (0, MAX_ACK_DELAY_LIMIT_MS - 1),
+    "active_connection_id_limit": (MIN_ACTIVE_CONNECTION_IDS, (1 << 62) - 1),
+}
+
+
+def _error(reason: str) -> PeerError:
+    return PeerError(ErrorCode.TRANSPORT_PARAMETER_ERROR, reason, section=_SECTION)
+
+
+def encode_parameters(parameters: TransportParameters, grease: tuple[int, bytes] | None = None) -> bytes:
+    """The extension's bytes. `grease` is a reserved parameter (id 31 * n + 27) that peers must ignore."""
+    out = []
+    for field in fields(parameters):
+        value = getattr(parameters, field.name)
+        if value is None or value is False or (value == field.default and value is not True):
+            continue
+        if value is True:
+            body = b""
+        elif isinstance(value, int):
+            body = encode_varint(value)
+        elif isinstance(value, PreferredAddress):
+            body = value.encode()
+        else:
+            body = value
+        out.append(encode_varint(_IDS[field.name]) + encode_varint(len(body)) + body)
+    if grease is not None:
+        out.append(encode_varint(31 * grease[0] + 27) + encode_varint(len(grease[1])) + grease[1])
+    return b"".join(out)
+
+
+def decode_parameters(data: bytes, *, from_client: bool) -> TransportParameters:
+    """Parse a peer's parameters; raises `PeerError` with TRANSPORT_PARAMETER_ERROR."""
+    found: dict[str, object] = {}
+    seen: set[int] = set()
+    offset = 0
+    try:
+        while offset < len(data):
+            number, offset = decode_varint(data, offset)
+            length, offset = decode_varint(data, offset)
+            value = data[offset : offset + length]
+            offset += length
+            if len(value) != length:
+                raise _error("a parameter runs past the end")
+            if number in seen:
+                raise _error(f"parameter {number:#x} is given twice")
+            seen.add(number)
+            if len(seen) > MAX_PARAMETERS:
+                raise _error("too many parameters")
+            if from_client and number in _SERVER_ONLY:
+                raise _error(f"a client may not send {_NAMES[number]}")
+            if number in _NAMES:
+                found[_NAMES[number]] = _decode_value(number, value)
+    except (WireError, IndexError) as error:
+        raise _error("a parameter is cut off") from error
+    return TransportParameters(**found)  # type: ignore[arg-type]
+
+
+def _decode_value(number: int, value: bytes) -> object:
+    name = _NAMES[number]
+    if number in _CONNECTION_IDS:
+        if len(value) > MAX_CONNECTION_ID_LENGTH:
+            raise _error(f"{name} is longer than 20 bytes")
+        return value
+    if name == "stateless_reset_token":
+        if len(value) != 16:
+            raise _error("stateless_reset_token is not 16 bytes")
+        return value
+    if name == "disable_active_migration":
+        if value:
+            raise _error("disable_active_migration has a value")
+        return True
+    if name == "preferred_address":
+        return PreferredAddress.decode(value)
+    if not value:
+        raise _error(f"{name} has no value")
+    integer, end = decode_varint(value, 0)
+    if end != len(value):
+        raise _error(f"{name} has a wrong length")
+    low, high = _RANGES.get(name, (0, (1 << 62) - 1))
+    if not low <= integer <= high:
+        raise _error(f"{name} is {integer}, outside {low} to {high}")
+    return integer

@@ -1,0 +1,55 @@
+"""A UDP relay on loopback that loses datagrams: a bad path between real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+
+class LossyRelay:
+    """Relays between one client and a server, dropping each datagram with probability `loss`."""
+
+    def __init__(self, target: tuple[str, int], loss: float, seed: int = 1) -> None:
+        self._target = target
+        self._loss = loss
+        self._rng = random.Random(seed)
+        self.dropped = 0
+        self._client: Any = None
+        self.port = 0
+
+    async def __aenter__(self) -> LossyRelay:
+        loop = asyncio.get_running_loop()
+        self._front, _ = await loop.create_datagram_endpoint(
+            lambda: _Side(self._from_client), local_addr=("127.0.0.1", 0)
+        )
+        self._back, _ = await loop.create_datagram_endpoint(lambda: _Side(self._from_server), remote_addr=self._target)
+        self.port = self._front.get_extra_info("sockname")[1]
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._front.close()
+        self._back.close()
+
+    def _from_client(self, data: bytes, address: Any) -> None:
+        self._client = address
+        if self._passes():
+            self._back.sendto(data)
+
+    def _from_server(self, data: bytes, address: Any) -> None:
+        if self._client is not None and self._passes():
+            self._front.sendto(data, self._client)
+
+    def _passes(self) -> bool:
+        if self._rng.random() < self._loss:
+            self.dropped += 1
+            return False
+        return True
+
+
+class _Side(asyncio.DatagramProtocol):
+    def __init__(self, received: Any) -> None:
+        self._received = received
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self._received(data, addr)
