@@ -49,7 +49,7 @@ class Size(click.ParamType[int]):
             self.fail(f"{value!r} is not a size, such as 1000, 10M or 1GiB", param, ctx)
 
 
-@click.group()
+@click.group(epilog="\b\nExample:\n  fairway perf serve --self-signed &  fairway perf get --size 1GiB")
 def perf() -> None:
     """Measure QUIC between two places: `serve` on one, `get` on the other."""
 
@@ -84,7 +84,7 @@ def _with_common(command: Callable[..., None]) -> Callable[..., None]:
 # The server
 
 
-@perf.command("serve")
+@perf.command("serve", epilog="\b\nExample:\n  fairway perf serve --self-signed --host 10.0.1.2")
 @click.option("--host", default=None, help="Address to listen on. [all]")
 @click.option("--self-signed", is_flag=True, help="Make a certificate on the spot.")
 @click.option("--cert", type=click.Path(exists=True, path_type=Path), help="PEM file of the certificate chain.")
@@ -199,7 +199,7 @@ class Plan:
     handshakes: int
 
 
-@perf.command("get")
+@perf.command("get", epilog="\b\nExample:\n  fairway perf get 10.0.1.2 --size 200MB --udp-payload 1452 --json")
 @click.argument("host", default="localhost")
 @click.option("--size", type=Size(), default="1GiB", show_default=True, help="Bytes to transfer.")
 @click.option("--upload", is_flag=True, help="Send instead of receiving.")
