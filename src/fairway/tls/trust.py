@@ -6,6 +6,7 @@ Building and checking the path is `cryptography.x509.verification`'s; it bounds 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -13,6 +14,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.verification import (
     Criticality,
     ExtensionPolicy,
@@ -71,7 +73,10 @@ def system_store_path() -> Path:
 
 @lru_cache(maxsize=8)
 def _store_from_file(path: Path, _modified_ns: int) -> Store:
-    return Store(x509.load_pem_x509_certificates(path.read_bytes()))
+    with warnings.catch_warnings():
+        # An old authority's odd serial number is no news to who connects; it is trusted or not by its key.
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        return Store(x509.load_pem_x509_certificates(path.read_bytes()))
 
 
 def server_subject(name: str) -> Subject:
