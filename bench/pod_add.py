@@ -33,7 +33,7 @@ def _measure() -> Result:
     uplink = "ip link add eth0 type veth peer name wire; ip link set eth0 up; ip link set wire up"
     subprocess.run(f"{uplink}; ip addr add 192.0.2.2/24 dev eth0; ip route add default via 192.0.2.1", shell=True)
     with tempfile.TemporaryDirectory(dir=STATE) as directory, Host(Path(directory)) as host:
-        host.add_pool(ip_network("10.0.0.0/16"))
+        host.pools.add(ip_network("10.0.0.0/16"))
         host.add_pod("first")
         added, deleted, ended = [], [], []
         peer_added, peer_deleted = [], []

@@ -88,8 +88,8 @@ class TestAPod:
         assert "ttl=63" in sh(f"ip netns exec demo01 ping -c1 {A2}")
 
     def test_has_an_address_of_each_version_that_there_is_a_pool_of(self, host: Host) -> None:
-        host.add_pool(ip_network("10.7.0.0/24"))
-        host.add_pool(ip_network("fd00:7::/64"))
+        host.pools.add(ip_network("10.7.0.0/24"))
+        host.pools.add(ip_network("fd00:7::/64"))
         one, two = host.add_pod("demo01"), host.add_pod("demo02")
         assert [str(address) for address in one.addresses] == ["10.7.0.1", "fd00:7::1"]
         assert all(pings("demo01", address) and pings("", address) for address in two.addresses)
@@ -190,10 +190,10 @@ class TestBadInput:
 
     def test_a_pool_that_the_host_is_on_is_refused(self, host: Host) -> None:
         with pytest.raises(UsageError, match=r"192\.0\.2\.0/24, which this host is on by eth0"):
-            host.add_pool(ip_network("192.0.0.0/16"))
+            host.pools.add(ip_network("192.0.0.0/16"))
 
     def test_no_more_pods_than_addresses(self, host: Host) -> None:
-        host.add_pool(ip_network("10.7.0.0/30"))
+        host.pools.add(ip_network("10.7.0.0/30"))
         host.add_pod("a")
         host.add_pod("b")
         with pytest.raises(FairwayError, match=r"every address of 10\.7\.0\.0/30 is taken"):
@@ -209,23 +209,23 @@ class TestBadInput:
 class TestRoutes:
     def test_a_route_written_by_hand_is_in_the_kernel_and_outlives_the_program(self, host: Host) -> None:
         route = StaticRoute(ip_network("10.3.0.0/24"), ip_address("192.0.2.9"))
-        host.add_route(route)
+        host.routes.add(route)
         assert "via 192.0.2.9 dev eth0 proto 70" in sh("ip route show 10.3.0.0/24")
         sh("ip route delete 10.3.0.0/24")
         with Host() as other:
             assert len(other.check()) == 1
             other.repair()
             assert other.check() == []
-        host.add_route(StaticRoute(route.destination, ip_address("192.0.2.8")))
+        host.routes.add(StaticRoute(route.destination, ip_address("192.0.2.8")))
         assert "192.0.2.8" in sh("ip route show 10.3.0.0/24")
-        host.remove_route(route.destination)
+        host.routes.remove(route.destination)
         assert sh("ip route show 10.3.0.0/24") == ""
 
     def test_a_gateway_that_cannot_be_reached_is_an_error_and_nothing_is_kept(self, host: Host) -> None:
         sh("ip route delete default")
         with pytest.raises(FairwayError):
-            host.add_route(StaticRoute(ip_network("10.3.0.0/24"), ip_address("203.0.113.1")))
-        assert host.routes() == []
+            host.routes.add(StaticRoute(ip_network("10.3.0.0/24"), ip_address("203.0.113.1")))
+        assert host.routes.all() == []
 
 
 DRIFT = {
@@ -404,23 +404,23 @@ class TestAccidents:
             assert other.check() == []
 
     def test_a_damaged_state_file_is_kept_aside_and_the_state_read_from_the_kernel(self, host: Host) -> None:
-        host.add_pool(ip_network("10.0.0.0/16"))
-        host.add_pool(ip_network("fd00:7::/64"))
+        host.pools.add(ip_network("10.0.0.0/16"))
+        host.pools.add(ip_network("fd00:7::/64"))
         before = [host.add_pod("demo01"), host.add_pod("demo02", [A2])]
-        host.add_route(StaticRoute(ip_network("10.3.0.0/24"), ip_address("192.0.2.9")))
+        host.routes.add(StaticRoute(ip_network("10.3.0.0/24"), ip_address("192.0.2.9")))
         host.store.close()
         host.store.path.write_bytes(b"x" * 5000)
         with Host() as other:
             assert other.corrupt is not None
             assert other.corrupt.kept.read_bytes() == b"x" * 5000
             assert other.pods() == before
-            assert len(other.routes()) == 1
-            other.add_pool(ip_network("10.0.0.0/16"))
+            assert len(other.routes.all()) == 1
+            other.pools.add(ip_network("10.0.0.0/16"))
             assert other.check() == []
             other.add_pod("demo03")
         with Host() as again:
             assert again.corrupt is None
-            again.remove_route(ip_network("10.3.0.0/24"))
+            again.routes.remove(ip_network("10.3.0.0/24"))
 
     def test_a_full_disk_refuses_the_pod_and_leaves_nothing_of_it(self, home: str, tmp_path: Path) -> None:
         full = tmp_path / "full"

@@ -54,14 +54,14 @@ def _pools() -> list[str]:
     from fairway.cli.host import this_host
 
     with this_host() as host:
-        return [str(pool) for pool in host.pools()]
+        return [str(pool) for pool in host.pools.all()]
 
 
 def _routes() -> list[str]:
     from fairway.cli.host import this_host
 
     with this_host() as host:
-        return [str(route.destination) for route in host.routes()]
+        return [str(route.destination) for route in host.routes.all()]
 
 
 complete_places = _quietly(_place_names)

@@ -22,7 +22,7 @@ def add(cidr: str, as_json: bool) -> None:
     """Take addresses from CIDR too; the first pool of one's own stands in for the default one."""
     network = parse_network(cidr, "pool")
     with this_host() as host:
-        host.add_pool(network)
+        host.pools.add(network)
     if as_json:
         print_json({"pool": {"network": str(network)}})
     else:
@@ -34,7 +34,7 @@ def add(cidr: str, as_json: bool) -> None:
 def list_pools(as_json: bool) -> None:
     """List the pools, and how many of each one's addresses are taken."""
     with this_host() as host:
-        pools = host.pools()
+        pools = host.pools.all()
         taken = [address for pod in host.pods() for address in pod.addresses]
     counts = [sum(a.version == each.version and a in each for a in taken) for each in pools]
     if as_json:
@@ -51,7 +51,7 @@ def remove(cidr: str, as_json: bool) -> None:
     """Take no more addresses from CIDR; refused while a pod has one of them."""
     network = parse_network(cidr, "pool")
     with this_host() as host:
-        host.remove_pool(network)
+        host.pools.remove(network)
     if as_json:
         print_json({"removed": str(network)})
     else:

@@ -29,7 +29,7 @@ def add(cidr: str, via: str, as_json: bool) -> None:
             mend="give an address of the same IP version",
         )
     with this_host() as host:
-        host.add_route(added)
+        host.routes.add(added)
     if as_json:
         print_json({"route": _document(added)})
     else:
@@ -41,7 +41,7 @@ def add(cidr: str, via: str, as_json: bool) -> None:
 def list_routes(as_json: bool) -> None:
     """List the routes written by hand."""
     with this_host() as host:
-        routes = host.routes()
+        routes = host.routes.all()
     if as_json:
         print_json({"routes": [_document(each) for each in routes]})
         return
@@ -56,7 +56,7 @@ def remove(cidr: str, as_json: bool) -> None:
     """Forget the route to CIDR."""
     destination = parse_network(cidr, "route")
     with this_host() as host:
-        host.remove_route(destination)
+        host.routes.remove(destination)
     if as_json:
         print_json({"removed": str(destination)})
     else:

@@ -141,7 +141,7 @@ class _Raising:
         if not directory.node_state(self._topology.name, node.name).exists():
             return 0
         with self._host(node) as host:
-            changed = host.set_routes(self._routes[node.name])
+            changed = host.routes.set(self._routes[node.name])
             drift, failures = host.repair()
             _raise_first(failures)
             wanted = {pod.name: pod for pod in self._pods_of(node)}
@@ -149,8 +149,8 @@ class _Raising:
             for pod in gone:
                 host.remove_pod(pod.name)
             for pool in host.store.pools():
-                if pool not in node.pools and not host.uses(pool):
-                    host.remove_pool(pool)
+                if pool not in node.pools and not host.pools.in_use(pool):
+                    host.pools.remove(pool)
         return changed + len(drift) + len(gone)
 
     def _settle(self, node: Node, made: int) -> int:
@@ -159,8 +159,8 @@ class _Raising:
         operations = 0
         with self._host(node) as host:
             for pool in node.pools:
-                host.add_pool(pool)
-            operations += host.set_routes(self._routes[node.name])
+                host.pools.add(pool)
+            operations += host.routes.set(self._routes[node.name])
             present = {pod.name for pod in host.pods()}
             for number, pod in enumerate(pods, made + 1):
                 if pod.name not in present:
