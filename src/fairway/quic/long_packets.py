@@ -48,9 +48,11 @@ class LongPackets:
         drafts: list[_Draft] = []
         used = 0
         for space in (state.initial, state.handshake):
+            if space.sealer is None or not (space.received.eliciting or space.probes or space.crypto_pending):
+                continue
             overhead = self._overhead(space)
             room = limit - used - overhead
-            if space.sealer is None or room < MIN_ROOM:
+            if room < MIN_ROOM:
                 continue
             draft = self._draft(space, room)
             if draft is not None:

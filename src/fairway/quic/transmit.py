@@ -138,6 +138,9 @@ class _ShortPackets:
         """A buffer of packets and the length of each."""
         state = self._state
         space = state.application
+        if not state.streams.schedule and not self._mixed_wanted(space, now):
+            state.window_limited = False
+            return None, 0
         path = state.path
         size = path.packet_size
         most = min(max_segments, MAX_BATCH_BYTES // size)
