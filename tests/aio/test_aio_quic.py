@@ -298,6 +298,22 @@ class TestStreams:
 
 
 class TestEnds:
+    def test_an_ended_connection_is_no_work_for_the_garbage_collector(self) -> None:
+        async def scenario() -> None:
+            async with server() as running:
+                gc.collect()
+                gc.disable()
+                try:
+                    async with client(running) as connection:
+                        ended = weakref.ref(connection)
+                    del connection
+                    await asyncio.sleep(0)
+                    assert ended() is None
+                finally:
+                    gc.enable()
+
+        run(scenario)
+
     def test_a_reader_learns_of_the_end_though_streams_wait_to_be_accepted(self) -> None:
         outcome: list[Exception] = []
         ended = asyncio.Event()

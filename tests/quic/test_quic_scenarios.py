@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 
 import pytest
-from quic_pair import Pair, Side, SimulatedPath, identity
+from quic_pair import CLIENT_ADDRESS, Pair, Side, SimulatedPath, identity
 from quic_simulation import run_seed
 
 from fairway.quic import ClosedBy, Connection, ConnectionClosed, Phase, QuicConfiguration, UsageError
@@ -116,6 +116,25 @@ class TestHandshake:
         Pair(there=SimulatedPath(drop=look))
         assert sizes
         assert min(sizes) >= 1200
+
+    def test_the_clients_last_flight_is_one_datagram_with_1_rtt_packets_where_padding_would_be(self) -> None:
+        pair = Pair(connect=False)
+        client = core(pair.client)
+        hello = client.transmit(pair.now)
+        assert hello is not None
+        server = pair.endpoint.receive(hello.data, hello.segment, CLIENT_ADDRESS, pair.now)[0]
+        flight = server.transmit(pair.now)
+        assert flight is not None
+        client.receive(flight.data, flight.segment, pair.now)
+        last = client.transmit(pair.now)
+        assert last is not None
+        assert (len(last.data), client.transmit(pair.now)) == (1200, None)
+        server.receive(last.data, last.segment, pair.now)
+        answer = server.transmit(pair.now)
+        assert answer is not None
+        client.receive(answer.data, answer.segment, pair.now)
+        assert client.phase is Phase.CONFIRMED
+        assert client.statistics()["runs_remembered"] == 0  # its connection IDs have arrived
 
 
 class TestRetryAndVersions:

@@ -21,12 +21,27 @@ class Outlet(Protocol):
         """Its connection is over, its draining period included."""
 
 
+class _Nowhere:
+    """The outlet of a connection that is over. Holding on to the real one, which knows its connection, would leave
+    both to the garbage collector."""
+
+    def send(self, transmit: Transmit, driver: Driver) -> bool:
+        """Drop datagrams."""
+        return True
+
+    def ended(self, driver: Driver) -> None:
+        """Known already."""
+
+
+_NOWHERE = _Nowhere()
+
+
 class Driver:
     """Feeds a connection's core and sends what it gives. Who has the core says in `dispatch` what its events mean."""
 
     def __init__(self, core: Connection, outlet: Outlet, loop: asyncio.AbstractEventLoop) -> None:
         self.core = core
-        self._outlet = outlet
+        self._outlet: Outlet = outlet
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._woken = False
@@ -100,7 +115,8 @@ class Driver:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            self._outlet.ended(self)
+            outlet, self._outlet = self._outlet, _NOWHERE
+            outlet.ended(self)
 
     def abort(self, reason: str) -> None:
         """The socket failed or goes away: end without sending."""

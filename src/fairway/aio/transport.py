@@ -15,6 +15,10 @@ BUFFERS_PER_TURN = 8
 """Buffers read before what they caused is sent: acknowledgements go once a turn."""
 
 
+def _nothing(*_: object) -> None:
+    """What a closed transport calls."""
+
+
 class Transport:
     """Connects a UDP socket to what `on_buffer` and `on_turn` do with its datagrams."""
 
@@ -101,6 +105,7 @@ class Transport:
         if not self._closed:
             self._closed = True
             self._queue.clear()
+            self._on_buffer = self._on_turn = self._on_error = _nothing  # they lead back to who holds this
             self._loop.remove_reader(self.socket.fileno())
             self._loop.remove_writer(self.socket.fileno())
             self.socket.close()

@@ -13,7 +13,6 @@ acknowledgements, `handshake` drives TLS, `closing` ends. This class only passes
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 
 from fairway.quic import closing as ending
@@ -110,11 +109,7 @@ class Connection(StreamCalls):
         """A server's end for a client's first Initial packet, whose connection IDs these are; pass it to `receive`."""
         configuration = configuration or QuicConfiguration()
         local_id = random(LOCAL_LENGTH)
-        parameters = replace(
-            _parameters(configuration, local_id),
-            original_destination_connection_id=destination,
-            stateless_reset_token=random(RESET_TOKEN_LENGTH),
-        )
+        parameters = _parameters(configuration, local_id, destination, random(RESET_TOKEN_LENGTH))
         state = ConnectionState(
             configuration,
             is_client=False,
@@ -290,8 +285,15 @@ _ON_TIMER: dict[Timer, Callable[[Connection, float], None]] = {
 }
 
 
-def _parameters(configuration: QuicConfiguration, local_id: bytes) -> TransportParameters:
+def _parameters(
+    configuration: QuicConfiguration,
+    local_id: bytes,
+    original_destination: bytes | None = None,
+    reset_token: bytes | None = None,
+) -> TransportParameters:
     return TransportParameters(
+        original_destination_connection_id=original_destination,
+        stateless_reset_token=reset_token,
         max_idle_timeout_ms=int(configuration.idle_timeout_s * 1000),
         initial_max_data=configuration.connection_window,
         initial_max_stream_data_bidi_local=configuration.stream_window,

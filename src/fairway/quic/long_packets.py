@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fairway.quic.delivery import Delivery
 from fairway.quic.errors import ErrorCode
 from fairway.quic.frames import ACK, CRYPTO, PING, ConnectionClose, Crypto, Ping, encode_ack
@@ -37,9 +39,11 @@ class _Draft:
 class LongPackets:
     """Builds the datagrams that carry Initial and Handshake packets."""
 
-    def __init__(self, state: ConnectionState, delivery: Delivery) -> None:
+    def __init__(self, state: ConnectionState, delivery: Delivery, short_packet: Callable[[int, float], bytes]) -> None:
         self._state = state
         self._delivery = delivery
+        self._short_packet = short_packet
+        """Gives a 1-RTT packet of at most so many bytes, nothing if none is due: it goes where padding would."""
 
     def build(self, now: float) -> bytes | None:
         """The next handshake datagram."""
@@ -48,9 +52,11 @@ class LongPackets:
         drafts: list[_Draft] = []
         used = 0
         for space in (state.initial, state.handshake):
+            if space.sealer is None or not (space.received.eliciting or space.probes or space.crypto_pending):
+                continue
             overhead = self._overhead(space)
             room = limit - used - overhead
-            if space.sealer is None or room < MIN_ROOM:
+            if room < MIN_ROOM:
                 continue
             draft = self._draft(space, room)
             if draft is not None:
@@ -58,13 +64,15 @@ class LongPackets:
                 used += overhead + len(draft.payload)
         if not drafts:
             return None
+        short = b""
         padded = any(draft.space.kind is SpaceKind.INITIAL and (state.is_client or draft.eliciting) for draft in drafts)
         if padded:
             if limit < MIN_INITIAL_DATAGRAM:
                 self._give_back(drafts)
                 return None
-            drafts[-1].payload += bytes(MIN_INITIAL_DATAGRAM - used)
-        return self._seal(drafts, padded, now)
+            short = self._short_packet(MIN_INITIAL_DATAGRAM - used, now)
+            drafts[-1].payload += bytes(MIN_INITIAL_DATAGRAM - used - len(short))
+        return self._seal(drafts, padded, now) + short
 
     def _overhead(self, space: PacketSpace) -> int:
         state = self._state

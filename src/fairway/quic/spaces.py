@@ -117,7 +117,8 @@ class PacketSpace:
     @property
     def crypto_pending(self) -> bool:
         """True if handshake bytes wait to be sent."""
-        return bool(self.crypto_out.lost) or self.crypto_out.unsent > 0
+        out = self.crypto_out
+        return out.end > out.sent or bool(out.lost)
 
     def next_crypto(self, room: int) -> tuple[int, int]:
         """Offset and length of the next handshake bytes, at most `room`; a length of 0 for none."""

@@ -37,7 +37,11 @@ PHASE_TRANSITIONS: dict[Phase, frozenset[Phase]] = {
     Phase.DRAINING: frozenset({Phase.CLOSED}),
     Phase.CLOSED: frozenset(),
 }
-OPEN_PHASES = frozenset({Phase.HANDSHAKE, Phase.COMPLETE, Phase.CONFIRMED})
+# Tuples are searched by identity; a set would hash, which enums do slowly.
+OPEN_PHASES = (Phase.HANDSHAKE, Phase.COMPLETE, Phase.CONFIRMED)
+_COMPLETE_PHASES = (Phase.COMPLETE, Phase.CONFIRMED)
+
+_UNKNOWN_PARAMETERS = TransportParameters()
 
 
 class ConnectionState:
@@ -60,7 +64,11 @@ class ConnectionState:
         self.random = random
         self.version = configuration.version
         self.phase = Phase.HANDSHAKE
-        self.spaces = tuple(PacketSpace(kind) for kind in SpaceKind)
+        self.initial = PacketSpace(SpaceKind.INITIAL)
+        self.handshake = PacketSpace(SpaceKind.HANDSHAKE)
+        self.application = PacketSpace(SpaceKind.APPLICATION)
+        self.spaces = (self.initial, self.handshake, self.application)
+        """The same three, by `SpaceKind`."""
         rtt = RttEstimator(configuration.initial_rtt_s)
         size = 1200  # until the handshake is complete: RFC 9000 section 14
         self.path = Path(address, size, rtt, configuration.controller_factory(size), validated=is_client)
@@ -69,7 +77,7 @@ class ConnectionState:
         self.handshake_id = local_id
         """Our Source Connection ID in long headers."""
         self.local_parameters = parameters
-        self.peer_parameters = TransportParameters()
+        self.peer_parameters = _UNKNOWN_PARAMETERS
         self.streams = StreamTable(
             is_client=is_client,
             local=parameters,
@@ -98,21 +106,6 @@ class ConnectionState:
         self.resets = 0
 
     @property
-    def initial(self) -> PacketSpace:
-        """The Initial space."""
-        return self.spaces[SpaceKind.INITIAL]
-
-    @property
-    def handshake(self) -> PacketSpace:
-        """The Handshake space."""
-        return self.spaces[SpaceKind.HANDSHAKE]
-
-    @property
-    def application(self) -> PacketSpace:
-        """The application data space."""
-        return self.spaces[SpaceKind.APPLICATION]
-
-    @property
     def bytes_in_flight(self) -> int:
         """Bytes sent, neither acknowledged nor lost, over all spaces."""
         initial, handshake, application = self.spaces
@@ -126,7 +119,7 @@ class ConnectionState:
     @property
     def handshake_complete(self) -> bool:
         """True once the application may send (RFC 9001 section 4.1.1)."""
-        return self.phase in (Phase.COMPLETE, Phase.CONFIRMED)
+        return self.phase in _COMPLETE_PHASES
 
     @property
     def max_ack_delay_s(self) -> float:

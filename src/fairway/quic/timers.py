@@ -16,6 +16,8 @@ class Timer(Enum):
     PACING = "the next batch may leave (RFC 9002 section 7.7)"
     CLOSE = "the closing or draining period ends (RFC 9000 section 10.2)"
 
+    __hash__ = object.__hash__  # there is one of each, and Enum's own costs more than the rest of a look-up
+
 
 class Timers:
     """Deadlines in seconds of the caller's clock."""

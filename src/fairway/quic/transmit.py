@@ -66,8 +66,8 @@ class Transmitter:
     def __init__(self, state: ConnectionState, delivery: Delivery) -> None:
         self._state = state
         self._delivery = delivery
-        self._long = LongPackets(state, delivery)
         self._short = _ShortPackets(state, delivery)
+        self._long = LongPackets(state, delivery, self._short.build_within)
         self._held: bytes | None = None
         """A handshake datagram that was too long for the last buffer."""
 
@@ -81,7 +81,7 @@ class Transmitter:
         elif state.is_open:
             data, segment = self._handshake(now, max_segments)
             if data is None and state.handshake_complete and state.application.keys is not None:
-                data, segment = self._short.build(state.application.keys, now, max_segments)
+                data, segment = self._short.build(state.application.keys, now, max_segments, state.path.packet_size)
                 state.path.bytes_sent += len(data or b"")
         if not data:
             return None
@@ -134,12 +134,14 @@ class _ShortPackets:
         self._overhead = 0
         self._eliciting = False
 
-    def build(self, keys: ApplicationKeys, now: float, max_segments: int) -> tuple[bytes | None, int]:
-        """A buffer of packets and the length of each."""
+    def build(self, keys: ApplicationKeys, now: float, max_segments: int, size: int) -> tuple[bytes | None, int]:
+        """A buffer of packets of up to `size` bytes, and the length of each."""
         state = self._state
         space = state.application
+        if not state.streams.schedule and not self._mixed_wanted(space, now):
+            state.window_limited = False
+            return None, 0
         path = state.path
-        size = path.packet_size
         most = min(max_segments, MAX_BATCH_BYTES // size)
         allowed = self._allowed(space, now, size)
         self._maintain(space, keys)
@@ -165,6 +167,13 @@ class _ShortPackets:
                 restart_idle(state, now)
             self._delivery.set_timer(now)
         return data, len(payloads[0]) + self._overhead
+
+    def build_within(self, room: int, now: float) -> bytes:
+        """A packet that goes into a handshake datagram's `room`; empty if there is none to send."""
+        keys = self._state.application.keys
+        if keys is None or not self._state.handshake_complete or room < MIN_STREAM_ROOM:
+            return b""
+        return self.build(keys, now, 1, room)[0] or b""
 
     def _allowed(self, space: PacketSpace, now: float, size: int) -> int:
         """Full packets that window, pacer and address validation let go now."""

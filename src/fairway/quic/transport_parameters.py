@@ -101,6 +101,7 @@ _NAMES = {
     0x10: "retry_source_connection_id",
 }
 _IDS = {name: number for number, name in _NAMES.items()}
+_FIELDS = tuple((field.name, encode_varint(_IDS[field.name]), field.default) for field in fields(TransportParameters))
 _CONNECTION_IDS = frozenset({0x00, 0x0F, 0x10})
 _SERVER_ONLY = frozenset({0x00, 0x02, 0x0D, 0x10})  # section 18.2: a client MUST NOT send these
 
@@ -121,9 +122,9 @@ def _error(reason: str) -> PeerError:
 def encode_parameters(parameters: TransportParameters, grease: tuple[int, bytes] | None = None) -> bytes:
     """The extension's bytes. `grease` is a reserved parameter (id 31 * n + 27) that peers must ignore."""
     out = []
-    for field in fields(parameters):
-        value = getattr(parameters, field.name)
-        if value is None or value is False or (value == field.default and value is not True):
+    for name, number, default in _FIELDS:
+        value = getattr(parameters, name)
+        if value == default:
             continue
         if value is True:
             body = b""
@@ -133,7 +134,7 @@ def encode_parameters(parameters: TransportParameters, grease: tuple[int, bytes]
             body = value.encode()
         else:
             body = value
-        out.append(encode_varint(_IDS[field.name]) + encode_varint(len(body)) + body)
+        out.append(number + encode_varint(len(body)) + body)
     if grease is not None:
         out.append(encode_varint(31 * grease[0] + 27) + encode_varint(len(grease[1])) + grease[1])
     return b"".join(out)

@@ -19,15 +19,17 @@ MESSAGE_HASH = 254  # RFC 8446 section 4.4.1: the synthetic message that stands 
 
 
 @lru_cache(maxsize=256)
-def _label_prefix(label: str, length: int) -> bytes:
+def _label_prefix(label: str, context_length: int, length: int) -> bytes:
     full = b"tls13 " + label.encode("ascii")
-    return length.to_bytes(2, "big") + bytes((len(full),)) + full
+    return length.to_bytes(2, "big") + bytes((len(full),)) + full + bytes((context_length,))
 
 
 def hkdf_expand_label(hash_name: str, secret: bytes, label: str, context: bytes, length: int) -> bytes:
     """HKDF-Expand-Label of RFC 8446 section 7.1; `label` without "tls13 ", `hash_name` as `hashlib` knows it."""
-    info = _label_prefix(label, length) + bytes((len(context),)) + context
+    info = _label_prefix(label, len(context), length) + context
     block = hmac.digest(secret, info + b"\x01", hash_name)
+    if length <= len(block):
+        return block[:length]
     output = block
     counter = 2
     while len(output) < length:

@@ -93,18 +93,20 @@ class Trust:
     `OSError` or `ValueError` if `authorities` cannot be read or hold no certificate.
     """
 
-    __slots__ = ("_store",)
+    __slots__ = ("_client_policy", "_server_policy")
 
     def __init__(self, authorities: Authorities) -> None:
         if authorities is None or isinstance(authorities, str | Path):
             path = system_store_path() if authorities is None else Path(authorities)
-            self._store = _store_from_file(path, path.stat().st_mtime_ns)
+            store = _store_from_file(path, path.stat().st_mtime_ns)
         else:
-            self._store = Store(list(authorities))
+            store = Store(list(authorities))
+        self._server_policy = _policy(store, _SERVER_LEAF_POLICY)
+        self._client_policy = _policy(store, _CLIENT_LEAF_POLICY)
 
     def verify_server(self, chain: Sequence[x509.Certificate], subject: Subject, now: datetime) -> None:
         """`TlsAlert` unless `chain`, the leaf first, leads to an authority and is for `subject` at the time `now`."""
-        builder = self._policy(now, _SERVER_LEAF_POLICY)
+        builder = self._server_policy.time(now)
         _check_keys(chain)
         try:
             builder.build_server_verifier(subject).verify(chain[0], list(chain[1:]))
@@ -113,16 +115,17 @@ class Trust:
 
     def verify_client(self, chain: Sequence[x509.Certificate], now: datetime) -> None:
         """`TlsAlert` unless `chain`, the leaf first, leads to an authority and is for a client at the time `now`."""
-        builder = self._policy(now, _CLIENT_LEAF_POLICY)
+        builder = self._client_policy.time(now)
         _check_keys(chain)
         try:
             builder.build_client_verifier().verify(chain[0], list(chain[1:]))
         except Exception as error:  # besides VerificationError, whatever parsing a certificate's insides raises
             raise _diagnose(chain, now, error) from None
 
-    def _policy(self, now: datetime, leaf: ExtensionPolicy) -> PolicyBuilder:
-        builder = PolicyBuilder().store(self._store).time(now).max_chain_depth(limits.MAX_CHAIN_DEPTH)
-        return builder.extension_policies(ca_policy=_AUTHORITY_POLICY, ee_policy=leaf)
+
+def _policy(store: Store, leaf: ExtensionPolicy) -> PolicyBuilder:
+    builder = PolicyBuilder().store(store).max_chain_depth(limits.MAX_CHAIN_DEPTH)
+    return builder.extension_policies(ca_policy=_AUTHORITY_POLICY, ee_policy=leaf)
 
 
 def parse_chain(chain: Sequence[bytes]) -> list[x509.Certificate]:

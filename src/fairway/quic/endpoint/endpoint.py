@@ -110,14 +110,15 @@ class Endpoint:
             return None
         if not buffer[0] & LONG_HEADER:
             return self._by_id.get(bytes(buffer[1 : 1 + LOCAL_LENGTH]))
-        try:
-            header = parse_long_header(buffer, 0, end)
-        except WireError:
-            return None
-        known = self._by_id.get(header.destination)
+        # In every version a Destination Connection ID and its length follow the version (RFC 8999 section 5.1).
+        known = self._by_id.get(bytes(buffer[6 : 6 + buffer[5]])) if end > 6 else None
         if known is not None:
             return known
         if end < MIN_INITIAL_DATAGRAM:
+            return None
+        try:
+            header = parse_long_header(buffer, 0, end)
+        except WireError:
             return None
         if header.type is None:
             self._negotiate(header, address, now)
