@@ -56,6 +56,6 @@ class Result:
         what = max((len(row.what) for row in self.rows), default=0)
         lines = [f"{self.name}"]
         lines += [f"  {row.who:{wide}}  {row.what:{what}}  {row.value:>12,.3f} {row.unit}" for row in self.rows]
-        lines += [f"  {name}: {ratio:.2f}" for name, ratio in self.ratios.items()]
+        lines += [f"  {name}: {ratio:.3f}" for name, ratio in self.ratios.items()]
         lines += [f"  ({note})" for note in self.notes]
         return "\n".join(lines)

@@ -204,7 +204,7 @@ class TestAnAccident:
             assert lab.up(file).operations == 0
             assert pings("small.n1.a", "10.0.2.9")
             lab.down("small")
-            chance += 3
+            chance += 1
         assert chance > 40
 
     def test_killed_at_any_moment_of_up_the_next_down_leaves_nothing(self, file: Path) -> None:
