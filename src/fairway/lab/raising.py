@@ -106,7 +106,8 @@ class _Raising:
             self._progress("links", min(start + _BATCH, len(operations)), len(operations))
         if any(isinstance(operation, Change) for operation in operations):
             # A link that is given another address or MTU loses neighbours and routes by that.
-            again = plan(desired, ground.observe(self._kernel, marks, desired))
+            now = ground.namespaces(self._kernel, topology.name)
+            again = plan(desired, ground.observe(self._kernel, now, desired))
             _raise_first(self._kernel.execute(again))
         policies = sum(
             set_forward_policy(self._kernel, node_namespace(topology, node.name), node.forward_policy)
