@@ -20,11 +20,13 @@ class StreamCalls:
         pair = self._state.streams.open(unidirectional)
         return None if pair is None else pair.stream_id
 
-    def write(self, stream_id: int, data: bytes | bytearray | memoryview, *, end: bool = False) -> int:
+    def write(
+        self, stream_id: int, data: bytes | bytearray | memoryview, *, end: bool = False, whole: bool = False
+    ) -> int:
         """Add data to a stream, and its end; give how many bytes were accepted.
 
         Fewer than given are accepted when the send buffer is full: StreamWritable tells when there is room again, and
-        `end` counts only if everything was accepted.
+        `end` counts only if everything was accepted. `whole` accepts everything: for little that must not be cut.
         """
         self._check_open()
         streams = self._state.streams
@@ -33,7 +35,7 @@ class StreamCalls:
             raise UsageError(f"stream {stream_id} was ended or reset")
         room = max(self._state.configuration.send_buffer - stream.buffer.unsent, 0)
         accepted = len(data)
-        if accepted > room:
+        if accepted > room and not whole:
             accepted = room
             stream.starved = True
             end = False
@@ -41,6 +43,16 @@ class StreamCalls:
         stream.write(data, end)
         streams.schedule.add(stream)
         return accepted
+
+    def room(self, stream_id: int, wanted: int) -> int:
+        """How many of `wanted` bytes `write` would accept; if not all, StreamWritable tells when there is room."""
+        self._check_open()
+        stream = self._state.streams.sending(stream_id)
+        room = max(self._state.configuration.send_buffer - stream.buffer.unsent, 0)
+        if room < wanted:
+            stream.starved = True
+            return room
+        return wanted
 
     def read(self, stream_id: int, limit: int = -1) -> bytes:
         """What has arrived in order, up to `limit` bytes; b"" if nothing has, or at the end (see `at_end`)."""
@@ -74,6 +86,10 @@ class StreamCalls:
         stream.urgency, stream.incremental = urgency, incremental
         if stream.buffer.unsent or stream.buffer.lost:
             self._state.streams.schedule.add(stream)
+
+    def stream_limit_for_peer(self) -> int:
+        """How many bidirectional streams the peer may have opened in all (RFC 9000 section 4.6)."""
+        return self._state.streams.limit_for_peer(False)
 
     def _check_open(self) -> None:
         if self._state.closing is not None:

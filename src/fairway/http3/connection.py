@@ -1,0 +1,373 @@
+"""One HTTP/3 connection without I/O, over a `fairway.quic.Connection` that somebody else turns.
+
+    http = Http3Connection(quic, is_client=False)
+    for event in http.events():      # instead of quic.events(); after quic.receive and quic.handle_timeout
+        ...
+    http.respond(stream_id, fields)  # and then quic.transmit, until it gives None
+
+The rooms do the work: `receive` parses request streams, `control` the peer's other streams, `qpack` field sections,
+`fields` says what is well-formed. This class only passes on, and sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fairway.http3 import frames
+from fairway.http3.control import PeerStreams
+from fairway.http3.errors import H3Code, Http3Error
+from fairway.http3.events import Event, ReadingStopped, StreamAborted
+from fairway.http3.fields import Fields, check_sent, section_size
+from fairway.http3.limits import MAX_FIELD_SECTION, QPACK_BLOCKED_STREAMS, QPACK_TABLE_CAPACITY
+from fairway.http3.message import Arriving, Leaving, Message
+from fairway.http3.receive import RequestReceiver
+from fairway.http3.settings import Settings
+from fairway.http3.state import Http3State
+from fairway.quic import Connection, ConnectionClosed, UsageError
+from fairway.quic import events as quic_events
+from fairway.wire import encode_varint
+
+ALPN = "h3"
+
+FRAME_HEADER = 9
+"""Bytes that the header of a DATA frame may take: type and length."""
+
+SMALL_BODY = 64 * 1024
+"""Bytes of body that may go with the fields, in one write."""
+
+LAST_REQUEST_ID = (1 << 62) - 4
+"""GOAWAY with it announces the end without refusing anything yet (RFC 9114 section 5.2)."""
+
+_UNIDIRECTIONAL = 0x02
+
+DEFAULT_SETTINGS = Settings(
+    qpack_max_table_capacity=QPACK_TABLE_CAPACITY,
+    max_field_section_size=MAX_FIELD_SECTION,
+    qpack_blocked_streams=QPACK_BLOCKED_STREAMS,
+)
+
+
+class Http3Connection:
+    """A client's or a server's end. A caller's mistake is `UsageError`; a peer's closes the connection or a stream."""
+
+    def __init__(self, quic: Connection, *, is_client: bool, settings: Settings = DEFAULT_SETTINGS) -> None:
+        self._quic = quic
+        self._state = Http3State(quic, settings, is_client=is_client)
+        self._receiver = RequestReceiver(self._state)
+        self._peer_streams = PeerStreams(self._state, self._receiver)
+        self._failed: Http3Error | None = None
+
+    # What arrives
+
+    def events(self, now: float) -> list[Event]:
+        """What happened since the last call, in order; takes the events of the QUIC connection."""
+        state = self._state
+        try:
+            for event in self._quic.events():
+                handler = _ON_EVENT.get(type(event))
+                if handler is None:
+                    state.events.append(event)  # type: ignore[arg-type]
+                else:
+                    handler(self, event)
+            self._send_acknowledgements()
+        except Http3Error as error:
+            self._close(error, now)
+        except ConnectionClosed:
+            pass  # the last event says so
+        events, state.events = state.events, []
+        return events
+
+    def read(self, stream_id: int, limit: int = -1) -> bytes:
+        """Bytes of a body, up to `limit`; b"" if none are there, or at the end (see `at_end`).
+
+        Reading is what lets the peer send more. Trailers are an event that comes after the last byte was read.
+        """
+        message = self._state.messages.get(stream_id)
+        if message is None:
+            return b""
+        try:
+            return self._receiver.read(message, limit)
+        except Http3Error as error:
+            self._failed = error  # `events` closes: it knows the time
+            return b""
+
+    def at_end(self, stream_id: int) -> bool:
+        """True if the whole body was read, or the stream is gone."""
+        message = self._state.messages.get(stream_id)
+        return message is None or message.arriving is Arriving.ENDED
+
+    @property
+    def has_events(self) -> bool:
+        """True if `read` brought something that `events` will tell."""
+        return bool(self._state.events) or self._failed is not None
+
+    # What is sent
+
+    def request(self, fields: Fields, *, data: bytes = b"", end: bool = False) -> int | None:
+        """Begin a request; its stream's ID, or None while the peer allows no more streams (StreamsAvailable tells)."""
+        state = self._state
+        if not state.is_client:
+            raise UsageError("a server sends no requests")
+        if state.goaway_received is not None:
+            raise UsageError("the server shuts down and takes no more requests: use another connection")
+        check_sent(fields)
+        stream_id = self._quic.open_stream()
+        if stream_id is None:
+            return None
+        method = next((value for name, value in fields if name == b":method"), b"")
+        message = state.messages[stream_id] = Message(stream_id, method=method)
+        self._send_fields(message, fields, data, end)
+        return stream_id
+
+    def respond(self, stream_id: int, fields: Fields, *, data: bytes = b"", end: bool = False) -> None:
+        """Send a response's fields, interim (1xx) or final; up to `SMALL_BODY` bytes of body may go with final ones."""
+        message = self._sending(stream_id)
+        if message.leaving is not Leaving.FIELDS:
+            raise UsageError(f"the response on stream {stream_id} was begun already")
+        check_sent(fields)
+        if fields[:1] and fields[0][0] == b":status" and fields[0][1][:1] == b"1":
+            if data or end:
+                raise UsageError("an interim response has no body and does not end")
+            self._state.send_fields(stream_id, fields)
+            return
+        self._send_fields(message, fields, data, end)
+
+    def _send_fields(self, message: Message, fields: Fields, data: bytes, end: bool) -> None:
+        if len(data) > SMALL_BODY:
+            raise UsageError(f"more than {SMALL_BODY} bytes go with send_data")
+        self._check_peer_limit(fields)
+        self._state.send_fields(message.stream_id, fields, data=data, end=end)
+        message.leave(Leaving.ENDED if end else Leaving.BODY)
+        if end:
+            self._state.forget_if_over(message)
+
+    def _check_peer_limit(self, fields: Fields) -> None:
+        peer = self._state.peer
+        if peer is not None and peer.max_field_section_size is not None:
+            size = section_size(fields)
+            if size > peer.max_field_section_size:
+                raise UsageError(f"a field section of {size} bytes: the peer takes {peer.max_field_section_size}")
+
+    def send_data(self, stream_id: int, data: bytes | memoryview, *, end: bool = False) -> int:
+        """Send body bytes, and with `end` the end; how many were taken, fewer if the send buffer is full.
+
+        StreamWritable tells when there is room again; `end` counts only if everything was taken.
+        """
+        message = self._sending(stream_id)
+        if message.leaving is Leaving.FIELDS:
+            raise UsageError("the fields go before the body")
+        if message.leaving is Leaving.TUNNEL:
+            taken = self._quic.write(stream_id, data, end=end)
+        else:
+            taken = self._send_frame(stream_id, data, end)
+        if end and taken == len(data):
+            message.leave(Leaving.ENDED)
+            self._state.forget_if_over(message)
+        return taken
+
+    def _send_frame(self, stream_id: int, data: bytes | memoryview, end: bool) -> int:
+        length = len(data)
+        if not length:
+            self._quic.write(stream_id, b"", end=end)
+            return 0
+        room = self._quic.room(stream_id, length + FRAME_HEADER) - FRAME_HEADER
+        if room < length:
+            if room <= 0:
+                return 0
+            data, length, end = data[:room], room, False
+        self._quic.write(stream_id, frames.encode_header(frames.DATA, length), whole=True)
+        self._quic.write(stream_id, data, end=end, whole=True)
+        return length
+
+    def send_trailers(self, stream_id: int, fields: Fields) -> None:
+        """Send the fields after the body; they end the message."""
+        message = self._sending(stream_id)
+        if message.leaving is not Leaving.BODY:
+            raise UsageError("trailers go after the body")
+        check_sent(fields)
+        self._state.send_fields(stream_id, fields, end=True)
+        message.leave(Leaving.ENDED)
+        self._state.forget_if_over(message)
+
+    def _sending(self, stream_id: int) -> Message:
+        message = self._state.messages.get(stream_id)
+        if message is None or message.leaving is Leaving.ENDED:
+            raise UsageError(f"nothing can be sent on stream {stream_id}: it was ended, reset or never begun")
+        return message
+
+    def abort(self, stream_id: int, code: int = H3Code.H3_REQUEST_CANCELLED) -> None:
+        """Give up a stream in both directions."""
+        message = self._state.messages.pop(stream_id, None)
+        if message is None:
+            return
+        if message.arriving is not Arriving.ENDED:
+            self._stop(message, code)
+        if message.leaving is not Leaving.ENDED:
+            self._state.reset(stream_id, code)
+            message.leaving = Leaving.ENDED
+
+    def stop_reading(self, stream_id: int, code: int = H3Code.H3_NO_ERROR) -> None:
+        """Read no more of a message; a server that has answered says H3_NO_ERROR (RFC 9114 section 4.1.1)."""
+        message = self._state.messages.get(stream_id)
+        if message is not None and message.arriving is not Arriving.ENDED:
+            self._stop(message, code)
+            self._state.forget_if_over(message)
+
+    def _stop(self, message: Message, code: int) -> None:
+        if message.arriving is not Arriving.TUNNEL:
+            self._state.coder.cancel(message.stream_id)
+        self._state.stop(message.stream_id, code)
+        message.arriving = Arriving.ENDED
+        message.blocked = False
+        message.buffer = b""
+        message.remaining = 0
+
+    # The connection
+
+    @property
+    def peer_settings(self) -> Settings | None:
+        """The peer's settings, once they have arrived."""
+        return self._state.peer
+
+    @property
+    def going_away(self) -> bool:
+        """True if either side said that it shuts down."""
+        return self._state.goaway_received is not None or self._state.goaway_sent is not None
+
+    def goaway(self, *, final: bool = True) -> None:
+        """Shut down gracefully: tell which requests will be processed, refuse the ones after (section 5.2).
+
+        A server says first that an end will come (`final` False), and a round trip later which request was the last.
+        """
+        state = self._state
+        identifier = state.next_request_id if final else LAST_REQUEST_ID
+        if state.is_client:
+            identifier = 0
+        if self._state.control_id < 0 or (state.goaway_sent is not None and identifier >= state.goaway_sent):
+            return
+        state.goaway_sent = identifier
+        self._quic.write(self._state.control_id, frames.Goaway(identifier).encode(), whole=True)
+
+    def prioritize(self, stream_id: int, update: bytes) -> None:
+        """Ask the server for another priority of a request (PRIORITY_UPDATE, RFC 9218 section 7)."""
+        if not self._state.is_client:
+            raise UsageError("a server changes priorities by itself")
+        if self._state.control_id >= 0:
+            self._quic.write(self._state.control_id, frames.PriorityUpdate(stream_id, update).encode(), whole=True)
+
+    def close(self, now: float, code: int = H3Code.H3_NO_ERROR, reason: str = "") -> None:
+        """End the connection at once."""
+        self._quic.close(now, code, reason)
+
+    def _close(self, error: Http3Error, now: float) -> None:
+        self._quic.close(now, error.code, str(error))
+        for event in self._quic.events():
+            if isinstance(event, quic_events.ConnectionTerminated):
+                self._state.events.append(event)
+
+    def _send_acknowledgements(self) -> None:
+        """What decoding has left for our QPACK decoder stream; and what `read` found wrong."""
+        if self._failed is not None:
+            raise self._failed
+        state = self._state
+        if state.coder.decoder_out and state.decoder_id >= 0:
+            out, state.coder.decoder_out = state.coder.decoder_out, b""
+            if self._quic.write(state.decoder_id, out) < len(out):
+                raise Http3Error(H3Code.H3_EXCESSIVE_LOAD, "the QPACK decoder stream is not read")
+
+    # Events of QUIC
+
+    def _handshake_completed(self, event: quic_events.HandshakeCompleted) -> None:
+        opened = [self._quic.open_stream(unidirectional=True) for _ in range(3)]
+        if None in opened:
+            raise Http3Error(
+                H3Code.H3_GENERAL_PROTOCOL_ERROR,
+                "the peer allows no three unidirectional streams",
+                section="RFC 9114 section 6.2",
+            )
+        state = self._state
+        state.control_id, state.encoder_id, state.decoder_id = (stream or 0 for stream in opened)
+        settings = frames.encode(frames.SETTINGS, state.local.encode())
+        for stream_id, kind, first in (
+            (state.control_id, frames.CONTROL_STREAM, settings),
+            (state.encoder_id, frames.QPACK_ENCODER_STREAM, b""),
+            (state.decoder_id, frames.QPACK_DECODER_STREAM, b""),
+        ):
+            self._quic.set_priority(stream_id, 0)
+            self._quic.write(stream_id, encode_varint(kind) + first, whole=True)
+        state.events.append(event)
+
+    def _opened(self, event: quic_events.StreamOpened) -> None:
+        stream_id, state = event.stream_id, self._state
+        if stream_id & _UNIDIRECTIONAL:
+            self._peer_streams.opened(stream_id)
+            return
+        if state.is_client:
+            if not state.webtransport:
+                raise Http3Error(
+                    H3Code.H3_STREAM_CREATION_ERROR,
+                    "a bidirectional stream from a server",
+                    section="RFC 9114 section 6.1",
+                )
+        else:
+            state.requests += 1
+            state.next_request_id = stream_id + 4
+            if state.goaway_sent is not None and stream_id >= state.goaway_sent:
+                state.reset(stream_id, H3Code.H3_REQUEST_REJECTED)
+                state.stop(stream_id, H3Code.H3_REQUEST_REJECTED)
+                return
+        state.messages[stream_id] = Message(stream_id)
+
+    def _readable(self, event: quic_events.StreamReadable) -> None:
+        message = self._state.messages.get(event.stream_id)
+        if message is not None:
+            self._receiver.readable(message)
+        elif event.stream_id & _UNIDIRECTIONAL:
+            self._peer_streams.readable(event.stream_id)
+
+    def _reset(self, event: quic_events.StreamResetReceived) -> None:
+        stream_id = event.stream_id
+        self._quic.acknowledge_reset(stream_id)
+        message = self._state.messages.get(stream_id)
+        if message is None:
+            self._peer_streams.gone(stream_id)
+            return
+        if message.arriving is Arriving.ENDED:
+            return
+        if message.arriving is not Arriving.TUNNEL:
+            self._state.coder.cancel(stream_id)
+        message.arriving = Arriving.ENDED
+        message.blocked = False
+        message.buffer = b""
+        message.remaining = 0
+        self._state.events.append(StreamAborted(stream_id, event.code))
+        self._state.forget_if_over(message)
+
+    def _stopped(self, event: quic_events.StopSendingReceived) -> None:
+        stream_id = event.stream_id
+        if stream_id in (self._state.control_id, self._state.encoder_id, self._state.decoder_id):
+            raise Http3Error(
+                H3Code.H3_CLOSED_CRITICAL_STREAM,
+                "the peer does not read a critical stream",
+                section="RFC 9114 section 6.2.1",
+            )
+        message = self._state.messages.get(stream_id)
+        if message is not None and message.leaving is not Leaving.ENDED:
+            message.leaving = Leaving.ENDED
+            self._state.events.append(ReadingStopped(stream_id, event.code))
+            self._state.forget_if_over(message)
+
+    def _terminated(self, event: quic_events.ConnectionTerminated) -> None:
+        self._state.messages.clear()
+        self._state.events.append(event)
+
+
+_ON_EVENT: dict[type[Any], Callable[[Http3Connection, Any], None]] = {
+    quic_events.HandshakeCompleted: Http3Connection._handshake_completed,
+    quic_events.StreamOpened: Http3Connection._opened,
+    quic_events.StreamReadable: Http3Connection._readable,
+    quic_events.StreamResetReceived: Http3Connection._reset,
+    quic_events.StopSendingReceived: Http3Connection._stopped,
+    quic_events.ConnectionTerminated: Http3Connection._terminated,
+}

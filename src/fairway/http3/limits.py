@@ -1,0 +1,47 @@
+"""Every bound against a peer of HTTP/3, in one place."""
+
+from __future__ import annotations
+
+MAX_FIELD_SECTION = 64 * 1024
+"""Bytes of a field section as RFC 9114 section 4.2.2 counts them (names, values and 32 a line); said in SETTINGS."""
+
+MAX_ENCODED_FIELDS = 64 * 1024
+"""Payload of a HEADERS frame."""
+
+MAX_FIELD_LINES = 512
+"""Field lines of one section: bounds what a few bytes can refer to in the dynamic table before it is decoded."""
+
+UNSCANNED_FIELDS = 256
+"""Encoded bytes below which the lines are not counted: so few cannot become more than a megabyte."""
+
+QPACK_TABLE_CAPACITY = 4096
+"""Bytes of our decoder's dynamic table; said in SETTINGS."""
+
+QPACK_BLOCKED_STREAMS = 16
+"""Streams that may wait for the peer's encoder stream; said in SETTINGS."""
+
+QPACK_ENCODER_CAPACITY_CAP = 16 * 1024
+"""Bytes of dynamic table that our encoder uses, whatever the peer offers."""
+
+MAX_SETTINGS_BYTES = 4096
+MAX_SETTINGS = 64
+"""Identifiers in one SETTINGS frame."""
+
+MAX_CONTROL_PAYLOAD = 4096
+"""Payload of a known frame on the control stream but SETTINGS."""
+
+MAX_IDLE_FRAMES = 1000
+"""Frames in a row on one stream that bring nothing: unknown ones and empty DATA."""
+
+CONTROL_FRAMES_FREE = 200
+CONTROL_FRAMES_PER_REQUEST = 10
+"""Frames on the control stream: so many at once, and so many more for each request."""
+
+MAX_EARLY_PRIORITIES = 100
+"""PRIORITY_UPDATE frames kept for streams that have not begun."""
+
+MAX_INTERIM_RESPONSES = 100
+"""1xx responses before the final one."""
+
+BUFFER_READ = 4096
+"""Bytes read from a stream at a time while its field section is awaited."""

@@ -1,0 +1,341 @@
+"""Request streams as they arrive: frames, field sections, bodies.
+
+A body stays in the QUIC stream, under its flow control, until the application reads it; only what is in front of it
+is parsed ahead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from fairway.http3 import frames
+from fairway.http3.errors import FieldsTooLargeError, H3Code, Http3Error, MessageError
+from fairway.http3.events import (
+    BodyReadable,
+    Fields,
+    InformationalReceived,
+    MessageFailed,
+    RequestReceived,
+    ResponseReceived,
+    TrailersReceived,
+    TunnelStreamOpened,
+)
+from fairway.http3.fields import check_request, check_response, check_size, check_trailers
+from fairway.http3.limits import (
+    BUFFER_READ,
+    MAX_ENCODED_FIELDS,
+    MAX_FIELD_SECTION,
+    MAX_IDLE_FRAMES,
+    MAX_INTERIM_RESPONSES,
+)
+from fairway.http3.message import Arriving, Leaving, Message
+from fairway.http3.priorities import DEFAULT, Priority
+from fairway.http3.state import Http3State
+from fairway.quic import ConnectionClosed, UsageError
+
+HEADER_READ = 32
+"""Bytes read between two DATA frames: a frame's header, and hardly anything of what follows."""
+
+SKIP_READ = 64 * 1024
+"""Bytes of an unknown frame read at a time."""
+
+_NO_CONTENT = (204, 304)
+
+
+class RequestReceiver:
+    """Parses request streams and gives out their bodies. `Http3Error` ends the connection."""
+
+    def __init__(self, state: Http3State) -> None:
+        self._state = state
+        self._quic = state.quic
+        self.priorities: dict[int, Priority] = {}
+        """What PRIORITY_UPDATE said about requests that have not begun."""
+
+    def readable(self, message: Message) -> None:
+        """Bytes or the end have arrived."""
+        if message.arriving is Arriving.FIELDS:
+            if not message.blocked:
+                self._guarded(message)
+        elif message.arriving is not Arriving.ENDED:
+            self._state.events.append(BodyReadable(message.stream_id))
+
+    def unblocked(self, stream_id: int) -> None:
+        """The QPACK encoder stream brought what a field section of this stream waited for."""
+        message = self._state.messages.get(stream_id)
+        if message is None or not message.blocked:
+            return
+        message.blocked = False
+        try:
+            self._fields(message, self._state.coder.resume(stream_id))
+        except (MessageError, FieldsTooLargeError) as error:
+            self.fail(message, error)
+            return
+        if message.arriving is Arriving.FIELDS:
+            self._guarded(message)
+        else:
+            self._state.events.append(BodyReadable(stream_id))
+
+    def read(self, message: Message, limit: int) -> bytes:
+        """Body bytes, up to `limit`, all that are there if negative."""
+        if message.arriving is Arriving.TUNNEL:
+            return self._read_tunnel(message, limit)
+        parts: list[bytes] = []
+        while limit:
+            if not message.remaining:
+                self._guarded(message)
+                if not message.remaining:
+                    break
+            piece = self._piece(message, limit)
+            if not piece:
+                break
+            parts.append(piece)
+            if limit > 0:
+                limit -= len(piece)
+        if parts and not message.remaining and message.arriving is not Arriving.ENDED:
+            self._guarded(message)  # so that the end, or trailers, are known with the last bytes
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _piece(self, message: Message, limit: int) -> bytes:
+        """Bytes of the current DATA frame."""
+        wanted = message.remaining if limit < 0 else min(limit, message.remaining)
+        buffer = message.buffer
+        if buffer:
+            piece = buffer[:wanted]
+            message.buffer = buffer[wanted:]
+        elif self._quic.at_end(message.stream_id):
+            raise _cut_short(message)
+        else:
+            piece = self._quic.read(message.stream_id, wanted)
+        message.remaining -= len(piece)
+        return piece
+
+    def _read_tunnel(self, message: Message, limit: int) -> bytes:
+        data = message.buffer
+        if data:
+            message.buffer = b"" if limit < 0 else data[limit:]
+            data = data if limit < 0 else data[:limit]
+        elif not self._quic.at_end(message.stream_id):
+            data = self._quic.read(message.stream_id, limit)
+        if not message.buffer and self._quic.at_end(message.stream_id):
+            message.arrive(Arriving.ENDED)
+            self._state.forget_if_over(message)
+        return data
+
+    def fail(self, message: Message, error: Http3Error) -> None:
+        """Give up one stream (RFC 9114 section 4.1.2); a server answers 431 to fields that are too many."""
+        state, stream_id = self._state, message.stream_id
+        if message.blocked or message.arriving in (Arriving.FIELDS, Arriving.BODY):
+            state.coder.cancel(stream_id)
+        if isinstance(error, FieldsTooLargeError) and not state.is_client and message.leaving is Leaving.FIELDS:
+            with contextlib.suppress(UsageError, ConnectionClosed):
+                state.send_fields(stream_id, [(b":status", b"431"), (b"content-length", b"0")], end=True)
+        elif message.leaving is not Leaving.ENDED:
+            state.reset(stream_id, error.code)
+        state.stop(stream_id, error.code)
+        message.arriving, message.leaving = Arriving.ENDED, Leaving.ENDED
+        message.buffer = b""
+        message.remaining = 0
+        state.messages.pop(stream_id, None)
+        state.events.append(MessageFailed(stream_id, error.code, str(error)))
+
+    # Frames
+
+    def _guarded(self, message: Message) -> None:
+        try:
+            self._advance(message)
+        except (MessageError, FieldsTooLargeError) as error:
+            self.fail(message, error)
+
+    def _advance(self, message: Message) -> None:
+        """Parse frames until body bytes stand in front, or more has to arrive."""
+        while message.arriving not in (Arriving.ENDED, Arriving.TUNNEL):
+            if message.blocked or message.remaining:
+                return
+            if message.skipping:
+                self._skip(message)
+                if not message.skipping:
+                    continue
+            elif message.buffer and len(message.buffer) >= message.awaited:
+                header = frames.decode_header(message.buffer)
+                if header is not None and self._frame(message, *header):
+                    continue
+            if not self._refill(message):
+                return
+
+    def _refill(self, message: Message) -> bool:
+        """Read on; False if nothing is there."""
+        if self._quic.at_end(message.stream_id):
+            self._end(message)
+            return False
+        size = HEADER_READ if message.arriving is Arriving.BODY else BUFFER_READ
+        wanted = max(message.awaited - len(message.buffer), min(message.skipping, SKIP_READ))
+        data = self._quic.read(message.stream_id, max(size, wanted))
+        message.buffer += data
+        return bool(data) or self._quic.at_end(message.stream_id)
+
+    def _skip(self, message: Message) -> None:
+        passed = min(message.skipping, len(message.buffer))
+        message.buffer = message.buffer[passed:]
+        message.skipping -= passed
+
+    def _frame(self, message: Message, kind: int, length: int, after: int) -> bool:
+        """Handle a frame that begins; False if more of it has to arrive first."""
+        if kind == frames.HEADERS:
+            return self._headers_frame(message, length, after)
+        if kind == frames.DATA:
+            self._data_frame(message, length)
+        elif kind == frames.WEBTRANSPORT_STREAM and self._is_tunnel_start(message):
+            self._tunnel(message, length)
+        elif kind in frames.CONTROL_ONLY or kind in frames.RESERVED:
+            raise _unexpected(kind, "on a request stream")
+        elif kind == frames.PUSH_PROMISE:
+            if self._state.is_client:
+                raise Http3Error(
+                    H3Code.H3_ID_ERROR, "a push, though none was allowed", section="RFC 9114 section 7.2.5"
+                )
+            raise _unexpected(kind, "from a client")
+        else:
+            message.skipping = length
+            self._count_idle(message)
+        message.buffer = message.buffer[after:]
+        return True
+
+    def _data_frame(self, message: Message, length: int) -> None:
+        if message.arriving is not Arriving.BODY:
+            raise _unexpected(frames.DATA, f"while {message.arriving.value}")
+        message.count_body(length)
+        message.remaining = length
+        if length:
+            message.idle_frames = 0
+        else:
+            self._count_idle(message)
+
+    def _count_idle(self, message: Message) -> None:
+        message.idle_frames += 1
+        if message.idle_frames > MAX_IDLE_FRAMES:
+            raise Http3Error(H3Code.H3_EXCESSIVE_LOAD, f"{MAX_IDLE_FRAMES} frames in a row that bring nothing")
+
+    def _headers_frame(self, message: Message, length: int, after: int) -> bool:
+        if message.arriving is Arriving.TRAILERS or message.tunnel:
+            raise _unexpected(frames.HEADERS, f"while {message.arriving.value}")
+        if length > MAX_ENCODED_FIELDS:
+            raise FieldsTooLargeError(f"a HEADERS frame of {length} bytes")
+        end = after + length
+        buffer = message.buffer
+        if len(buffer) < end:
+            message.awaited = end
+            return False
+        message.awaited = 0
+        message.buffer = buffer[end:]
+        fields = self._state.coder.decode(message.stream_id, buffer[after:end])
+        if fields is None:
+            message.blocked = True
+        else:
+            self._fields(message, fields)
+        return True
+
+    def _is_tunnel_start(self, message: Message) -> bool:
+        fresh = message.arriving is Arriving.FIELDS and not message.idle_frames and not message.method
+        return fresh and self._state.webtransport
+
+    def _tunnel(self, message: Message, session_id: int) -> None:
+        """The stream belongs to a WebTransport session."""
+        check_session_id(session_id)
+        message.session_id = session_id
+        message.arrive(Arriving.TUNNEL)
+        message.leaving = Leaving.TUNNEL
+        self._state.events.append(TunnelStreamOpened(session_id, message.stream_id))
+
+    def _end(self, message: Message) -> None:
+        """The stream ended where a frame may begin, or within one."""
+        if message.buffer or message.skipping or message.awaited:
+            raise _cut_short(message)
+        if message.arriving is Arriving.FIELDS:
+            if self._state.is_client:
+                raise MessageError("the stream ended without a response", section="RFC 9114 section 4.1")
+            raise MessageError(
+                "the stream ended before the request's fields",
+                code=H3Code.H3_REQUEST_INCOMPLETE,
+                section="RFC 9114 section 4.1.1",
+            )
+        if message.arriving is Arriving.BODY:
+            message.check_body()
+        message.arrive(Arriving.ENDED)
+        self._state.forget_if_over(message)
+
+    # Field sections
+
+    def _fields(self, message: Message, fields: Fields) -> None:
+        check_size(fields, MAX_FIELD_SECTION)
+        if message.arriving is Arriving.BODY:
+            check_trailers(fields)
+            message.check_body()
+            message.arrive(Arriving.TRAILERS)
+            self._state.events.append(TrailersReceived(message.stream_id, fields))
+        elif self._state.is_client:
+            self._response(message, fields)
+        else:
+            self._request(message, fields)
+
+    def _request(self, message: Message, fields: Fields) -> None:
+        stream_id = message.stream_id
+        line = check_request(fields, extended_connect=self._state.local.enable_connect_protocol)
+        message.method = line.method
+        message.expected = line.content_length
+        message.tunnel = line.method == b"CONNECT"
+        message.arrive(Arriving.BODY)
+        priority = self.priorities.pop(stream_id, None) if self.priorities else None
+        if priority is None and line.priority is not None:
+            priority = Priority.parse(line.priority)
+        self._state.prioritize(stream_id, priority or DEFAULT)
+        ended = self._ends_here(message)
+        self._state.events.append(RequestReceived(stream_id, fields, ended))
+        if not ended:
+            self._state.events.append(BodyReadable(stream_id))
+
+    def _response(self, message: Message, fields: Fields) -> None:
+        status, length = check_response(fields)
+        if status < 200:
+            message.interim += 1
+            if message.interim > MAX_INTERIM_RESPONSES:
+                raise MessageError(f"more than {MAX_INTERIM_RESPONSES} interim responses")
+            self._state.events.append(InformationalReceived(message.stream_id, fields))
+            return
+        if message.method == b"HEAD" or status in _NO_CONTENT:
+            length = 0
+        elif message.method == b"CONNECT" and status < 300:
+            message.tunnel = True
+            length = None
+        message.expected = length
+        message.arrive(Arriving.BODY)
+        ended = self._ends_here(message)
+        self._state.events.append(ResponseReceived(message.stream_id, fields, ended))
+        if not ended:
+            self._state.events.append(BodyReadable(message.stream_id))
+
+    def _ends_here(self, message: Message) -> bool:
+        """True if the message has no body: its end is known with its fields."""
+        if message.buffer or not self._quic.at_end(message.stream_id):
+            return False
+        self._end(message)
+        return True
+
+
+def check_session_id(session_id: int) -> None:
+    """`Http3Error` unless this can be the stream of a CONNECT request."""
+    if session_id & 3:
+        raise Http3Error(
+            H3Code.H3_ID_ERROR,
+            f"{session_id} is no request stream, so no session",
+            section="draft-ietf-webtrans-http3 section 4.2",
+        )
+
+
+def _unexpected(kind: int, where: str) -> Http3Error:
+    return Http3Error(H3Code.H3_FRAME_UNEXPECTED, f"{frames.name(kind)} {where}", section="RFC 9114 section 7.2")
+
+
+def _cut_short(message: Message) -> Http3Error:
+    return Http3Error(
+        H3Code.H3_FRAME_ERROR, f"stream {message.stream_id} ends within a frame", section="RFC 9114 section 7.1"
+    )
