@@ -10,11 +10,12 @@ from collections.abc import Generator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic
 
 from fairway.aio.connection import QuicConnection
 from fairway.aio.driver import Driver
 from fairway.aio.keylog import keylog_to
+from fairway.aio.lifecycle import AnyConnection, MakeConnection
 from fairway.aio.transport import Transport
 from fairway.aio.udp import UdpSocket
 from fairway.quic import Connection, ConnectionClosed, QuicConfiguration, Transmit
@@ -28,15 +29,22 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class _Client:
+class _Client(Generic[AnyConnection]):
     """The outlet of one client connection with a socket of its own."""
 
-    def __init__(self, sock: socket.socket, address: Any, tls: ClientConfig, configuration: QuicConfiguration) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        address: Any,
+        tls: ClientConfig,
+        configuration: QuicConfiguration,
+        make: MakeConnection[AnyConnection],
+    ) -> None:
         loop = asyncio.get_running_loop()
         udp = UdpSocket(sock)
         udp.connect(address)
         core = Connection.client(tls, configuration, now=loop.time(), random=os.urandom, clock=_now, address=address)
-        self.connection = QuicConnection(core, self, loop, is_client=True)
+        self.connection = make(core, self, loop, is_client=True)
         self._transport = Transport(
             udp, loop, on_buffer=self._buffer, on_turn=self.connection.process, on_error=self._error
         )
@@ -72,8 +80,8 @@ async def _resolve(host: str, port: int) -> list[tuple[Any, ...]]:
     return list(await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM))
 
 
-class connect:  # noqa: N801 - used like a function
-    """`async with connect(host, port, alpn=...) as connection`, or `connection = await connect(...)`.
+class Dialer(Generic[AnyConnection]):
+    """What opens a connection: `async with` it, or await it.
 
     The handshake is complete when the block begins. Leaving the block waits until the peer has what was sent on
     streams that were ended, then closes. `ca` is a PEM file or certificates; without it the system's store is used.
@@ -85,6 +93,7 @@ class connect:  # noqa: N801 - used like a function
         self,
         host: str,
         port: int,
+        make: MakeConnection[AnyConnection],
         *,
         alpn: str | Sequence[str],
         server_name: str | None = None,
@@ -109,12 +118,13 @@ class connect:  # noqa: N801 - used like a function
             identity=identity,
             keylog=keylog_to(keylog),
         )
-        self._client: _Client | None = None
+        self._make = make
+        self._client: _Client[AnyConnection] | None = None
 
-    def __await__(self) -> Generator[Any, None, QuicConnection]:
+    def __await__(self) -> Generator[Any, None, AnyConnection]:
         return self._connect().__await__()
 
-    async def _connect(self) -> QuicConnection:
+    async def _connect(self) -> AnyConnection:
         async with asyncio.timeout(self._timeout):
             found = await _resolve(self._host, self._port)
             failure: Exception | None = None
@@ -128,12 +138,12 @@ class connect:  # noqa: N801 - used like a function
         assert failure is not None
         raise failure
 
-    async def _try(self, family: int, kind: int, proto: int, address: Any) -> QuicConnection:
+    async def _try(self, family: int, kind: int, proto: int, address: Any) -> AnyConnection:
         sock = socket.socket(family, kind, proto)
         try:
             if self._local_address is not None:
                 sock.bind(self._local_address)
-            client = _Client(sock, address, self._tls, self._configuration)
+            client = _Client(sock, address, self._tls, self._configuration, self._make)
         except OSError:
             sock.close()
             raise
@@ -146,7 +156,7 @@ class connect:  # noqa: N801 - used like a function
         self._client = client
         return client.connection
 
-    async def __aenter__(self) -> QuicConnection:
+    async def __aenter__(self) -> AnyConnection:
         return await self._connect()
 
     async def __aexit__(
@@ -161,3 +171,13 @@ class connect:  # noqa: N801 - used like a function
                     await client.connection.wait_acknowledged()
         client.connection.close()
         client.release()
+
+
+class connect(Dialer[QuicConnection]):  # noqa: N801 - used like a function
+    """`async with connect(host, port, alpn=...) as connection`, or `connection = await connect(...)`.
+
+    The arguments and errors are those of `Dialer`.
+    """
+
+    def __init__(self, host: str, port: int, **options: Any) -> None:
+        super().__init__(host, port, QuicConnection, **options)

@@ -8,59 +8,27 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from fairway.aio.driver import Driver, Outlet
+from fairway.aio.driver import Outlet
+from fairway.aio.lifecycle import Lifecycle
 from fairway.aio.signal import Signal
 from fairway.aio.stream import Stream
-from fairway.quic import Closing, Connection, ConnectionClosed, StreamReset
+from fairway.quic import Connection, ConnectionClosed, StreamReset
 from fairway.quic import events as quic_events
 
 
-class QuicConnection(Driver):
+class QuicConnection(Lifecycle):
     """A QUIC connection. Made by `connect` and `serve`."""
 
     def __init__(self, core: Connection, outlet: Outlet, loop: asyncio.AbstractEventLoop, *, is_client: bool) -> None:
-        super().__init__(core, outlet, loop)
-        self.is_client = is_client
-        self.handshake: quic_events.HandshakeCompleted | None = None
-        """What was agreed: ALPN, cipher suite, certificates; None before."""
+        super().__init__(core, outlet, loop, is_client=is_client)
         # Streams live as long as the application holds them, or until the peer has what was sent on them.
         self._streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
         self._ending: dict[int, Stream] = {}
         self._incoming: deque[Stream] = deque()
         self._arrived = Signal()
         self._available = Signal()
-        self._changed = Signal()
 
     # For applications
-
-    @property
-    def alpn(self) -> str | None:
-        """The application protocol that was agreed."""
-        return None if self.handshake is None else self.handshake.alpn
-
-    @property
-    def peer_certificates(self) -> tuple[bytes, ...]:
-        """The peer's certificate chain in DER, the leaf first."""
-        return () if self.handshake is None else self.handshake.peer_certificates
-
-    @property
-    def closing(self) -> Closing | None:
-        """How the connection ended; None while it has not."""
-        return self.core.closing
-
-    @property
-    def peer_address(self) -> Any:
-        """The peer's address."""
-        return self.core.path.address
-
-    def statistics(self) -> dict[str, float | int]:
-        """Figures about the connection as it is now."""
-        return self.core.statistics()
-
-    async def wait_connected(self) -> None:
-        """Wait for the handshake; `ConnectionClosed` if it fails."""
-        while self.handshake is None:
-            await self.wait(self._changed)
 
     async def open_stream(self, *, unidirectional: bool = False) -> Stream:
         """Open a stream; waits while the peer allows no more."""
@@ -89,22 +57,6 @@ class QuicConnection(Driver):
                 raise
             yield stream
 
-    def ping(self) -> None:
-        """Ask the peer for a sign of life."""
-        self.core.ping()
-        self.wake()
-
-    def close(self, code: int = 0, reason: str = "") -> None:
-        """End the connection at once; what was not acknowledged may be lost."""
-        self.core.close(self._loop.time(), code, reason)
-        self.flush()
-
-    async def wait_closed(self) -> Closing:
-        """Wait until the connection has ended; give how."""
-        while self.core.closing is None:
-            await self._changed.wait()
-        return self.core.closing
-
     async def wait_acknowledged(self) -> None:
         """Wait until the peer has all that was sent on streams that were ended."""
         for stream in list(self._ending.values()):
@@ -119,12 +71,6 @@ class QuicConnection(Driver):
         """The stream was ended: hold it while its data is on the way."""
         self._ending[stream.stream_id] = stream
 
-    async def wait(self, signal: Signal) -> None:
-        """Wait for a signal; `ConnectionClosed` if the connection has ended. Callers look again after it."""
-        if self.core.closing is not None:
-            raise ConnectionClosed(self.core.closing)
-        await signal.wait()
-
     # Events
 
     def dispatch(self) -> None:
@@ -136,7 +82,7 @@ class QuicConnection(Driver):
 
     def _handshake_completed(self, event: quic_events.HandshakeCompleted) -> None:
         self.handshake = event
-        self._changed.fire()
+        self.changed.fire()
         self._available.fire()
 
     def _stream_opened(self, event: quic_events.StreamOpened) -> None:
@@ -183,7 +129,7 @@ class QuicConnection(Driver):
         for stream in list(self._streams.values()):
             stream.fail()
         self._ending.clear()
-        self._changed.fire()
+        self.changed.fire()
         self._available.fire()
         self._arrived.fire()
 

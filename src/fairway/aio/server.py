@@ -9,17 +9,19 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic
 
 from fairway.aio.connection import QuicConnection
 from fairway.aio.driver import Driver
 from fairway.aio.keylog import keylog_to
+from fairway.aio.lifecycle import AnyConnection, MakeConnection
 from fairway.aio.transport import Transport
 from fairway.aio.udp import UdpSocket, bind
 from fairway.quic import Connection, ConnectionClosed, Endpoint, QuicConfiguration, StreamReset, Transmit
 from fairway.tls import Identity, ServerConfig
 
 Handler = Callable[[QuicConnection], Awaitable[None]]
+AnyHandler = Callable[[AnyConnection], Awaitable[None]]
 
 GRACE_S = 10.0
 CLOSE_REASON = "the server shuts down"
@@ -29,16 +31,24 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class Server:
+class Server(Generic[AnyConnection]):
     """A running server. `close` lets handlers finish first."""
 
-    def __init__(self, handler: Handler, udp: UdpSocket, tls: ServerConfig, configuration: QuicConfiguration) -> None:
+    def __init__(
+        self,
+        handler: AnyHandler[AnyConnection],
+        udp: UdpSocket,
+        tls: ServerConfig,
+        configuration: QuicConfiguration,
+        make: MakeConnection[AnyConnection],
+    ) -> None:
         self._handler = handler
+        self._make = make
         self._loop = asyncio.get_running_loop()
         self._endpoint = Endpoint(tls, configuration, random=os.urandom, clock=_now)
-        self._connections: dict[Connection, QuicConnection] = {}
-        self._touched: dict[QuicConnection, None] = {}
-        self._tasks: dict[QuicConnection, asyncio.Task[None]] = {}
+        self._connections: dict[Connection, AnyConnection] = {}
+        self._touched: dict[AnyConnection, None] = {}
+        self._tasks: dict[AnyConnection, asyncio.Task[None]] = {}
         self._closed = asyncio.Event()
         self._transport = Transport(
             udp, self._loop, on_buffer=self._buffer, on_turn=self._turn, on_error=lambda error: None
@@ -55,7 +65,7 @@ class Server:
         return int(self.address[1])
 
     @property
-    def connections(self) -> list[QuicConnection]:
+    def connections(self) -> list[AnyConnection]:
         """Connections that are not over."""
         return list(self._connections.values())
 
@@ -63,7 +73,7 @@ class Server:
         for core in self._endpoint.receive(data, segment, address, now):
             connection = self._connections.get(core)
             if connection is None:
-                connection = QuicConnection(core, self, self._loop, is_client=False)
+                connection = self._make(core, self, self._loop, is_client=False)
                 self._connections[core] = connection
             self._touched[connection] = None
 
@@ -78,7 +88,7 @@ class Server:
             reply = replies.popleft()
             self._transport.send_alone(reply.data, reply.address)
 
-    async def _handle(self, connection: QuicConnection) -> None:
+    async def _handle(self, connection: AnyConnection) -> None:
         """Run the handler; its end is the connection's."""
         try:
             await self._handler(connection)
@@ -113,6 +123,8 @@ class Server:
         if self._closed.is_set():
             return
         self._endpoint.accepting = False
+        for connection in self.connections:
+            connection.shut_down()
         tasks = [task for task in self._tasks.values() if not task.done()]
         if tasks and grace_s > 0:
             await asyncio.wait(tasks, timeout=grace_s)
@@ -128,8 +140,8 @@ class Server:
         self._closed.set()
 
 
-class serve:  # noqa: N801 - used like a function
-    """`async with serve(handler, host, port, alpn=..., identities=...) as server`, or `server = await serve(...)`.
+class Listener(Generic[AnyConnection]):
+    """What starts a server: `async with` it, or await it.
 
     `handler(connection)` runs as a task for every connection once its handshake is complete; when it returns, the
     connection closes. Leaving the block closes the server gracefully.
@@ -137,9 +149,10 @@ class serve:  # noqa: N801 - used like a function
 
     def __init__(
         self,
-        handler: Handler,
+        handler: AnyHandler[AnyConnection],
         host: str | None,
         port: int,
+        make: MakeConnection[AnyConnection],
         *,
         alpn: str | Sequence[str],
         identities: Sequence[Identity],
@@ -161,17 +174,18 @@ class serve:  # noqa: N801 - used like a function
             require_client_certificate=require_client_certificate,
             keylog=keylog_to(keylog),
         )
-        self._server: Server | None = None
+        self._make = make
+        self._server: Server[AnyConnection] | None = None
 
-    def __await__(self) -> Generator[Any, None, Server]:
+    def __await__(self) -> Generator[Any, None, Server[AnyConnection]]:
         return self._start().__await__()
 
-    async def _start(self) -> Server:
+    async def _start(self) -> Server[AnyConnection]:
         udp = UdpSocket(bind(self._host, self._port))
-        self._server = Server(self._handler, udp, self._tls, self._configuration)
+        self._server = Server(self._handler, udp, self._tls, self._configuration, self._make)
         return self._server
 
-    async def __aenter__(self) -> Server:
+    async def __aenter__(self) -> Server[AnyConnection]:
         return await self._start()
 
     async def __aexit__(
@@ -179,3 +193,13 @@ class serve:  # noqa: N801 - used like a function
     ) -> None:
         if self._server is not None:
             await self._server.close(self._grace_s if kind is None else 0.0)
+
+
+class serve(Listener[QuicConnection]):  # noqa: N801 - used like a function
+    """`async with serve(handler, host, port, alpn=..., identities=...) as server`, or `server = await serve(...)`.
+
+    The arguments are those of `Listener`.
+    """
+
+    def __init__(self, handler: Handler, host: str | None, port: int, **options: Any) -> None:
+        super().__init__(handler, host, port, QuicConnection, **options)

@@ -97,6 +97,10 @@ class Http3Connection:
         message = self._state.messages.get(stream_id)
         return message is None or message.arriving is Arriving.ENDED
 
+    def is_over(self, stream_id: int) -> bool:
+        """True if nothing can happen on the stream any more, in either direction."""
+        return stream_id not in self._state.messages
+
     @property
     def has_events(self) -> bool:
         """True if `read` brought something that `events` will tell."""
@@ -358,10 +362,6 @@ class Http3Connection:
             self._state.events.append(ReadingStopped(stream_id, event.code))
             self._state.forget_if_over(message)
 
-    def _terminated(self, event: quic_events.ConnectionTerminated) -> None:
-        self._state.messages.clear()
-        self._state.events.append(event)
-
 
 _ON_EVENT: dict[type[Any], Callable[[Http3Connection, Any], None]] = {
     quic_events.HandshakeCompleted: Http3Connection._handshake_completed,
@@ -369,5 +369,4 @@ _ON_EVENT: dict[type[Any], Callable[[Http3Connection, Any], None]] = {
     quic_events.StreamReadable: Http3Connection._readable,
     quic_events.StreamResetReceived: Http3Connection._reset,
     quic_events.StopSendingReceived: Http3Connection._stopped,
-    quic_events.ConnectionTerminated: Http3Connection._terminated,
 }

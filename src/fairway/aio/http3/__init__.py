@@ -1,0 +1,16 @@
+"""HTTP/3 with asyncio: `connect` and `serve`, requests and responses."""
+
+from fairway.aio.http3.client import ClientConnection, ClientStream, connect
+from fairway.aio.http3.errors import RequestError
+from fairway.aio.http3.server import Request, RequestHandler, ServerConnection, serve
+
+__all__ = [
+    "ClientConnection",
+    "ClientStream",
+    "Request",
+    "RequestError",
+    "RequestHandler",
+    "ServerConnection",
+    "connect",
+    "serve",
+]

@@ -1,0 +1,158 @@
+"""A connection that speaks HTTP/3: hands the core's events to the streams, tasks and waiters they are for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from fairway.aio.driver import Outlet
+from fairway.aio.http3.errors import RequestError
+from fairway.aio.http3.stream import HttpStream
+from fairway.aio.lifecycle import Lifecycle
+from fairway.aio.signal import Signal
+from fairway.http3 import DEFAULT_SETTINGS, H3Code, Http3Connection, Settings
+from fairway.http3 import events as http_events
+from fairway.quic import Connection, ConnectionClosed
+from fairway.quic import events as quic_events
+
+
+class HttpConnection(Lifecycle):
+    """What client and server connections share: bodies, ends, and the peer's settings."""
+
+    def __init__(
+        self,
+        core: Connection,
+        outlet: Outlet,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        is_client: bool,
+        settings: Settings = DEFAULT_SETTINGS,
+    ) -> None:
+        super().__init__(core, outlet, loop, is_client=is_client)
+        self.http = Http3Connection(core, is_client=is_client, settings=settings)
+        self._streams: dict[int, HttpStream] = {}
+        self._undelivered: set[int] = set()
+        """Streams that we ended and whose end the peer has not acknowledged."""
+        self._delivered = Signal()
+
+    # What the peer said of itself
+
+    @property
+    def peer_settings(self) -> Settings | None:
+        """The peer's settings, once they have arrived."""
+        return self.http.peer_settings
+
+    async def wait_settings(self) -> Settings:
+        """Wait for the peer's settings."""
+        while (settings := self.http.peer_settings) is None:
+            await self.wait(self.changed)
+        return settings
+
+    # Ends
+
+    def close(self, code: int = H3Code.H3_NO_ERROR, reason: str = "") -> None:
+        """End the connection at once; what was not acknowledged may be lost."""
+        super().close(code, reason)
+
+    @property
+    def clean(self) -> bool:
+        """True if the connection ended, and without an error."""
+        return self.closing is not None and (
+            self.closing.clean or (self.closing.application and self.closing.code == H3Code.H3_NO_ERROR)
+        )
+
+    async def wait_acknowledged(self) -> None:
+        """Wait until the peer has all that was sent on streams that were ended."""
+        while self._undelivered:
+            await self.wait(self._delivered)
+
+    # For streams
+
+    def expect_delivery(self, stream_id: int) -> None:
+        """A stream was ended by us."""
+        self._undelivered.add(stream_id)
+
+    def forget(self, stream: HttpStream) -> None:
+        """The application is done with a stream."""
+        self._streams.pop(stream.stream_id, None)
+
+    # Events
+
+    def dispatch(self) -> None:
+        """Tell streams and tasks what happened."""
+        handlers = self.on_event
+        for event in self.http.events(self._loop.time()):
+            handler = handlers.get(type(event))
+            if handler is not None:
+                handler(self, event)
+
+    def _handshake_completed(self, event: quic_events.HandshakeCompleted) -> None:
+        self.handshake = event
+        self.changed.fire()
+
+    def _settings_received(self, event: http_events.SettingsReceived) -> None:
+        self.changed.fire()
+
+    def _body_readable(self, event: http_events.BodyReadable) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.readable.fire()
+
+    def _trailers_received(self, event: http_events.TrailersReceived) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.trailers = event.fields
+
+    def _stream_writable(self, event: quic_events.StreamWritable) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.writable.fire()
+
+    def _stream_finished(self, event: quic_events.StreamFinished) -> None:
+        if self._undelivered:
+            self._undelivered.discard(event.stream_id)
+            if not self._undelivered:
+                self._delivered.fire()
+
+    def _message_failed(self, event: http_events.MessageFailed) -> None:
+        stream = self._streams.pop(event.stream_id, None)
+        if stream is not None:
+            stream.fail(RequestError(event.code, f"the peer's message is malformed: {event.reason}"))
+
+    def _stream_aborted(self, event: http_events.StreamAborted) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.failure = RequestError(event.code, "the peer gave the stream up")
+            stream.readable.fire()
+
+    def _reading_stopped(self, event: http_events.ReadingStopped) -> None:
+        self._undelivered.discard(event.stream_id)
+        self._delivered.fire()
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.stopped = RequestError(event.code, "the peer no longer reads the stream")
+            stream.writable.fire()
+
+    def _terminated(self, event: quic_events.ConnectionTerminated) -> None:
+        error = ConnectionClosed(event.closing)
+        for stream in list(self._streams.values()):
+            stream.fail(error)
+        self._streams.clear()
+        self._undelivered.clear()
+        self._delivered.fire()
+        self.changed.fire()
+
+    on_event: ClassVar[dict[type[Any], Callable[[Any, Any], None]]] = {
+        quic_events.HandshakeCompleted: _handshake_completed,
+        quic_events.StreamWritable: _stream_writable,
+        quic_events.StreamFinished: _stream_finished,
+        quic_events.ConnectionTerminated: _terminated,
+        http_events.SettingsReceived: _settings_received,
+        http_events.BodyReadable: _body_readable,
+        http_events.TrailersReceived: _trailers_received,
+        http_events.MessageFailed: _message_failed,
+        http_events.StreamAborted: _stream_aborted,
+        http_events.ReadingStopped: _reading_stopped,
+    }
+    """What each event does; subclasses add theirs."""

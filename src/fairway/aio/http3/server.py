@@ -1,0 +1,180 @@
+"""`serve`: an HTTP/3 server that runs a handler for each request."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar
+
+from fairway.aio.driver import Outlet
+from fairway.aio.http3.connection import HttpConnection
+from fairway.aio.http3.errors import RequestError
+from fairway.aio.http3.stream import HttpStream
+from fairway.aio.server import Listener
+from fairway.aio.signal import Signal
+from fairway.http3 import ALPN, DEFAULT_SETTINGS, Fields, H3Code, RequestReceived, Settings
+from fairway.quic import Connection, ConnectionClosed
+from fairway.quic.events import ConnectionTerminated
+
+RequestHandler = Callable[["Request"], Awaitable[None]]
+
+
+class Request(HttpStream):
+    """A client's request, and the way to answer it."""
+
+    __slots__ = ("ended", "fields", "responded")
+
+    connection: ServerConnection
+
+    def __init__(self, connection: ServerConnection, event: RequestReceived) -> None:
+        super().__init__(connection, event.stream_id)
+        self.fields = event.fields
+        """Pseudo-fields first: `:method`, `:scheme`, `:authority`, `:path`."""
+        self.ended = event.ended
+        """True if there is no body."""
+        self.responded = False
+        """True once the final response was begun."""
+
+    def field(self, name: bytes) -> bytes | None:
+        """The first value of a field."""
+        return next((value for known, value in self.fields if known == name), None)
+
+    def inform(self, fields: Fields) -> None:
+        """Send an interim response: `:status` 1xx, for example 103 with links."""
+        if self.stopped is not None:
+            raise self.stopped
+        self.connection.http.respond(self.stream_id, fields)
+        self.connection.wake()
+
+    def respond(self, fields: Fields, data: bytes = b"", *, end: bool = False) -> None:
+        """Send the final response's fields, `:status` first; a small body (64 KiB at most) may go with them."""
+        if self.stopped is not None:
+            raise self.stopped
+        self.connection.http.respond(self.stream_id, fields, data=data, end=end)
+        self.responded = True
+        if end:
+            self.connection.expect_delivery(self.stream_id)
+        self.connection.wake()
+
+
+class ServerConnection(HttpConnection):
+    """One client's connection: a task for each of its requests."""
+
+    def __init__(
+        self,
+        core: Connection,
+        outlet: Outlet,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        is_client: bool,
+        handler: RequestHandler,
+        settings: Settings,
+    ) -> None:
+        super().__init__(core, outlet, loop, is_client=is_client, settings=settings)
+        self._handler = handler
+        self._tasks: dict[asyncio.Task[None], Request] = {}
+        self._drained = Signal()
+        self._leaving = False
+        self._refusing = False
+
+    @property
+    def active_requests(self) -> int:
+        """Requests whose handlers run."""
+        return len(self._tasks)
+
+    def _request_received(self, event: RequestReceived) -> None:
+        request = Request(self, event)
+        self._streams[event.stream_id] = request
+        task = self._loop.create_task(self._run(request))
+        self._tasks[task] = request
+        task.add_done_callback(self._done)
+
+    async def _run(self, request: Request) -> None:
+        """Run the handler; what it left undone is ended here."""
+        code = H3Code.H3_NO_ERROR
+        try:
+            await self._handler(request)
+        except (ConnectionClosed, RequestError):
+            code = H3Code.H3_REQUEST_CANCELLED  # the client left: the handler need not catch it
+        except asyncio.CancelledError:
+            code = H3Code.H3_REQUEST_CANCELLED
+            raise
+        except Exception as error:
+            code = H3Code.H3_INTERNAL_ERROR
+            context = {"message": "a request's handler failed", "exception": error, "connection": self}
+            self._loop.call_exception_handler(context)
+        finally:
+            self._finish(request, code)
+
+    def _finish(self, request: Request, code: H3Code) -> None:
+        if self.closing is None and not self.http.is_over(request.stream_id):
+            if code is H3Code.H3_NO_ERROR:
+                self.http.stop_reading(request.stream_id)  # section 4.1.1: the answer did not need the rest
+                code = H3Code.H3_INTERNAL_ERROR  # for an answer that was not ended
+            self.http.abort(request.stream_id, code)
+            self.wake()
+        self.forget(request)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        del self._tasks[task]
+        if not self._tasks:
+            self._drained.fire()
+
+    def shut_down(self) -> None:
+        """Tell the client that this connection ends, and a little later which request was the last (section 5.2)."""
+        if self.closing is None and self.handshake is not None and not self._leaving:
+            self._leaving = True
+            self.http.goaway(final=False)
+            self.wake()
+            self._loop.call_later(2 * self.core.path.rtt.smoothed, self._refuse_more)
+
+    def _refuse_more(self) -> None:
+        self._refusing = True
+        if self.closing is None:
+            self.http.goaway()
+            self.wake()
+        self._drained.fire()
+
+    async def serve_until_over(self) -> None:
+        """Run until the client leaves, or the server shuts down and all requests are answered."""
+        try:
+            while self._tasks or not self._refusing:
+                await self.wait(self._drained)
+        finally:
+            for task in list(self._tasks):
+                task.cancel()
+
+    def _terminated(self, event: ConnectionTerminated) -> None:
+        super()._terminated(event)
+        self._drained.fire()
+
+    on_event: ClassVar[dict[type[Any], Callable[[Any, Any], None]]] = {
+        **HttpConnection.on_event,
+        RequestReceived: _request_received,
+        ConnectionTerminated: _terminated,
+    }
+
+
+async def _attend(connection: ServerConnection) -> None:
+    await connection.serve_until_over()
+
+
+class serve(Listener[ServerConnection]):  # noqa: N801 - used like a function
+    """`async with serve(handler, host, port, identities=...) as server`, or `server = await serve(...)`.
+
+    `handler(request)` runs as a task for every request. The other arguments are those of `fairway.aio.serve`.
+    """
+
+    def __init__(
+        self,
+        handler: RequestHandler,
+        host: str | None,
+        port: int,
+        *,
+        settings: Settings = DEFAULT_SETTINGS,
+        **options: Any,
+    ) -> None:
+        make = functools.partial(ServerConnection, handler=handler, settings=settings)
+        options.setdefault("alpn", ALPN)
+        super().__init__(_attend, host, port, make, **options)

@@ -1,0 +1,90 @@
+"""What every connection has, whatever its streams are for: a handshake, an end, and tasks that wait for them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol, TypeVar
+
+from fairway.aio.driver import Driver, Outlet
+from fairway.aio.signal import Signal
+from fairway.quic import Closing, Connection, ConnectionClosed
+from fairway.quic import events as quic_events
+
+
+class Lifecycle(Driver):
+    """The part of a connection that `connect` and `serve` deal with."""
+
+    def __init__(self, core: Connection, outlet: Outlet, loop: asyncio.AbstractEventLoop, *, is_client: bool) -> None:
+        super().__init__(core, outlet, loop)
+        self.is_client = is_client
+        self.handshake: quic_events.HandshakeCompleted | None = None
+        """What was agreed: ALPN, cipher suite, certificates; None before."""
+        self.changed = Signal()
+
+    @property
+    def alpn(self) -> str | None:
+        """The application protocol that was agreed."""
+        return None if self.handshake is None else self.handshake.alpn
+
+    @property
+    def peer_certificates(self) -> tuple[bytes, ...]:
+        """The peer's certificate chain in DER, the leaf first."""
+        return () if self.handshake is None else self.handshake.peer_certificates
+
+    @property
+    def closing(self) -> Closing | None:
+        """How the connection ended; None while it has not."""
+        return self.core.closing
+
+    @property
+    def peer_address(self) -> Any:
+        """The peer's address."""
+        return self.core.path.address
+
+    def statistics(self) -> dict[str, float | int]:
+        """Figures about the connection as it is now."""
+        return self.core.statistics()
+
+    async def wait_connected(self) -> None:
+        """Wait for the handshake; `ConnectionClosed` if it fails."""
+        while self.handshake is None:
+            await self.wait(self.changed)
+
+    def ping(self) -> None:
+        """Ask the peer for a sign of life."""
+        self.core.ping()
+        self.wake()
+
+    def close(self, code: int = 0, reason: str = "") -> None:
+        """End the connection at once; what was not acknowledged may be lost."""
+        self.core.close(self._loop.time(), code, reason)
+        self.flush()
+
+    def shut_down(self) -> None:
+        """The server stops: tell the peer, if the protocol has a way to."""
+
+    async def wait_closed(self) -> Closing:
+        """Wait until the connection has ended; give how."""
+        while self.core.closing is None:
+            await self.changed.wait()
+        return self.core.closing
+
+    async def wait_acknowledged(self) -> None:
+        """Wait until the peer has all that was sent on streams that were ended."""
+
+    async def wait(self, signal: Signal) -> None:
+        """Wait for a signal; `ConnectionClosed` if the connection has ended. Callers look again after it."""
+        if self.core.closing is not None:
+            raise ConnectionClosed(self.core.closing)
+        await signal.wait()
+
+
+AnyConnection = TypeVar("AnyConnection", bound=Lifecycle)
+Made = TypeVar("Made", bound=Lifecycle, covariant=True)
+
+
+class MakeConnection(Protocol[Made]):
+    """What makes the connections of a client or a server: for bare QUIC, or for a protocol over it."""
+
+    def __call__(self, core: Connection, outlet: Outlet, loop: asyncio.AbstractEventLoop, *, is_client: bool) -> Made:
+        """One connection for a core."""
