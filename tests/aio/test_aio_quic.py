@@ -9,6 +9,7 @@ import os
 import socket
 import weakref
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,15 +27,23 @@ from fairway.aio import (
     serve,
 )
 from fairway.aio.udp import UdpSocket, bind
+from fairway.quic.limits import MAX_DATAGRAMS_KEPT
 from fairway.tls import Identity, self_signed
 
 CERTIFICATE, KEY = self_signed(["localhost", "127.0.0.1", "::1"])
 IDENTITY = Identity((CERTIFICATE.public_bytes(serialization.Encoding.DER),), KEY)
 LOOPBACK = QuicConfiguration(udp_payload=1452)
+DATAGRAMS = replace(LOOPBACK, max_datagram_frame_size=65535)
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+async def ask(connection: QuicConnection, data: bytes) -> bytes:
+    stream = await connection.open_stream()
+    await stream.send(data, end=True)
+    return await stream.receive_all()
 
 
 async def echo(connection: QuicConnection) -> None:
@@ -408,6 +417,59 @@ class TestEnds:
                 with pytest.raises((TimeoutError, ConnectionClosed)):
                     await client(running, timeout=0.3)
                 await closing
+
+        run(scenario)
+
+
+class TestDatagrams:
+    def test_they_go_both_ways_and_the_oldest_of_too_many_is_dropped(self) -> None:
+        async def answer(connection: QuicConnection) -> None:
+            for _ in range(2):
+                connection.send_datagram(await connection.receive_datagram() + b"!")
+            stream = await connection.accept_stream()
+            await stream.receive_all()
+            for number in range(MAX_DATAGRAMS_KEPT + 10):
+                while not connection.send_datagram(b"%d" % number):  # noqa: ASYNC110 - no event tells of room
+                    await asyncio.sleep(0)
+            await stream.send(b"all sent", end=True)
+            await connection.wait_closed()
+
+        async def scenario() -> None:
+            async with server(answer, configuration=DATAGRAMS) as running:
+                connection = await client(running, configuration=DATAGRAMS)
+                assert connection.max_datagram_size > 1400
+                assert connection.send_datagram(b"one")
+                assert await connection.receive_datagram() == b"one!"
+                waiting = asyncio.create_task(connection.receive_datagram())
+                await asyncio.sleep(0)
+                waiting.cancel()
+                assert connection.send_datagram(b"two")
+                assert await connection.receive_datagram() == b"two!"
+                assert await ask(connection, b"now many") == b"all sent"
+                while connection.statistics()["datagrams_received"] < MAX_DATAGRAMS_KEPT + 12:  # noqa: ASYNC110 - they must not be fetched
+                    await asyncio.sleep(0.001)
+                assert connection.statistics()["datagrams_dropped"] == 10
+                assert await connection.receive_datagram() == b"10"
+                connection.close()
+                for _ in range(MAX_DATAGRAMS_KEPT - 1):
+                    last = await connection.receive_datagram()
+                assert last == b"%d" % (MAX_DATAGRAMS_KEPT + 9)
+                with pytest.raises(ConnectionClosed):
+                    await connection.receive_datagram()
+                with pytest.raises(ConnectionClosed):
+                    connection.send_datagram(b"late")
+
+        run(scenario)
+
+    def test_a_waiting_reader_learns_of_the_end(self) -> None:
+        async def scenario() -> None:
+            async with server(configuration=DATAGRAMS) as running:
+                connection = await client(running, configuration=DATAGRAMS)
+                waiting = asyncio.create_task(connection.receive_datagram())
+                await asyncio.sleep(0)
+                connection.close()
+                with pytest.raises(ConnectionClosed):
+                    await waiting
 
         run(scenario)
 

@@ -103,10 +103,11 @@ def test_ranges_are_the_set_that_they_stand_for(steps: list[tuple[str, int, int]
 
 # Frames
 
-typed = st.builds(lambda kind, rest: bytes((kind,)) + rest, st.integers(0, 0x20), st.binary(max_size=60))
+types = st.one_of(st.integers(0, 0x20), st.sampled_from([0x30, 0x31]))
+typed = st.builds(lambda kind, rest: bytes((kind,)) + rest, types, st.binary(max_size=60))
 numbers = st.builds(
     lambda kind, values, rest: bytes((kind,)) + b"".join(encode_varint(value) for value in values) + rest,
-    st.integers(0, 0x20),
+    types,
     st.lists(varints, max_size=6),
     st.binary(max_size=30),
 )
@@ -148,9 +149,13 @@ EVERYTHING = TransportParameters(
     active_connection_id_limit=4,
     initial_source_connection_id=b"source",
     retry_source_connection_id=b"retry",
+    max_datagram_frame_size=65535,
 )
 ANY_PARAMETERS = st.lists(
-    st.tuples(st.one_of(st.integers(0, 0x12), varints), st.one_of(st.binary(max_size=60), varints.map(encode_varint)))
+    st.tuples(
+        st.one_of(st.integers(0, 0x12), st.just(0x20), varints),
+        st.one_of(st.binary(max_size=60), varints.map(encode_varint)),
+    )
 ).map(lambda pairs: b"".join(encode_varint(n) + encode_varint(len(value)) + value for n, value in pairs))
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from quic_attacker import Attacker, FalseServer
 from quic_pair import CLIENT_ADDRESS, Pair, SimulatedPath
 
-from fairway.quic import ClosedBy, Connection, ConnectionClosed, ErrorCode, Phase, UsageError, frames
+from fairway.quic import ClosedBy, Connection, ConnectionClosed, ErrorCode, Phase, QuicConfiguration, UsageError, frames
 from fairway.quic.packet import (
     SUPPORTED_VERSIONS,
     PacketType,
@@ -179,6 +179,7 @@ any_frame = st.one_of(
     st.builds(frames.PathChallenge, st.binary(min_size=8, max_size=8)),
     st.builds(frames.PathResponse, st.binary(min_size=8, max_size=8)),
     st.just(frames.HandshakeDone()),
+    st.builds(frames.Datagram, st.binary(max_size=120), st.booleans()),
 ).map(lambda frame: encoded(frame))
 closing_frame = st.builds(frames.ConnectionClose, varints, varints, small, st.booleans()).map(lambda f: f.encode())
 payloads = st.lists(
@@ -193,7 +194,11 @@ def encoded(frame: frames.Frame) -> bytes:
     return frame.encode()
 
 
-actions = st.sampled_from(["nothing", "wait", "open", "write", "end", "reset", "stop", "update", "read", "close"])
+actions = st.sampled_from(
+    ["nothing", "wait", "open", "write", "end", "reset", "stop", "update", "read", "datagrams", "close"]
+)
+# Both take datagrams, of 100 bytes at most: some frames are too large.
+DATAGRAMS = QuicConfiguration(handshake_timeout_s=120.0, max_datagram_frame_size=100)
 
 
 def act(connection: Connection, action: str, attacker: Attacker | FalseServer) -> None:
@@ -214,6 +219,9 @@ def act(connection: Connection, action: str, attacker: Attacker | FalseServer) -
             connection.update_keys(now)
         elif action == "read":
             connection.read(0)
+        elif action == "datagrams":
+            for size in (0, 99, 40, 98, 97):
+                connection.send_datagram(bytes(size))
         elif action == "close":
             connection.close(now, 5)
     except (UsageError, ConnectionClosed):
@@ -233,7 +241,7 @@ packets = st.lists(
 def test_any_frames_of_a_peer_that_has_the_keys(
     packets: list[tuple[bytes, int | None, str]], from_client: bool, together: bool
 ) -> None:
-    attacker: Attacker | FalseServer = Attacker() if from_client else FalseServer()
+    attacker: Attacker | FalseServer = Attacker(DATAGRAMS) if from_client else FalseServer(DATAGRAMS)
     for payload, number, action in packets:
         if together:
             attacker.push(payload)

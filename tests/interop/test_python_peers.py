@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import importlib
 import ssl
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,16 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, x
 
 def payload(size: int) -> bytes:
     return hashlib.shake_128(str(size).encode()).digest(size)
+
+
+DATAGRAMS = replace(CONFIGURATION, max_datagram_frame_size=65535)
+COUNT = 20
+
+
+async def echo_datagrams(connection: QuicConnection) -> None:
+    """Send back every datagram."""
+    while True:
+        connection.send_datagram(await connection.receive_datagram())
 
 
 async def echo(connection: QuicConnection) -> None:
@@ -158,3 +169,83 @@ def test_every_cipher_suite_works_with_their_servers(peer: str, suite: CipherSui
         started.close()
 
     asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
+def answers_of(peer: str) -> tuple[type, list[bytes]]:
+    """A protocol of theirs that keeps the datagrams that it receives, and what it keeps."""
+    base = importlib.import_module(f"{peer}.asyncio.protocol").QuicConnectionProtocol
+    received = importlib.import_module(f"{peer}.quic.events").DatagramFrameReceived
+    kept: list[bytes] = []
+
+    class Keeping(base):  # type: ignore[misc, valid-type]
+        def quic_event_received(self, event: Any) -> None:
+            if isinstance(event, received):
+                kept.append(event.data)
+
+    return Keeping, kept
+
+
+def echo_of(peer: str) -> type:
+    """A protocol of theirs that sends back every datagram."""
+    base = importlib.import_module(f"{peer}.asyncio.protocol").QuicConnectionProtocol
+    received = importlib.import_module(f"{peer}.quic.events").DatagramFrameReceived
+
+    class Echoing(base):  # type: ignore[misc, valid-type]
+        def quic_event_received(self, event: Any) -> None:
+            if isinstance(event, received):
+                self._quic.send_datagram_frame(event.data)
+                self.transmit()
+
+    return Echoing
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_datagrams_of_their_clients_come_back_from_our_server(peer: str, certificate: Any) -> None:
+    async def scenario() -> None:
+        _, _, leaf, key = certificate
+        identity = Identity((leaf.public_bytes(serialization.Encoding.DER),), key)
+        client = importlib.import_module(f"{peer}.asyncio.client")
+        protocol, kept = answers_of(peer)
+        configuration = peer_configuration(
+            peer, is_client=True, verify_mode=ssl.CERT_NONE, max_datagram_frame_size=65536
+        )
+        sent = [payload(size) for size in range(0, 50 * COUNT, 50)]
+        async with (
+            serve(
+                echo_datagrams, "127.0.0.1", 0, alpn="echo", identities=[identity], configuration=DATAGRAMS, grace_s=0
+            ) as server,
+            client.connect(
+                "127.0.0.1", server.port, configuration=configuration, create_protocol=protocol
+            ) as connected,
+        ):
+            for data in sent:
+                connected._quic.send_datagram_frame(data)
+                connected.transmit()
+            while len(kept) < COUNT:
+                await connected.ping()
+        assert sorted(kept) == sorted(sent)
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_our_datagrams_come_back_from_their_servers(peer: str, certificate: Any) -> None:
+    async def scenario() -> None:
+        chain, key, leaf, _ = certificate
+        server = importlib.import_module(f"{peer}.asyncio.server")
+        configuration = peer_configuration(peer, is_client=False, max_datagram_frame_size=65536)
+        configuration.load_cert_chain(str(chain), str(key))
+        started = await server.serve("127.0.0.1", 0, configuration=configuration, create_protocol=echo_of(peer))
+        port = started._transport.get_extra_info("sockname")[1]
+        async with connect(
+            "127.0.0.1", port, alpn="echo", server_name="localhost", ca=[leaf], configuration=DATAGRAMS
+        ) as connection:
+            # Theirs fill packets of 1,200 bytes at most, so larger ones would not come back.
+            sent = [payload(size) for size in (*range(0, 50 * COUNT, 50), 1100)]
+            assert connection.max_datagram_size > 1300
+            for data in sent:
+                assert connection.send_datagram(data)
+            assert sorted([await connection.receive_datagram() for _ in sent]) == sorted(sent)
+        started.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))

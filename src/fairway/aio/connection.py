@@ -14,6 +14,7 @@ from fairway.aio.signal import Signal
 from fairway.aio.stream import Stream
 from fairway.quic import Connection, ConnectionClosed, StreamReset
 from fairway.quic import events as quic_events
+from fairway.quic.datagrams import DatagramQueue
 
 
 class QuicConnection(Lifecycle):
@@ -25,10 +26,20 @@ class QuicConnection(Lifecycle):
         self._streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
         self._ending: dict[int, Stream] = {}
         self._incoming: deque[Stream] = deque()
+        self._datagrams: DatagramQueue | None = None
+        """Made with the first datagram that arrives."""
         self._arrived = Signal()
+        self._datagram_arrived = Signal()
         self._available = Signal()
 
     # For applications
+
+    def statistics(self) -> dict[str, float | int]:
+        """Figures about the connection as it is now."""
+        figures = super().statistics()
+        if self._datagrams is not None:
+            figures["datagrams_dropped"] += self._datagrams.dropped
+        return figures
 
     async def open_stream(self, *, unidirectional: bool = False) -> Stream:
         """Open a stream; waits while the peer allows no more."""
@@ -56,6 +67,23 @@ class QuicConnection(Lifecycle):
                     return
                 raise
             yield stream
+
+    @property
+    def max_datagram_size(self) -> int:
+        """Bytes of the largest datagram that can be sent now; 0 if the peer takes none."""
+        return self.core.max_datagram_size
+
+    def send_datagram(self, data: bytes) -> bool:
+        """Send `data` once, unreliably (RFC 9221); False if it was dropped since too many wait to be sent already."""
+        accepted = self.core.send_datagram(data)
+        self.wake()
+        return accepted
+
+    async def receive_datagram(self) -> bytes:
+        """The oldest datagram that arrived and was not fetched; too many of them push out the oldest."""
+        while not self._datagrams:
+            await self.wait(self._datagram_arrived)
+        return self._datagrams.pop()
 
     async def wait_acknowledged(self) -> None:
         """Wait until the peer has all that was sent on streams that were ended."""
@@ -125,6 +153,12 @@ class QuicConnection(Lifecycle):
     def _streams_available(self, event: quic_events.StreamsAvailable) -> None:
         self._available.fire()
 
+    def _datagram_received(self, event: quic_events.DatagramReceived) -> None:
+        if self._datagrams is None:
+            self._datagrams = DatagramQueue()
+        self._datagrams.push(event.data)
+        self._datagram_arrived.fire()
+
     def _terminated(self, event: quic_events.ConnectionTerminated) -> None:
         for stream in list(self._streams.values()):
             stream.fail()
@@ -132,6 +166,7 @@ class QuicConnection(Lifecycle):
         self.changed.fire()
         self._available.fire()
         self._arrived.fire()
+        self._datagram_arrived.fire()
 
 
 _ON_EVENT: dict[type[Any], Callable[[QuicConnection, Any], None]] = {
@@ -143,5 +178,6 @@ _ON_EVENT: dict[type[Any], Callable[[QuicConnection, Any], None]] = {
     quic_events.StreamResetReceived: QuicConnection._stream_reset,
     quic_events.StopSendingReceived: QuicConnection._stop_sending,
     quic_events.StreamsAvailable: QuicConnection._streams_available,
+    quic_events.DatagramReceived: QuicConnection._datagram_received,
     quic_events.ConnectionTerminated: QuicConnection._terminated,
 }

@@ -193,7 +193,7 @@ class PeerStreams:
             raise Http3Error(H3Code.H3_EXCESSIVE_LOAD, f"{self._frames} frames on the control stream")
 
     def _settings(self, settings: Settings) -> None:
-        if settings.h3_datagram and not getattr(self._state.quic.peer_parameters, "max_datagram_frame_size", 0):
+        if settings.h3_datagram and not self._state.quic.peer_parameters.max_datagram_frame_size:
             raise Http3Error(
                 H3Code.H3_SETTINGS_ERROR,
                 "HTTP datagrams without QUIC datagrams",

@@ -34,12 +34,16 @@ class QuicConfiguration:
     max_streams_uni: int = 128
     send_buffer: int = 1 << 20
     """Bytes written and not yet sent that a stream holds before `write` accepts no more."""
+    max_datagram_frame_size: int = 0
+    """The largest DATAGRAM frame that the peer may send us (RFC 9221): 65535 for any, 0 for none."""
 
     def __post_init__(self) -> None:
         if self.version not in SUPPORTED_VERSIONS:
             raise UsageError(f"version {self.version:#x} is not supported")
         if not 1200 <= self.udp_payload <= 65507:
             raise UsageError("udp_payload must be 1200 to 65507 bytes")
+        if not 0 <= self.max_datagram_frame_size <= 65535:
+            raise UsageError("max_datagram_frame_size must be 0 (no datagrams) to 65535 bytes")
         if isinstance(self.congestion, str) and self.congestion not in CONTROLLERS:
             raise UsageError(f"no congestion controller is called {self.congestion!r}")
 

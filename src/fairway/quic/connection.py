@@ -18,10 +18,12 @@ from datetime import datetime
 from fairway.quic import closing as ending
 from fairway.quic.configuration import QuicConfiguration
 from fairway.quic.connection_ids import LOCAL_LENGTH
+from fairway.quic.datagram_calls import DatagramCalls
+from fairway.quic.datagrams import NO_DATAGRAMS
 from fairway.quic.delivery import Delivery
 from fairway.quic.dispatch import FrameHandlers
 from fairway.quic.errors import ClosedBy, Closing, PeerError
-from fairway.quic.events import Event, StreamOpened
+from fairway.quic.events import DatagramReceived, Event, StreamOpened
 from fairway.quic.frames import PING
 from fairway.quic.handshake import Handshake
 from fairway.quic.limits import ACTIVE_CONNECTION_ID_LIMIT
@@ -42,7 +44,7 @@ RESET_TOKEN_LENGTH = 16
 FIRST_DESTINATION_LENGTH = 8  # RFC 9000 section 7.2: at least 8 unpredictable bytes
 
 
-class Connection(StreamCalls):
+class Connection(StreamCalls, DatagramCalls):
     """A client's or a server's end of a connection; make one with `client` or `server`.
 
     `now` is always seconds of one monotonic clock; `random` gives so many unpredictable bytes.
@@ -172,6 +174,9 @@ class Connection(StreamCalls):
         state.streams.opened.clear()
         events += state.events
         state.events.clear()
+        if state.datagrams is not None:
+            at = len(events) - (state.closing is not None and bool(events))  # nothing follows the last event of all
+            events[at:at] = [DatagramReceived(data) for data in state.datagrams.received.take_all()]
         return events
 
     def connection_id_changes(self) -> tuple[list[bytes], list[bytes]]:
@@ -248,6 +253,7 @@ class Connection(StreamCalls):
             "probe_timeouts": state.pto_count,
             "key_updates": 0 if state.application.keys is None else state.application.keys.updates,
             "runs_remembered": sum(len(space.sent) for space in state.spaces),
+            **(state.datagrams or NO_DATAGRAMS).statistics(),
         }
 
     def _fail(self, error: PeerError, now: float) -> None:
@@ -302,6 +308,7 @@ def _parameters(
         initial_max_streams_bidi=configuration.max_streams_bidi,
         initial_max_streams_uni=configuration.max_streams_uni,
         max_ack_delay_ms=int(configuration.max_ack_delay_s * 1000),
+        max_datagram_frame_size=configuration.max_datagram_frame_size,
         active_connection_id_limit=ACTIVE_CONNECTION_ID_LIMIT,
         disable_active_migration=True,
         initial_source_connection_id=local_id,

@@ -10,6 +10,7 @@ from fairway.quic.frames import (
     ACK,
     CRYPTO,
     DATA_BLOCKED,
+    DATAGRAM,
     PATH_CHALLENGE,
     PATH_RESPONSE,
     PING,
@@ -31,7 +32,7 @@ MAX_PTO_BACKOFF = 10  # doublings of the probe timeout
 
 # Frames whose loss matters to nobody: the next one says it anew, or nobody waits for it.
 _NOT_REPEATED = frozenset(
-    {PING, PATH_CHALLENGE, PATH_RESPONSE, DATA_BLOCKED, STREAM_DATA_BLOCKED, STREAMS_BLOCKED_BIDI,
+    {PING, PATH_CHALLENGE, PATH_RESPONSE, DATAGRAM, DATA_BLOCKED, STREAM_DATA_BLOCKED, STREAMS_BLOCKED_BIDI,
      STREAMS_BLOCKED_UNI}
 )  # fmt: skip
 
@@ -145,6 +146,8 @@ class Delivery:
         if not losses.runs:
             return
         newest = -1.0
+        if state.datagrams is not None:
+            state.datagrams.lost += sum(frame[1] for run in losses.runs for frame in run.frames if frame[0] == DATAGRAM)
         for run in losses.runs:
             if run.in_flight:
                 newest = max(newest, run.time)

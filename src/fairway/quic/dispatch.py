@@ -143,6 +143,19 @@ class FrameHandlers:
         """STREAM_DATA_BLOCKED (section 19.13): only the stream's direction is checked."""
         self._state.streams.for_receiving(frame.stream_id, frames.STREAM_DATA_BLOCKED)
 
+    def datagram(self, frame: frames.Datagram, space: PacketSpace, now: float) -> None:
+        """DATAGRAM (RFC 9221 section 3 and 5)."""
+        limit = self._state.local_parameters.max_datagram_frame_size
+        if frame.size > limit:
+            reason = f"larger than the {limit} bytes that we take" if limit else "we take none"
+            raise PeerError(
+                ErrorCode.PROTOCOL_VIOLATION,
+                f"a DATAGRAM frame: {reason}",
+                frame_type=frames.DATAGRAM,
+                section="RFC 9221 section 3",
+            )
+        self._state.use_datagrams().receive(frame.data)
+
     def new_connection_id(self, frame: frames.NewConnectionId, space: PacketSpace, now: float) -> None:
         """NEW_CONNECTION_ID (section 19.15)."""
         remote: RemoteIds = self._state.remote_ids
@@ -200,6 +213,8 @@ TABLE: dict[int, tuple[Handler, int]] = {
     frames.CONNECTION_CLOSE: (_F.connection_close, _ALL),
     frames.CONNECTION_CLOSE_APPLICATION: (_F.connection_close, _A),
     frames.HANDSHAKE_DONE: (_F.handshake_done, _A),
+    frames.DATAGRAM: (_F.datagram, _A),
+    frames.DATAGRAM | frames.DATAGRAM_LEN: (_F.datagram, _A),
 }
 
 

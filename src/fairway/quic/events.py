@@ -77,6 +77,13 @@ class StreamsAvailable:
 
 
 @dataclass(frozen=True, slots=True)
+class DatagramReceived:
+    """An unreliable datagram (RFC 9221). Those that nobody fetches are bounded: the oldest are dropped."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class TicketReceived:
     """A session ticket of the server, for a later resumption."""
 
@@ -100,6 +107,7 @@ Event = (
     | StopSendingReceived
     | StreamFinished
     | StreamsAvailable
+    | DatagramReceived
     | TicketReceived
     | ConnectionTerminated
 )

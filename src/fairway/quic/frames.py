@@ -1,5 +1,5 @@
 # ruff: noqa: D102 - the contract of every `encode` and `decode` stands at `Frame`
-"""The frames of RFC 9000 section 19: one frozen value each, with one `encode` and one `decode`.
+"""The frames of RFC 9000 section 19 and RFC 9221: one frozen value each, with one `encode` and one `decode`.
 
 Decoding is pure: it checks what one frame can be wrong in by itself and raises `PeerError`. What a frame means
 to a connection is in `receive`. STREAM and ACK are hot there and do not pass through their objects.
@@ -42,6 +42,8 @@ PATH_RESPONSE = 0x1B
 CONNECTION_CLOSE = 0x1C
 CONNECTION_CLOSE_APPLICATION = 0x1D
 HANDSHAKE_DONE = 0x1E
+DATAGRAM = 0x30  # and 0x31: RFC 9221 section 4
+DATAGRAM_LEN = 0x01
 
 MAX_OFFSET = (1 << 62) - 1  # the greatest final offset of a stream: section 4.5
 
@@ -462,6 +464,30 @@ class HandshakeDone:
         return cls()
 
 
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """DATAGRAM (RFC 9221 section 4); `explicit_length` is False where the data reaches to the packet's end."""
+
+    data: bytes
+    explicit_length: bool = True
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole frame, which a peer's max_datagram_frame_size limits."""
+        length = len(self.data)
+        return 1 + length + (len(encode_varint(length)) if self.explicit_length else 0)
+
+    def encode(self) -> bytes:
+        if self.explicit_length:
+            return _varints(DATAGRAM | DATAGRAM_LEN, len(self.data)) + self.data
+        return bytes((DATAGRAM,)) + self.data
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        explicit = bool(frame_type & DATAGRAM_LEN)
+        return cls(reader.take(reader.varint()) if explicit else reader.rest(), explicit)
+
+
 Decoder = Callable[[Reader, int], Frame]
 
 DECODERS: dict[int, Decoder] = {
@@ -489,6 +515,8 @@ DECODERS: dict[int, Decoder] = {
     CONNECTION_CLOSE: ConnectionClose.decode,
     CONNECTION_CLOSE_APPLICATION: ConnectionClose.decode,
     HANDSHAKE_DONE: HandshakeDone.decode,
+    DATAGRAM: Datagram.decode,
+    DATAGRAM | DATAGRAM_LEN: Datagram.decode,
 }
 
 

@@ -57,6 +57,14 @@ MAX_STREAMS_CAP = 1 << 60
 MAX_RESETS_PER_SECOND = 1000
 """Streams that a peer may reset in a second: the answer to opening and resetting without end."""
 
+# Datagrams (RFC 9221)
+
+MAX_DATAGRAMS_KEPT = 1024
+"""Datagrams that arrived and that nobody has fetched, and likewise those that wait to be sent."""
+
+MAX_DATAGRAM_BYTES_KEPT = 1 << 20
+"""Their bytes; it holds a dozen of the largest."""
+
 # Connection IDs and paths
 
 MAX_CONNECTION_ID_LENGTH = 20

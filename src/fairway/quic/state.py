@@ -8,6 +8,7 @@ from enum import Enum
 
 from fairway.quic.configuration import QuicConfiguration
 from fairway.quic.connection_ids import IssuedIdParts, LocalIds, RemoteIds
+from fairway.quic.datagrams import Datagrams
 from fairway.quic.errors import Closing
 from fairway.quic.events import Event
 from fairway.quic.paths import Address, Path
@@ -87,6 +88,8 @@ class ConnectionState:
         self.control = self.streams.control
         """Control frames that wait to be sent, of streams and of the connection, in order."""
         self.events: deque[Event] = deque()
+        self.datagrams: Datagrams | None = None
+        """None until the first datagram: most connections have none."""
         self.timers = Timers()
         self.token = b""
         """What a client puts into its Initial packets (Retry)."""
@@ -104,6 +107,12 @@ class ConnectionState:
         """Packets that failed authentication, over the connection's life (RFC 9001 section 6.6)."""
         self.resets_since = 0.0
         self.resets = 0
+
+    def use_datagrams(self) -> Datagrams:
+        """The connection's datagrams, made with the first."""
+        if self.datagrams is None:
+            self.datagrams = Datagrams()
+        return self.datagrams
 
     @property
     def bytes_in_flight(self) -> int:

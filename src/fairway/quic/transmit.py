@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from fairway.quic.closing import restart_idle
 from fairway.quic.control import render
+from fairway.quic.datagrams import Datagrams
 from fairway.quic.delivery import Delivery
 from fairway.quic.errors import ClosedBy, ErrorCode, PeerError
 from fairway.quic.events import StreamWritable
@@ -18,6 +19,7 @@ from fairway.quic.frames import (
     ACK,
     CRYPTO,
     DATA_BLOCKED,
+    DATAGRAM,
     PATH_RESPONSE,
     PING,
     STREAM,
@@ -25,6 +27,7 @@ from fairway.quic.frames import (
     STREAM_OFF,
     ConnectionClose,
     Crypto,
+    Datagram,
     PathResponse,
     encode_ack,
     stream_header,
@@ -44,6 +47,7 @@ MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS of Linux
 MAX_BATCH_BYTES = 65507  # the largest UDP payload over IPv4
 MIN_STREAM_ROOM = 64  # a STREAM frame is not begun in less room than this at a packet's end
 MIN_PAYLOAD = 4  # so that a sample for header protection exists: RFC 9001 section 5.4.2
+PAD_FROM = 7 / 8  # a packet of datagrams that is as full as this is padded to the length of those before it
 PING_EVERY = 32  # packets without ack-eliciting frames before one asks for an acknowledgement
 SKIP_WINDOWS = 4  # a packet number is skipped about once in so many congestion windows
 SKIPS_KEPT = 8
@@ -133,6 +137,10 @@ class _ShortPackets:
         self._skip_at = 32 + state.random(1)[0] % 64  # nobody may foresee the first one either
         self._overhead = 0
         self._eliciting = False
+        self._datagrams: Datagrams | None = None
+        """Those that go into the batch at hand before streams do."""
+        self._had_datagrams = False
+        """True if the last batch had some."""
 
     def build(self, keys: ApplicationKeys, now: float, max_segments: int, size: int) -> tuple[bytes | None, int]:
         """A buffer of packets of up to `size` bytes, and the length of each."""
@@ -188,7 +196,7 @@ class _ShortPackets:
     def _note_limits(self, space: PacketSpace, held: bool, now: float, size: int) -> None:
         """Whether the window or the pacer held data up, and when the pacer lets more go."""
         state = self._state
-        waiting = bool(state.streams.schedule) or space.crypto_pending or bool(state.control)
+        waiting = bool(state.streams.schedule or state.control) or space.crypto_pending or self._datagrams_wait
         if not waiting:
             state.window_limited = False
         elif held:
@@ -216,8 +224,38 @@ class _ShortPackets:
     def _fill(self, space: PacketSpace, room: int, allowed: int, now: float) -> list[bytes]:
         """Payloads of `room` bytes, but for the last, and their records."""
         payloads: list[bytes] = []
+        state = self._state
+        if state.datagrams is not None and allowed > 0:
+            self._take_turns(state.datagrams)
         if self._mixed_wanted(space, now):
             self._mixed(space, payloads, room, allowed > 0, now)
+        if self._datagrams is not None:
+            self._fill_datagrams(space, payloads, room, allowed, now)
+        self._fill_streams(space, payloads, room, allowed, now)
+        if not payloads and self._datagrams_wait:  # the streams, whose turn it was, are blocked
+            self._datagrams = state.datagrams
+            self._fill_datagrams(space, payloads, room, allowed, now)
+        return payloads
+
+    def _take_turns(self, datagrams: Datagrams) -> None:
+        """Where both wait, datagrams and streams come first in every other batch: neither starves the other."""
+        first = bool(datagrams.waiting) and not (self._had_datagrams and self._state.streams.schedule)
+        self._datagrams = datagrams if first else None
+        self._had_datagrams = False
+
+    def _fill_datagrams(self, space: PacketSpace, payloads: list[bytes], room: int, allowed: int, now: float) -> None:
+        """Packets of datagrams; none is longer than the first of the batch, and one that is shorter is the last."""
+        while self._datagrams_wait and len(payloads) < allowed:
+            size = len(payloads[0]) if payloads else room
+            count = len(payloads)
+            if count and len(payloads[-1]) < size:
+                return
+            self._mixed(space, payloads, size, True, now)
+            if len(payloads) == count:
+                return
+
+    def _fill_streams(self, space: PacketSpace, payloads: list[bytes], room: int, allowed: int, now: float) -> None:
+        """Packets of streams, of `room` bytes but for the last."""
         while len(payloads) < allowed and (not payloads or len(payloads[-1]) == room):
             ready = self._next_stream()
             if ready is None:
@@ -231,7 +269,6 @@ class _ShortPackets:
                 self._mixed(space, payloads, room, True, now)
                 continue
             self._run(space, payloads, stream, offset, step, count, new, now)
-        return payloads
 
     def _run_header(self, stream: SendStream, end: int) -> int:
         return 1 + len(encode_varint(stream.stream_id)) + (4 if end < _FOUR_BYTES else 8)
@@ -310,7 +347,13 @@ class _ShortPackets:
             or space.probes
             or space.crypto_pending
             or (received.eliciting and state.streams.schedule)
+            or (state.datagrams is not None and state.datagrams.waiting)
         )
+
+    @property
+    def _datagrams_wait(self) -> bool:
+        datagrams = self._state.datagrams
+        return datagrams is not None and bool(datagrams.waiting)
 
     def _mixed(self, space: PacketSpace, payloads: list[bytes], room: int, free: bool, now: float) -> None:
         """One packet of whatever is due; without `free` room in the window, of an acknowledgement only."""
@@ -328,6 +371,8 @@ class _ShortPackets:
         acks = len(parts)
         if free:
             left = self._add_control(space, parts, records, left, now)
+            if self._datagrams is not None:
+                left = self._add_datagrams(self._datagrams, parts, records, left)
             left = self._add_streams(parts, records, left)
             if len(parts) == acks and (space.probes or space.unacknowledged_acks >= PING_EVERY):
                 parts.append(b"\x01")
@@ -336,8 +381,11 @@ class _ShortPackets:
             return
         eliciting = len(parts) > acks
         payload = b"".join(parts)
-        if len(payload) < MIN_PAYLOAD:
-            payload = payload.ljust(MIN_PAYLOAD, b"\0")
+        minimum = MIN_PAYLOAD
+        if payloads and self._datagrams is not None and self._datagrams.waiting and len(payload) >= PAD_FROM * room:
+            minimum = room  # the batch can go on
+        if len(payload) < minimum:  # PADDING goes in front, as the last frame may reach to the packet's end
+            payload = payload.rjust(minimum, b"\0")
         payloads.append(payload)
         if eliciting:
             size = self._overhead + len(payload)
@@ -375,6 +423,33 @@ class _ShortPackets:
                 records.append(key)
                 left -= len(encoded)
             del state.control[key]
+        return left
+
+    def _add_datagrams(
+        self, datagrams: Datagrams, parts: list[bytes], records: list[tuple[int, ...]], left: int
+    ) -> int:
+        """Datagrams in their order, as many as fit; gives the room that is left."""
+        waiting = datagrams.waiting
+        limit = self._state.peer_parameters.max_datagram_frame_size
+        count = 0
+        while waiting and left > 0:
+            frame = Datagram(waiting.first)
+            if frame.size > min(left, limit):
+                frame = Datagram(frame.data, explicit_length=False)
+            if frame.size > left:
+                if frame.size <= self._state.path.packet_size - self._overhead:
+                    break
+                waiting.pop()  # no packet carries it any more: the peer's connection IDs have grown
+                datagrams.lost += 1
+                continue
+            parts.append(frame.encode())
+            left = left - frame.size if frame.explicit_length else 0
+            waiting.pop()
+            count += 1
+        if count:
+            records.append((DATAGRAM, count))
+            datagrams.sent += count
+            self._had_datagrams = True
         return left
 
     def _add_streams(self, parts: list[bytes], records: list[tuple[int, ...]], left: int) -> int:

@@ -60,7 +60,7 @@ class PreferredAddress:
 
 @dataclass(frozen=True, slots=True)
 class TransportParameters:
-    """Every parameter of RFC 9000, with the default that holds where it is absent."""
+    """Every parameter of RFC 9000 and RFC 9221, with the default that holds where it is absent."""
 
     original_destination_connection_id: bytes | None = None
     max_idle_timeout_ms: int = 0
@@ -79,6 +79,7 @@ class TransportParameters:
     active_connection_id_limit: int = 2
     initial_source_connection_id: bytes | None = None
     retry_source_connection_id: bytes | None = None
+    max_datagram_frame_size: int = 0
 
 
 _NAMES = {
@@ -99,6 +100,7 @@ _NAMES = {
     0x0E: "active_connection_id_limit",
     0x0F: "initial_source_connection_id",
     0x10: "retry_source_connection_id",
+    0x20: "max_datagram_frame_size",  # RFC 9221 section 3
 }
 _IDS = {name: number for number, name in _NAMES.items()}
 _FIELDS = tuple((field.name, encode_varint(_IDS[field.name]), field.default) for field in fields(TransportParameters))
