@@ -1,0 +1,1 @@
+"""HTTP for applications: a server for ASGI and files, a client for httpx and the command line."""

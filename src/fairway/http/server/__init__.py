@@ -1,0 +1,1 @@
+"""What `fairway serve` serves."""
