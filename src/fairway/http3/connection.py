@@ -17,16 +17,17 @@ from typing import Any
 from fairway.http3 import frames
 from fairway.http3.control import PeerStreams
 from fairway.http3.errors import H3Code, Http3Error
-from fairway.http3.events import Event, ReadingStopped, StreamAborted
+from fairway.http3.events import DatagramReceived, Event, ReadingStopped, StreamAborted
 from fairway.http3.fields import Fields, check_sent, section_size
 from fairway.http3.limits import MAX_FIELD_SECTION, QPACK_BLOCKED_STREAMS, QPACK_TABLE_CAPACITY
 from fairway.http3.message import Arriving, Leaving, Message
 from fairway.http3.receive import RequestReceiver
 from fairway.http3.settings import Settings
 from fairway.http3.state import Http3State
+from fairway.http3.webtransport import SESSION_GONE
 from fairway.quic import Connection, ConnectionClosed, UsageError
 from fairway.quic import events as quic_events
-from fairway.wire import encode_varint
+from fairway.wire import WireError, decode_varint, encode_varint, varint_length
 
 ALPN = "h3"
 
@@ -200,6 +201,33 @@ class Http3Connection:
             raise UsageError(f"nothing can be sent on stream {stream_id}: it was ended, reset or never begun")
         return message
 
+    def open_tunnel_stream(self, session_id: int, *, unidirectional: bool = False) -> int | None:
+        """Open a stream of a WebTransport session; None while the peer allows no more (StreamsAvailable tells)."""
+        stream_id = self._quic.open_stream(unidirectional=unidirectional)
+        if stream_id is None:
+            return None
+        kind = frames.WEBTRANSPORT_UNI_STREAM if unidirectional else frames.WEBTRANSPORT_STREAM
+        arriving = Arriving.ENDED if unidirectional else Arriving.TUNNEL
+        message = self._state.messages[stream_id] = Message(stream_id, arriving, Leaving.TUNNEL)
+        message.session_id = session_id
+        self._quic.write(stream_id, encode_varint(kind) + encode_varint(session_id), whole=True)
+        return stream_id
+
+    def end_session(self, session_id: int) -> None:
+        """A WebTransport session is over: so are its streams."""
+        for message in [known for known in self._state.messages.values() if known.session_id == session_id]:
+            self.abort(message.stream_id, SESSION_GONE)
+
+    def send_datagram(self, stream_id: int, data: bytes) -> bool:
+        """Send an HTTP datagram of a request (RFC 9297); False if it was dropped since too many wait already."""
+        if self._state.peer is None or not (self._state.peer.h3_datagram or self._state.peer.webtransport):
+            raise UsageError("the peer takes no HTTP datagrams")
+        return self._quic.send_datagram(encode_varint(stream_id >> 2) + data)
+
+    def max_datagram_size(self, stream_id: int) -> int:
+        """Bytes of the largest HTTP datagram that can be sent now; 0 if the peer takes none."""
+        return max(self._quic.max_datagram_size - varint_length(stream_id >> 2), 0)
+
     def abort(self, stream_id: int, code: int = H3Code.H3_REQUEST_CANCELLED) -> None:
         """Give up a stream in both directions."""
         message = self._state.messages.pop(stream_id, None)
@@ -362,10 +390,25 @@ class Http3Connection:
             self._state.events.append(ReadingStopped(stream_id, event.code))
             self._state.forget_if_over(message)
 
+    def _datagram(self, event: quic_events.DatagramReceived) -> None:
+        """RFC 9297 section 2.1; what belongs to no open stream is dropped."""
+        try:
+            quarter, after = decode_varint(event.data, 0)
+        except WireError:
+            quarter, after = -1, 0
+        if not 0 <= quarter < 1 << 60:
+            raise Http3Error(
+                H3Code.H3_DATAGRAM_ERROR, "a datagram that names no stream", section="RFC 9297 section 2.1"
+            )
+        message = self._state.messages.get(quarter << 2)
+        if message is not None and message.arriving is not Arriving.ENDED:
+            self._state.events.append(DatagramReceived(quarter << 2, event.data[after:]))
+
 
 _ON_EVENT: dict[type[Any], Callable[[Http3Connection, Any], None]] = {
     quic_events.HandshakeCompleted: Http3Connection._handshake_completed,
     quic_events.StreamOpened: Http3Connection._opened,
+    quic_events.DatagramReceived: Http3Connection._datagram,
     quic_events.StreamReadable: Http3Connection._readable,
     quic_events.StreamResetReceived: Http3Connection._reset,
     quic_events.StopSendingReceived: Http3Connection._stopped,

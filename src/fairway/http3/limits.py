@@ -45,3 +45,9 @@ MAX_INTERIM_RESPONSES = 100
 
 BUFFER_READ = 4096
 """Bytes read from a stream at a time while its field section is awaited."""
+
+MAX_CAPSULE = 16 * 1024
+"""Bytes of a capsule of a known type; others are passed over."""
+
+MAX_WAITING_TUNNEL_STREAMS = 32
+"""Streams of WebTransport sessions that arrived before their session."""

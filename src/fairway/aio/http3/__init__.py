@@ -3,6 +3,7 @@
 from fairway.aio.http3.client import ClientConnection, ClientStream, connect
 from fairway.aio.http3.errors import RequestError
 from fairway.aio.http3.server import Request, RequestHandler, ServerConnection, serve
+from fairway.aio.http3.webtransport import Session, TunnelStream
 
 __all__ = [
     "ClientConnection",
@@ -11,6 +12,8 @@ __all__ = [
     "RequestError",
     "RequestHandler",
     "ServerConnection",
+    "Session",
+    "TunnelStream",
     "connect",
     "serve",
 ]

@@ -14,7 +14,7 @@ from fairway.aio.driver import Outlet
 from fairway.aio.http3.connection import HttpConnection
 from fairway.aio.http3.errors import RequestError
 from fairway.aio.http3.stream import HttpStream
-from fairway.aio.signal import Signal
+from fairway.aio.http3.webtransport import Session, taking_datagrams
 from fairway.http3 import (
     ALPN,
     DEFAULT_SETTINGS,
@@ -25,8 +25,8 @@ from fairway.http3 import (
     ResponseReceived,
     Settings,
 )
-from fairway.quic import Connection, ConnectionClosed
-from fairway.quic.events import ConnectionTerminated, StreamsAvailable
+from fairway.http3.webtransport import session_request, with_webtransport
+from fairway.quic import Connection, ConnectionClosed, UsageError
 
 Body = bytes | AsyncIterable[bytes]
 
@@ -108,7 +108,6 @@ class ClientConnection(HttpConnection):
         settings: Settings = DEFAULT_SETTINGS,
     ) -> None:
         super().__init__(core, outlet, loop, is_client=is_client, settings=settings)
-        self._available = Signal()
 
     @property
     def usable(self) -> bool:
@@ -128,7 +127,7 @@ class ClientConnection(HttpConnection):
                 self.wake()
                 return stream
             self.wake()
-            await self.wait(self._available)
+            await self.wait(self.available)
 
     async def request(
         self, method: str, authority: str, path: str = "/", *, fields: Fields | None = None, body: Body = b""
@@ -156,6 +155,25 @@ class ClientConnection(HttpConnection):
             raise
         return stream
 
+    async def webtransport(self, authority: str, path: str = "/", *, fields: Fields | None = None) -> Session:
+        """Ask for a WebTransport session; the connection must have been made with `webtransport=True`.
+
+        Raises `RequestError` if the server does not grant it, with its status in the reason.
+        """
+        settings = await self.wait_settings()
+        if not settings.webtransport or not settings.enable_connect_protocol:
+            raise UsageError("the server does not speak WebTransport: its settings say nothing of it")
+        request = session_request(authority.encode("ascii"), path.encode("ascii"), fields or [])
+        stream = await self.begin(request)
+        try:
+            await stream.wait_response()
+            if not 200 <= stream.status < 300:
+                raise RequestError(H3Code.H3_REQUEST_REJECTED, f"the session was refused with status {stream.status}")
+        except BaseException:
+            await stream.aclose()
+            raise
+        return self.begin_session(stream)
+
     def _response_received(self, event: ResponseReceived) -> None:
         stream = self._streams.get(event.stream_id)
         if isinstance(stream, ClientStream):
@@ -169,28 +187,19 @@ class ClientConnection(HttpConnection):
         if isinstance(stream, ClientStream):
             stream.informational.append(event.fields)
 
-    def _streams_available(self, event: StreamsAvailable) -> None:
-        self._available.fire()
-
     def _goaway_received(self, event: GoawayReceived) -> None:
         """Requests from `identifier` on are not processed: they can be sent elsewhere (RFC 9114 section 5.2)."""
         for stream_id in [known for known in self._streams if known >= event.identifier]:
             stream = self._streams.pop(stream_id)
             stream.fail(RequestError(H3Code.H3_REQUEST_REJECTED, "the server shuts down"))
-        self._available.fire()
+        self.available.fire()
         self.changed.fire()
-
-    def _terminated(self, event: ConnectionTerminated) -> None:
-        super()._terminated(event)
-        self._available.fire()
 
     on_event: ClassVar[dict[type[Any], Callable[[Any, Any], None]]] = {
         **HttpConnection.on_event,
         ResponseReceived: _response_received,
         InformationalReceived: _informational_received,
-        StreamsAvailable: _streams_available,
         GoawayReceived: _goaway_received,
-        ConnectionTerminated: _terminated,
     }
 
 
@@ -201,9 +210,20 @@ async def _once(body: bytes) -> Any:
 class connect(Dialer[ClientConnection]):  # noqa: N801 - used like a function
     """`async with connect(host, port) as connection`, or `connection = await connect(...)`.
 
-    The other arguments are those of `fairway.aio.connect`.
+    `webtransport` lets sessions be asked for. The other arguments are those of `fairway.aio.connect`.
     """
 
-    def __init__(self, host: str, port: int = 443, *, settings: Settings = DEFAULT_SETTINGS, **options: Any) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int = 443,
+        *,
+        settings: Settings = DEFAULT_SETTINGS,
+        webtransport: bool = False,
+        **options: Any,
+    ) -> None:
         options.setdefault("alpn", ALPN)
+        if webtransport:
+            settings = with_webtransport(settings)
+            options["configuration"] = taking_datagrams(options.get("configuration"))
         super().__init__(host, port, functools.partial(ClientConnection, settings=settings), **options)

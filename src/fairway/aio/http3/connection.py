@@ -9,10 +9,13 @@ from typing import Any, ClassVar
 from fairway.aio.driver import Outlet
 from fairway.aio.http3.errors import RequestError
 from fairway.aio.http3.stream import HttpStream
+from fairway.aio.http3.webtransport import Session
 from fairway.aio.lifecycle import Lifecycle
 from fairway.aio.signal import Signal
 from fairway.http3 import DEFAULT_SETTINGS, H3Code, Http3Connection, Settings
 from fairway.http3 import events as http_events
+from fairway.http3.limits import MAX_WAITING_TUNNEL_STREAMS
+from fairway.http3.webtransport import BUFFERED_STREAM_REJECTED
 from fairway.quic import Connection, ConnectionClosed
 from fairway.quic import events as quic_events
 
@@ -35,6 +38,11 @@ class HttpConnection(Lifecycle):
         self._undelivered: set[int] = set()
         """Streams that we ended and whose end the peer has not acknowledged."""
         self._delivered = Signal()
+        self.available = Signal()
+        """Fires when the peer allows more streams."""
+        self._sessions: dict[int, Session] = {}
+        self._waiting_tunnels: dict[int, int] = {}
+        """Streams of sessions that do not stand yet, and whose they are."""
 
     # What the peer said of itself
 
@@ -76,6 +84,45 @@ class HttpConnection(Lifecycle):
     def forget(self, stream: HttpStream) -> None:
         """The application is done with a stream."""
         self._streams.pop(stream.stream_id, None)
+
+    def adopt(self, stream: HttpStream) -> None:
+        """Events of this stream go to it."""
+        self._streams[stream.stream_id] = stream
+
+    # WebTransport
+
+    def begin_session(self, stream: HttpStream) -> Session:
+        """A request became a session; streams that came before it are its first."""
+        session = self._sessions[stream.stream_id] = Session(stream)
+        for stream_id, session_id in list(self._waiting_tunnels.items()):
+            if session_id == stream.stream_id:
+                del self._waiting_tunnels[stream_id]
+                session.arrived(stream_id)
+        return session
+
+    def end_session(self, session: Session, error: RequestError) -> None:
+        """A session is over: so are its streams."""
+        self._sessions.pop(session.session_id, None)
+        for stream in [known for known in self._streams.values() if getattr(known, "session", None) is session]:
+            stream.fail(error)
+            self.forget(stream)
+
+    def _tunnel_opened(self, event: http_events.TunnelStreamOpened) -> None:
+        session = self._sessions.get(event.session_id)
+        if session is not None:
+            session.arrived(event.stream_id)
+        elif len(self._waiting_tunnels) < MAX_WAITING_TUNNEL_STREAMS:
+            self._waiting_tunnels[event.stream_id] = event.session_id
+        else:
+            self.http.abort(event.stream_id, BUFFERED_STREAM_REJECTED)
+
+    def _datagram_received(self, event: http_events.DatagramReceived) -> None:
+        session = self._sessions.get(event.stream_id)
+        if session is not None:
+            session.datagram(event.data)
+
+    def _streams_available(self, event: quic_events.StreamsAvailable) -> None:
+        self.available.fire()
 
     # Events
 
@@ -139,7 +186,10 @@ class HttpConnection(Lifecycle):
         for stream in list(self._streams.values()):
             stream.fail(error)
         self._streams.clear()
+        for session in list(self._sessions.values()):
+            session.connection_lost()
         self._undelivered.clear()
+        self.available.fire()
         self._delivered.fire()
         self.changed.fire()
 
@@ -148,6 +198,9 @@ class HttpConnection(Lifecycle):
         quic_events.StreamWritable: _stream_writable,
         quic_events.StreamFinished: _stream_finished,
         quic_events.ConnectionTerminated: _terminated,
+        quic_events.StreamsAvailable: _streams_available,
+        http_events.TunnelStreamOpened: _tunnel_opened,
+        http_events.DatagramReceived: _datagram_received,
         http_events.SettingsReceived: _settings_received,
         http_events.BodyReadable: _body_readable,
         http_events.TrailersReceived: _trailers_received,

@@ -11,9 +11,11 @@ from fairway.aio.driver import Outlet
 from fairway.aio.http3.connection import HttpConnection
 from fairway.aio.http3.errors import RequestError
 from fairway.aio.http3.stream import HttpStream
+from fairway.aio.http3.webtransport import Session, taking_datagrams
 from fairway.aio.server import Listener
 from fairway.aio.signal import Signal
 from fairway.http3 import ALPN, DEFAULT_SETTINGS, Fields, H3Code, RequestReceived, Settings
+from fairway.http3.webtransport import is_session_request, session_response, with_webtransport
 from fairway.quic import Connection, ConnectionClosed
 from fairway.quic.events import ConnectionTerminated
 
@@ -56,6 +58,16 @@ class Request(HttpStream):
         if end:
             self.connection.expect_delivery(self.stream_id)
         self.connection.wake()
+
+    @property
+    def wants_session(self) -> bool:
+        """True if the client asks for a WebTransport session."""
+        return is_session_request(self.fields)
+
+    def accept_session(self, fields: Fields | None = None) -> Session:
+        """Grant the WebTransport session that was asked for."""
+        self.respond(session_response(fields or []))
+        return self.connection.begin_session(self)
 
 
 class ServerConnection(HttpConnection):
@@ -163,7 +175,8 @@ async def _attend(connection: ServerConnection) -> None:
 class serve(Listener[ServerConnection]):  # noqa: N801 - used like a function
     """`async with serve(handler, host, port, identities=...) as server`, or `server = await serve(...)`.
 
-    `handler(request)` runs as a task for every request. The other arguments are those of `fairway.aio.serve`.
+    `handler(request)` runs as a task for every request; `webtransport` lets clients ask for sessions. The other
+    arguments are those of `fairway.aio.serve`.
     """
 
     def __init__(
@@ -173,8 +186,12 @@ class serve(Listener[ServerConnection]):  # noqa: N801 - used like a function
         port: int,
         *,
         settings: Settings = DEFAULT_SETTINGS,
+        webtransport: bool = False,
         **options: Any,
     ) -> None:
+        if webtransport:
+            settings = with_webtransport(settings)
+            options["configuration"] = taking_datagrams(options.get("configuration"))
         make = functools.partial(ServerConnection, handler=handler, settings=settings)
         options.setdefault("alpn", ALPN)
         super().__init__(_attend, host, port, make, **options)

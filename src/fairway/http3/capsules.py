@@ -1,0 +1,70 @@
+"""Capsules (RFC 9297 section 3): typed pieces of the bytes that follow an extended CONNECT, in both directions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fairway.http3.errors import H3Code, MessageError
+from fairway.http3.limits import MAX_CAPSULE
+from fairway.wire import WireError, decode_varint, encode_varint
+
+DATAGRAM = 0x00
+CLOSE_SESSION = 0x2843  # draft-ietf-webtrans-http3, CLOSE_WEBTRANSPORT_SESSION
+DRAIN_SESSION = 0x78AE
+
+KNOWN = frozenset({DATAGRAM, CLOSE_SESSION, DRAIN_SESSION})
+
+
+@dataclass(frozen=True, slots=True)
+class Capsule:
+    """One capsule of a known type."""
+
+    kind: int
+    value: bytes
+
+    def encode(self) -> bytes:
+        """Type, length, value."""
+        return encode_varint(self.kind) + encode_varint(len(self.value)) + self.value
+
+
+class CapsuleReader:
+    """Takes the bytes as they come and gives whole capsules; those of unknown types are passed over unkept."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._skipping = 0
+
+    @property
+    def between(self) -> bool:
+        """True where the stream may end: not within a capsule."""
+        return not self._buffer and not self._skipping
+
+    def feed(self, data: bytes) -> list[Capsule]:
+        """Capsules that are complete now; `MessageError` for one of a known type that is too large."""
+        buffer = self._buffer + data
+        capsules: list[Capsule] = []
+        while buffer:
+            if self._skipping:
+                passed = min(self._skipping, len(buffer))
+                self._skipping -= passed
+                buffer = buffer[passed:]
+                continue
+            try:
+                kind, after = decode_varint(buffer, 0)
+                length, after = decode_varint(buffer, after)
+            except WireError:
+                break
+            if kind not in KNOWN:
+                self._skipping = length
+                buffer = buffer[after:]
+                continue
+            if length > MAX_CAPSULE:
+                raise MessageError(
+                    f"a capsule of {length} bytes", code=H3Code.H3_DATAGRAM_ERROR, section="RFC 9297 section 3.3"
+                )
+            if len(buffer) < after + length:
+                break
+            capsules.append(Capsule(kind, buffer[after : after + length]))
+            buffer = buffer[after + length :]
+        self._buffer = buffer
+        return capsules

@@ -1,0 +1,99 @@
+"""What WebTransport over HTTP/3 (draft-ietf-webtrans-http3) adds: how sessions begin and end, and its error codes.
+
+Spoken are the current draft and, for browsers, drafts 02 and 07; they differ in the settings that announce them.
+A session is an extended CONNECT; its streams begin with a signal and the session's ID; its datagrams are those of HTTP.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from fairway.http3.capsules import CLOSE_SESSION, Capsule
+from fairway.http3.errors import H3Code, MessageError
+from fairway.http3.fields import Fields
+from fairway.http3.settings import Settings
+
+PROTOCOL = b"webtransport"
+
+BUFFERED_STREAM_REJECTED = 0x3994BD84
+SESSION_GONE = 0x170D7B68
+
+MAX_CLOSE_REASON = 1024
+"""Bytes of the reason in CLOSE_WEBTRANSPORT_SESSION (section 6)."""
+
+_FIRST_CODE = 0x52E4A40FA8DB
+_LAST_CODE = 0x52E5AC983162
+
+
+def with_webtransport(settings: Settings, sessions: int = 16) -> Settings:
+    """Settings that also say: WebTransport is spoken here. QUIC must take datagrams for it."""
+    return replace(
+        settings,
+        enable_connect_protocol=True,
+        h3_datagram=True,
+        webtransport_draft_02=True,
+        webtransport_draft_07=sessions,
+        webtransport_max_sessions=1,  # more would need the draft's own flow control
+    )
+
+
+def session_request(authority: bytes, path: bytes, fields: Fields) -> Fields:
+    """The request that asks for a session (section 3.2)."""
+    return [
+        (b":method", b"CONNECT"),
+        (b":protocol", PROTOCOL),
+        (b":scheme", b"https"),
+        (b":authority", authority),
+        (b":path", path),
+        (b"sec-webtransport-http3-draft02", b"1"),
+        *fields,
+    ]
+
+
+def is_session_request(fields: Fields) -> bool:
+    """True if a request asks for a session."""
+    return (b":protocol", PROTOCOL) in fields
+
+
+def session_response(fields: Fields) -> Fields:
+    """The response that grants a session."""
+    return [(b":status", b"200"), (b"sec-webtransport-http3-draft", b"draft02"), *fields]
+
+
+def to_http_code(code: int) -> int:
+    """An application's 32-bit error code as one of HTTP/3; some values are skipped, being reserved (section 4.4)."""
+    if not 0 <= code < 1 << 32:
+        raise ValueError(f"WebTransport error codes have 32 bits, {code} has more")
+    return _FIRST_CODE + code + code // 0x1E
+
+
+def from_http_code(code: int) -> int | None:
+    """The application's error code; None for one that no application chose."""
+    if not _FIRST_CODE <= code <= _LAST_CODE or (code - 0x21) % 0x1F == 0:
+        return None
+    shifted = code - _FIRST_CODE
+    return shifted - shifted // 0x1F
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClosed:
+    """How a session ended: the application's code and reason."""
+
+    code: int = 0
+    reason: str = ""
+
+    def encode(self) -> bytes:
+        """The CLOSE_WEBTRANSPORT_SESSION capsule."""
+        reason = self.reason.encode()[:MAX_CLOSE_REASON].decode(errors="ignore").encode()
+        return Capsule(CLOSE_SESSION, self.code.to_bytes(4, "big") + reason).encode()
+
+    @classmethod
+    def decode(cls, value: bytes) -> SessionClosed:
+        """Read the capsule's value."""
+        if not 4 <= len(value) <= 4 + MAX_CLOSE_REASON:
+            raise MessageError(
+                "CLOSE_WEBTRANSPORT_SESSION of a wrong length",
+                code=H3Code.H3_MESSAGE_ERROR,
+                section="draft-ietf-webtrans-http3 section 6",
+            )
+        return cls(int.from_bytes(value[:4], "big"), value[4:].decode(errors="replace"))

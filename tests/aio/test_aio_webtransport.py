@@ -1,0 +1,152 @@
+"""WebTransport sessions between our own client and server, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from fairway.aio import http3
+from fairway.quic import UsageError
+from fairway.tls import self_signed_identity
+
+IDENTITY = self_signed_identity(["localhost"])
+
+Behaviour = Callable[[http3.Session], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def session_with(behaviour: Behaviour) -> AsyncIterator[http3.Session]:
+    """A client's session with a server that behaves so."""
+
+    async def handler(request: http3.Request) -> None:
+        if request.field(b":path") != b"/wt" or not request.wants_session:
+            request.respond([(b":status", b"404")], end=True)
+            return
+        async with request.accept_session() as session:
+            await behaviour(session)
+
+    async with (
+        http3.serve(handler, "127.0.0.1", 0, identities=[IDENTITY], webtransport=True, grace_s=1.0) as server,
+        http3.connect("127.0.0.1", server.port, server_name="localhost", verify=False, webtransport=True) as connection,
+        await connection.webtransport("localhost", "/wt") as session,
+    ):
+        yield session
+
+
+async def echo_streams(session: http3.Session) -> None:
+    async for stream in session.incoming_streams():
+        data = await stream.receive_all()
+        back = await session.open_stream(unidirectional=True) if stream.unidirectional else stream
+        await back.send(data, end=True)
+
+
+@pytest.mark.parametrize("size", [0, 5, 300_000])
+def test_a_bidirectional_stream_carries_bytes_both_ways(size: int) -> None:
+    async def main() -> None:
+        async with session_with(echo_streams) as session:
+            stream = await session.open_stream()
+            await stream.send(bytes(size), end=True)
+            assert await stream.receive_all() == bytes(size)
+
+    asyncio.run(main())
+
+
+def test_unidirectional_streams_go_each_way() -> None:
+    async def main() -> None:
+        async with session_with(echo_streams) as session:
+            stream = await session.open_stream(unidirectional=True)
+            await stream.send(b"one way", end=True)
+            back = await session.accept_stream()
+            assert back.unidirectional
+            assert await back.receive_all() == b"one way"
+
+    asyncio.run(main())
+
+
+def test_the_server_opens_bidirectional_streams_too() -> None:
+    async def behaviour(session: http3.Session) -> None:
+        stream = await session.open_stream()
+        await stream.send(b"question", end=True)
+        assert await stream.receive_all() == b"answer"
+        await session.close(7, "thank you")
+
+    async def main() -> None:
+        async with session_with(behaviour) as session:
+            stream = await session.accept_stream()
+            assert await stream.receive_all() == b"question"
+            await stream.send(b"answer", end=True)
+            closed = await session.wait_closed()
+            assert (closed.code, closed.reason) == (7, "thank you")
+
+    asyncio.run(main())
+
+
+def test_datagrams_go_both_ways() -> None:
+    async def behaviour(session: http3.Session) -> None:
+        while True:
+            session.send_datagram(await session.receive_datagram() + b"!")
+
+    async def main() -> None:
+        async with session_with(behaviour) as session:
+            assert session.max_datagram_size > 1000
+            session.send_datagram(b"ping")
+            assert await session.receive_datagram() == b"ping!"
+
+    asyncio.run(main())
+
+
+def test_what_the_client_closes_ends_at_the_server_with_its_code_and_reason() -> None:
+    async def main() -> None:
+        ended = asyncio.get_running_loop().create_future()
+        accepted = asyncio.Event()
+
+        async def behaviour(session: http3.Session) -> None:
+            stream = await session.accept_stream()
+            accepted.set()
+            try:
+                await stream.receive_all()
+            except http3.RequestError:
+                ended.set_result(await session.wait_closed())
+
+        async with session_with(behaviour) as session:
+            stream = await session.open_stream()
+            await stream.send(b"begun")
+            await accepted.wait()
+            await session.close(3, "enough")
+            closed = await ended
+            assert (closed.code, closed.reason) == (3, "enough")
+            with pytest.raises(http3.RequestError):
+                await session.open_stream()
+
+    asyncio.run(main())
+
+
+def test_a_session_that_is_not_granted_says_with_which_status() -> None:
+    async def main() -> None:
+        async with session_with(echo_streams) as session:
+            connection = session.connection
+            assert isinstance(connection, http3.ClientConnection)
+            with pytest.raises(http3.RequestError, match="404"):
+                await connection.webtransport("localhost", "/elsewhere")
+
+    asyncio.run(main())
+
+
+def test_a_server_without_webtransport_is_not_asked() -> None:
+    async def handler(request: http3.Request) -> None:
+        request.respond([(b":status", b"200")], end=True)
+
+    async def main() -> None:
+        async with (
+            http3.serve(handler, "127.0.0.1", 0, identities=[IDENTITY]) as server,
+            http3.connect(
+                "127.0.0.1", server.port, server_name="localhost", verify=False, webtransport=True
+            ) as connection,
+        ):
+            with pytest.raises(UsageError, match="WebTransport"):
+                await connection.webtransport("localhost")
+
+    asyncio.run(main())
