@@ -11,18 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.quic_peers import make_certificate
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fairway.aio import http3
 from fairway.http3 import RequestReceived
-from fairway.tls import self_signed_identity
-
-IDENTITY = self_signed_identity(["localhost", "127.0.0.1"])
-CERTIFICATE = x509.load_der_x509_certificate(IDENTITY.chain[0])
-SPKI = base64.b64encode(
-    hashlib.sha256(CERTIFICATE.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
-).decode()
 
 IMAGES = 100
 SVG = b"<svg xmlns='http://www.w3.org/2000/svg' width='10' height='10'><circle cx='5' cy='5' r='5' fill='green'/></svg>"
@@ -60,6 +54,9 @@ class Origin:
     port: int
     log: Log
     certificate: Path
+    """Of the authority that clients have to trust."""
+    spki: str
+    """Hash of the server's public key, by which a browser can be told to trust it."""
 
     @property
     def url(self) -> str:
@@ -93,6 +90,11 @@ class _Handler:
             await self._bytes(request, int(path[7:]))
         elif path == b"/echo":
             await self._echo(request)
+        elif path == b"/digest":
+            digest = hashlib.sha256()
+            async for part in request:
+                digest.update(part)
+            self._respond(request, b"text/plain", digest.hexdigest().encode())
         elif path == b"/trailers":
             request.inform([(b":status", b"103"), (b"link", b"</style.css>; rel=preload")])
             request.respond([(b":status", b"200"), (b"trailer", b"x-sum")], b"body")
@@ -143,15 +145,16 @@ class _Handler:
 
 @contextlib.contextmanager
 def origin(directory: Path) -> Iterator[Origin]:
-    """The server, in a thread of its own, with its certificate as a file."""
+    """The server, in a thread of its own, with a certificate of an authority made for it."""
     log = Log()
     loop = asyncio.new_event_loop()
     ready: list[int] = []
+    certificate = make_certificate(directory)
     started, stop = threading.Event(), asyncio.Event()
 
     async def main() -> None:
         async with http3.serve(
-            _Handler(log), "127.0.0.1", 0, identities=[IDENTITY], webtransport=True, grace_s=0.5
+            _Handler(log), "127.0.0.1", 0, identities=[certificate.identity], webtransport=True, grace_s=0.5
         ) as server:
             ready.append(server.port)
             started.set()
@@ -160,10 +163,10 @@ def origin(directory: Path) -> Iterator[Origin]:
     thread = threading.Thread(target=lambda: loop.run_until_complete(main()), daemon=True)
     thread.start()
     assert started.wait(10)
-    certificate = directory / "certificate.pem"
-    certificate.write_bytes(CERTIFICATE.public_bytes(Encoding.PEM))
+    leaf = x509.load_pem_x509_certificate(certificate.chain.read_bytes())
+    key = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     try:
-        yield Origin(ready[0], log, certificate)
+        yield Origin(ready[0], log, certificate.authority, base64.b64encode(hashlib.sha256(key).digest()).decode())
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(10)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from chromium import CHROMIUM, Chromium, browsing
-from http3_origin import IMAGES, SPKI, Origin, origin
+from http3_origin import IMAGES, Origin, origin
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (make setup installs it)")
 
@@ -52,7 +52,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
 
 @pytest.fixture(scope="module")
 def browser(server: Origin) -> Iterator[Chromium]:
-    with browsing(server.port, SPKI) as running:
+    with browsing(server.port, server.spki) as running:
         running.open(server.url + "/")
         yield running
 
