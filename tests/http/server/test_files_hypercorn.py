@@ -127,11 +127,10 @@ def test_a_client_that_leaves_in_the_middle_leaves_no_file_open(site: Path, tmp_
 
 def test_a_file_that_shrinks_is_no_complete_response(site: Path, tmp_path: Path, version: str) -> None:
     async def run() -> None:
-        async with serving(files(site), tmp_path, version) as client:
-            async with client.stream("GET", "/huge.bin") as response:
-                os.truncate(site / "huge.bin", limits.CHUNK_BYTES)
-                with pytest.raises(httpx.RemoteProtocolError):
-                    await response.aread()
+        async with serving(files(site), tmp_path, version) as client, client.stream("GET", "/huge.bin") as response:
+            os.truncate(site / "huge.bin", limits.CHUNK_BYTES)
+            with pytest.raises(httpx.RemoteProtocolError):
+                await response.aread()
 
     asyncio.run(run())
 
