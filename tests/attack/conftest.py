@@ -3,4 +3,5 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "quic"))
+for room in ("quic", "http/server"):
+    sys.path.insert(0, str(Path(__file__).parent.parent / room))

@@ -7,7 +7,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -48,7 +48,8 @@ class Files:
     `index` answers for a directory (None: no file does), else, with `listing`, what lies in it. `compress`: br and gzip
     where the client takes them, from neighbours (`name.br`, `name.gz`) or made here. `hidden`: names with a leading dot
     are served too. `symlinks`: "inside" follows those that stay below the directory, "never", "anywhere".
-    `cache_control` is sent as it is. `OSError` or `ValueError` if the directory or an option is no good.
+    `cache_control` is sent as it is. `clock` tells the time in ns since 1970.
+    `OSError` or `ValueError` if the directory or an option is no good.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Files:
         hidden: bool = False,
         symlinks: Symlinks = "inside",
         cache_control: str | None = None,
+        clock: Callable[[], int] = time.time_ns,
     ) -> None:
         if index is not None and (index in ("", ".", "..") or "/" in index or "\0" in index):
             raise ValueError(f"index={index!r}: name a file, without a directory, or None")
@@ -71,7 +73,8 @@ class Files:
         self._listing = listing
         self._compress = compress
         self._hidden = hidden
-        self._representations = Representations(self._tree, compress=compress, cache_control=cache_control)
+        self._clock = clock
+        self._representations = Representations(self._tree, compress=compress, cache_control=cache_control, clock=clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection scope."""
@@ -141,7 +144,7 @@ class Files:
                 raise Refused(404)
             representation = await self._representations.of(path, names, found, wanted, ranged)
         try:
-            return _conditional(method, fields, representation)
+            return _conditional(method, fields, representation, self._clock)
         except BaseException:
             representation.close()
             raise
@@ -178,12 +181,14 @@ class Files:
         return _Answer(200, headers, [body])
 
 
-def _conditional(method: str, fields: Mapping[bytes, bytes], representation: Representation) -> _Answer:
+def _conditional(
+    method: str, fields: Mapping[bytes, bytes], representation: Representation, clock: Callable[[], int]
+) -> _Answer:
     """What the conditions and the range of the request make of a representation (RFC 9110 sections 13 and 14)."""
     size = representation.size
     headers = representation.headers
     if not _CONDITIONS.isdisjoint(fields):
-        status = precondition(fields, representation.validators, now=time.time())
+        status = precondition(fields, representation.validators, now=clock() / 1e9)
         if status == 304:
             return _Answer(304, [item for item in headers if item[0] in _IN_304], [], representation)
         if status == 412:

@@ -47,5 +47,5 @@ def location_of(root_path: str, names: tuple[str, ...], query: bytes) -> bytes:
     """The Location of a directory: its path with the slash that was missing, and the query as it came."""
     location = "".join(quote("/" + name, safe="/~!$&'()*,;=:@") for name in names) + "/"
     mount = quote("/" + root_path.strip("/"), safe="/~!$&'()*,;=:@").rstrip("/")
-    clean = bytes(byte for byte in query if 0x20 < byte < 0x7F)
-    return (mount + location).encode() + (b"?" + clean if clean else b"")
+    asked = quote(query, safe="%/?:@!$&'()*+,;=")  # as it came, but for what may stand in no URI
+    return (mount + location + ("?" + asked if asked else "")).encode()

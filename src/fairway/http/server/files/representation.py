@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -68,8 +68,9 @@ class _Kept:
 class Representations:
     """Chooses and makes representations, and keeps small ones. For one event loop."""
 
-    def __init__(self, tree: Tree, *, compress: bool, cache_control: str | None) -> None:
+    def __init__(self, tree: Tree, *, compress: bool, cache_control: str | None, clock: Callable[[], int]) -> None:
         self._tree = tree
+        self._clock = clock
         self._compress = compress
         self._common: Headers = [(b"x-content-type-options", b"nosniff")]
         if compress:
@@ -98,7 +99,7 @@ class Representations:
         A file's compressed neighbour (`name.br`, `name.gz`), unless it is older, comes before compressing here. A range
         is of what has a length and a strong ETag: for one, nothing is compressed here while identity is acceptable.
         """
-        now_ns = time.time_ns()
+        now_ns = self._clock()
         files = [base]
         try:
             representation = await self._select(names, files, preference, ranged, now_ns)
