@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.h3_app import SMALL
-from bench.h3_servers import NotHereError, Server, cpu_s
+from bench.h3_servers import NotHereError, Server, busy_s, cpu_s
 
 SETTLE_S = 0.3
 START_S = 0.012
@@ -40,6 +40,8 @@ class Load:
     server_share: float
     """CPU seconds a second of all processes of the server."""
     generator_share: float
+    others_share: float
+    """Of all else on the machine, interrupts included: a busy machine makes everybody slower."""
 
     @property
     def server_us(self) -> float:
@@ -132,13 +134,13 @@ class _Sampler:
     def __init__(self, server: Server) -> None:
         self.clients: list[int] = []
         self._server = server.processes()
-        self._samples: list[tuple[float, float, float]] = []
+        self._samples: list[tuple[float, float, float, float]] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
         while True:
-            self._samples.append((time.time(), cpu_s(self._server), cpu_s(list(self.clients))))
+            self._samples.append((time.time(), cpu_s(self._server), cpu_s(list(self.clients)), busy_s()))
             if self._over.is_set():
                 return
             self._over.wait(SAMPLE_S)
@@ -148,10 +150,12 @@ class _Sampler:
         self._over.set()
         self._thread.join()
 
-    def shares(self, first: float, last: float) -> tuple[float, float]:
-        """CPU seconds a second of the server and of the clients between two times."""
-        server, clients = ((self._at(last, column) - self._at(first, column)) / (last - first) for column in (1, 2))
-        return server, clients
+    def shares(self, first: float, last: float) -> tuple[float, float, float]:
+        """CPU seconds a second of the server, of the clients and of all else between two times."""
+        server, clients, busy = (
+            (self._at(last, column) - self._at(first, column)) / (last - first) for column in (1, 2, 3)
+        )
+        return server, clients, max(busy - server - clients, 0.0)
 
     def _at(self, when: float, column: int) -> float:
         after = min(max(bisect_left(self._samples, (when,)), 1), len(self._samples) - 1)

@@ -72,6 +72,8 @@ def _report(result: Result, connections: int, loads: dict[str, list[Load]]) -> N
     for who, measured in loads.items():
         result.add(who, f"{of}: server's core in use", [100 * one.server_share for one in measured], "%")
         result.add(who, f"{of}: generator's core in use", [100 * one.generator_share for one in measured], "%")
+    others = [100 * one.others_share for measured in loads.values() for one in measured]
+    result.add("everything else", f"{of}: CPU in use", others, "%")
     for what in (f"{of}: requests", f"{of}: server CPU per request"):
         for peer in (HYPERCORN, CADDY):
             result.compare(what, FAIRWAY, peer)

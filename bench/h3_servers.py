@@ -211,6 +211,12 @@ def cpu_s(processes: Sequence[int]) -> float:
     return total / _TICKS
 
 
+def busy_s() -> float:
+    """CPU seconds that all cores have spent on whatever it was."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]]
+    return (sum(fields) - fields[3] - fields[4]) / _TICKS  # without idle and iowait
+
+
 def _stat(process: int) -> list[str]:
     """The fields of /proc/PID/stat after the name, from the state on; none if it is gone."""
     try:
