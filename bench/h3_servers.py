@@ -156,8 +156,11 @@ class Server:
 
     def _listens(self) -> bool:
         """Whether its namespace has a UDP socket on the port."""
-        table = "".join(Path(f"/proc/{self._process.pid}/net/{kind}").read_text() for kind in ("udp", "udp6"))
-        return f":{self.port:04X} " in table
+        net = Path(f"/proc/{self._process.pid}/net")
+        try:
+            return any(f":{self.port:04X} " in (net / kind).read_text() for kind in ("udp", "udp6"))
+        except OSError:  # it has just ended
+            return False
 
     def _answers(self, site: Site) -> bool:
         """Whether it gives curl the small body, with status 200, by HTTP/3."""
