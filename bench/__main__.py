@@ -15,6 +15,7 @@ _NOT_BENCHMARKS = (
     "__main__",
     "gtlsclient",
     "h3_app",
+    "h3_handler",
     "h3_objects",
     "h3_servers",
     "iperf",

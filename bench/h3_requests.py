@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from bench.gtlsclient import Load, load
-from bench.h3_servers import CADDY, FAIRWAY, HYPERCORN, NGTCP2, NotHereError, Server, Site
+from bench.h3_servers import CADDY, FAIRWAY, HANDLER, HYPERCORN, NGTCP2, NotHereError, Server, Site
 from bench.result import Result
 
 SERVER_CORE, GENERATOR_CORE = 0, 1
@@ -19,6 +19,7 @@ ROUNDS = 3
 CONNECTIONS = (1, 100)
 REQUESTS = {  # on one connection; on each of a hundred
     FAIRWAY: (20_000, 300),
+    HANDLER: (20_000, 300),
     CADDY: (40_000, 600),
     HYPERCORN: (3_000, 50),
     NGTCP2: (15_000, 600),  # it keeps every file open

@@ -24,7 +24,7 @@ import pycurl
 from bench.h3_app import SMALL
 from bench.quic_peers import Certificate, make_certificate
 
-FAIRWAY, CADDY, HYPERCORN, NGTCP2 = "fairway", "caddy", "hypercorn", "ngtcp2"
+FAIRWAY, HANDLER, CADDY, HYPERCORN, NGTCP2 = "fairway", "fairway without ASGI", "caddy", "hypercorn", "ngtcp2"
 
 READY_S = 15.0
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -73,6 +73,11 @@ def _fairway(site: Site, host: str, port: int, application: bool) -> list[str]:
     return [*command, *what, *certificate, "--host", host, "--port", str(port)]
 
 
+def _handler(site: Site, host: str, port: int, application: bool) -> list[str]:
+    certificate = [str(site.certificate.chain), str(site.certificate.key)]
+    return [sys.executable, "-m", "bench.h3_handler", host, str(port), *certificate]
+
+
 def _hypercorn(site: Site, host: str, port: int, application: bool) -> list[str]:
     files = ["--certfile", str(site.certificate.chain), "--keyfile", str(site.certificate.key)]
     binds = ["--bind", f"{host}:{port}", "--quic-bind", f"{host}:{port}"]
@@ -99,7 +104,7 @@ def _ngtcp2(site: Site, host: str, port: int, application: bool) -> list[str]:
     return ["gtlsserver", *quiet, host, str(port), str(site.certificate.key), str(site.certificate.chain)]
 
 
-_COMMANDS = {FAIRWAY: _fairway, HYPERCORN: _hypercorn, CADDY: _caddy, NGTCP2: _ngtcp2}
+_COMMANDS = {FAIRWAY: _fairway, HANDLER: _handler, HYPERCORN: _hypercorn, CADDY: _caddy, NGTCP2: _ngtcp2}
 
 
 class Server:
