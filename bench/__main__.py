@@ -11,7 +11,19 @@ from collections.abc import Callable
 import bench
 from bench.result import Result
 
-_NOT_BENCHMARKS = ("__main__", "iperf", "isolation", "quic_peers", "result")
+_NOT_BENCHMARKS = (
+    "__main__",
+    "gtlsclient",
+    "h3_app",
+    "h3_handler",
+    "h3_objects",
+    "h3_servers",
+    "iperf",
+    "isolation",
+    "plot",
+    "quic_peers",
+    "result",
+)
 
 
 def main() -> int:
