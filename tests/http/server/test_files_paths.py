@@ -79,7 +79,7 @@ class TestNames:
 @pytest.fixture
 def ground(tmp_path: Path) -> Path:
     """A directory with links of every kind, and a secret beside it."""
-    root = tree(tmp_path / "root", {"a/file": b"inside", "a/b/deep": b"inside", "x": b"inside"})
+    root = tree(tmp_path / "root", {"a/file": b"inside", "a/b/deep": b"inside", "x": b"inside", "2/x": b"inside"})
     tree(tmp_path, {"secret": b"outside", "root2/x": b"outside"})
     links = {
         "up": "..",

@@ -240,3 +240,18 @@ class TestFilesThatChange:
         response = request(app, "/small.txt")
         assert (response.body, response.headers["content-length"]) == (b"12345", "5")
         assert request(app, "/small.txt").body == b"1234567890"
+
+    def test_a_small_one_that_shrinks_while_it_is_read_ends_in_an_error(
+        self, site: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tree(site, {"small.txt": b"12345"})
+        pread = os.pread
+
+        def racing(*arguments: Any) -> bytes:
+            os.truncate(site / "small.txt", 2)
+            return pread(*arguments)
+
+        monkeypatch.setattr(os, "pread", racing)
+        app = files(site)
+        assert isinstance(request(app, "/small.txt").error, FileShrank)
+        assert request(app, "/small.txt").body == b"12"
