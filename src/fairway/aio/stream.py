@@ -136,7 +136,7 @@ class Stream:
         self._connection.wake()
 
     def set_priority(self, urgency: int, *, incremental: bool = True) -> None:
-        """Order among the connection's streams: urgency 0 (first) to 7; not `incremental`: before its equals."""
+        """Order among the connection's streams: urgency 0 (first) to 7; not `incremental`: one after the other."""
         self._connection.core.set_priority(self.stream_id, urgency, incremental)
 
     def _is_ours(self) -> bool:

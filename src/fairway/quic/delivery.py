@@ -114,10 +114,10 @@ class Delivery:
             self._stream_acked(run.stream_id, run.offset, run.length, run.fin)
         for frame in run.frames:
             kind = frame[0]
-            if kind == ACK:
-                space.received.forget_below(frame[1])
-            elif kind == STREAM:
+            if kind == STREAM:
                 self._stream_acked(frame[1], frame[2], frame[3], bool(frame[4]))
+            elif kind == ACK:
+                space.received.forget_below(frame[1])
             elif kind == CRYPTO:
                 space.crypto_out.acknowledged(frame[1], frame[1] + frame[2])
             elif kind == RESET_STREAM:
@@ -131,10 +131,10 @@ class Delivery:
     def _stream_acked(self, stream_id: int, offset: int, length: int, fin: bool) -> None:
         streams = self._state.streams
         pair = streams.get(stream_id)
-        if pair is None or pair.send is None or pair.send.finished:
+        if pair is None or (stream := pair.send) is None or stream.finished:
             return
-        pair.send.acknowledged(offset, offset + length, fin)
-        if pair.send.finished:
+        stream.acknowledged(offset, offset + length, fin)
+        if stream.finished:
             self._state.events.append(StreamFinished(stream_id))
             streams.forget_if_finished(stream_id)
 

@@ -15,7 +15,6 @@ from fairway.quic.delivery import Delivery
 from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.events import (
     StopSendingReceived,
-    StreamReadable,
     StreamResetReceived,
     StreamsAvailable,
 )
@@ -23,6 +22,7 @@ from fairway.quic.handshake import Handshake
 from fairway.quic.limits import MAX_NEW_TOKENS, MAX_RESETS_PER_SECOND, MAX_TOKEN_BYTES
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.state import ConnectionState
+from fairway.quic.stream_frames import take_stream
 from fairway.wire import Reader
 
 _I, _H, _A = (1 << SpaceKind.INITIAL, 1 << SpaceKind.HANDSHAKE, 1 << SpaceKind.APPLICATION)
@@ -110,16 +110,7 @@ class FrameHandlers:
 
     def stream(self, frame: frames.Stream, space: PacketSpace, now: float) -> None:
         """STREAM (section 19.8)."""
-        streams = self._state.streams
-        stream = streams.for_receiving(frame.stream_id, frames.STREAM)
-        if stream is None:
-            return
-        streams.received(stream, stream.receive(frame.offset, frame.data, frame.fin))
-        if stream.finished:
-            streams.forget_if_finished(frame.stream_id)
-        elif stream.readable and not stream.notified:
-            stream.notified = True
-            self._state.events.append(StreamReadable(frame.stream_id))
+        take_stream(self._state, frame.stream_id, frame.offset, frame.data, frame.fin)
 
     def max_data(self, frame: frames.MaxData, space: PacketSpace, now: float) -> None:
         """MAX_DATA (section 19.9)."""

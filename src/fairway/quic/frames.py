@@ -45,6 +45,8 @@ HANDSHAKE_DONE = 0x1E
 DATAGRAM = 0x30  # and 0x31: RFC 9221 section 4
 DATAGRAM_LEN = 0x01
 
+_STREAM_TYPES = tuple(bytes((STREAM + bits,)) for bits in range(8))
+
 MAX_OFFSET = (1 << 62) - 1  # the greatest final offset of a stream: section 4.5
 
 
@@ -256,15 +258,14 @@ class Stream:
 def stream_header(stream_id: int, offset: int, length: int | None, fin: bool) -> bytes:
     """A STREAM frame up to its data; `length` None leaves it out: the data reaches to the packet's end."""
     frame_type = STREAM | fin
-    parts = [b"", encode_varint(stream_id)]
+    fields = encode_varint(stream_id)
     if offset:
         frame_type |= STREAM_OFF
-        parts.append(encode_varint(offset))
+        fields += encode_varint(offset)
     if length is not None:
         frame_type |= STREAM_LEN
-        parts.append(encode_varint(length))
-    parts[0] = bytes((frame_type,))
-    return b"".join(parts)
+        fields += encode_varint(length)
+    return _STREAM_TYPES[frame_type - STREAM] + fields
 
 
 @dataclass(frozen=True, slots=True)

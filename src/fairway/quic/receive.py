@@ -14,7 +14,7 @@ from fairway.quic.connection_ids import LOCAL_LENGTH
 from fairway.quic.delivery import Delivery
 from fairway.quic.dispatch import FrameHandlers
 from fairway.quic.errors import ClosedBy, Closing, ErrorCode, PeerError
-from fairway.quic.frames import ACK, bad_encoding, decode_ack
+from fairway.quic.frames import ACK, STREAM, bad_encoding, decode_ack
 from fairway.quic.gather import Gatherer
 from fairway.quic.handshake import Handshake
 from fairway.quic.limits import MAX_STASHED_BYTES, MAX_STASHED_PACKETS, MAX_TOKEN_BYTES, MIN_INITIAL_DATAGRAM
@@ -30,13 +30,12 @@ from fairway.quic.packet import (
 from fairway.quic.protection import INTEGRITY_LIMIT, retry_tag
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.state import ConnectionState, Phase
+from fairway.quic.stream_frames import STREAM_MASK, take_streams
 from fairway.wire import Reader, WireError
 
 MIN_RESET = 21  # RFC 9000 section 10.3: the smallest datagram that can be a stateless reset
-_FAST_MINIMUM = 32  # bytes of a payload whose first STREAM header surely lies within it
 
 _SPACE_OF_TYPE = {PacketType.INITIAL: SpaceKind.INITIAL, PacketType.HANDSHAKE: SpaceKind.HANDSHAKE}
-_from_bytes = int.from_bytes
 
 
 class Receiver:
@@ -319,8 +318,13 @@ class Receiver:
         reader = Reader(payload)
         handle = self._handlers.handle
         eliciting = False
+        streams_allowed = space.kind is SpaceKind.APPLICATION
         while reader.remaining and self._state.is_open:
-            if payload[reader.offset] == ACK:
+            frame_type = payload[reader.offset]
+            if frame_type & STREAM_MASK == STREAM and streams_allowed:
+                reader.offset = take_streams(self._state, payload, reader.offset)
+                eliciting = True
+            elif frame_type == ACK:
                 reader.offset += 1
                 try:
                     ranges, delay = decode_ack(reader)

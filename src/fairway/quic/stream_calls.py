@@ -79,13 +79,11 @@ class StreamCalls:
             self._state.streams.forget_if_finished(stream_id)
 
     def set_priority(self, stream_id: int, urgency: int, incremental: bool = True) -> None:
-        """Order streams among each other: urgency 0 (first) to 7; streams that are not `incremental` go one by one."""
+        """Order streams among each other, at any time: urgency 0 (first) to 7 (RFC 9218, see `streams.schedule`)."""
         if not 0 <= urgency <= 7:
-            raise UsageError("urgency must be 0 to 7")
-        stream = self._state.streams.sending(stream_id)
-        stream.urgency, stream.incremental = urgency, incremental
-        if stream.buffer.unsent or stream.buffer.lost:
-            self._state.streams.schedule.add(stream)
+            raise UsageError(f"urgency is {urgency}: it must be 0 to 7")
+        streams = self._state.streams
+        streams.schedule.prioritize(streams.sending(stream_id), urgency, incremental)
 
     def stream_limit_for_peer(self) -> int:
         """How many bidirectional streams the peer may have opened in all (RFC 9000 section 4.6)."""

@@ -14,23 +14,19 @@ from fairway.quic.control import render
 from fairway.quic.datagrams import Datagrams
 from fairway.quic.delivery import Delivery
 from fairway.quic.errors import ClosedBy, ErrorCode, PeerError
-from fairway.quic.events import StreamWritable
 from fairway.quic.frames import (
     ACK,
     CRYPTO,
-    DATA_BLOCKED,
     DATAGRAM,
     PATH_RESPONSE,
     PING,
     STREAM,
-    STREAM_DATA_BLOCKED,
     STREAM_OFF,
     ConnectionClose,
     Crypto,
     Datagram,
     PathResponse,
     encode_ack,
-    stream_header,
 )
 from fairway.quic.long_packets import LongPackets
 from fairway.quic.packet import FIXED_BIT, number_length
@@ -39,15 +35,15 @@ from fairway.quic.protection import TAG_LENGTH, ApplicationKeys
 from fairway.quic.recovery.sent import Run
 from fairway.quic.spaces import PacketSpace
 from fairway.quic.state import ConnectionState, Phase
+from fairway.quic.stream_turns import MIN_STREAM_ROOM, StreamTurns
 from fairway.quic.streams.send import SendStream
 from fairway.quic.timers import Timer
 from fairway.wire import encode_varint
 
 MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS of Linux
 MAX_BATCH_BYTES = 65507  # the largest UDP payload over IPv4
-MIN_STREAM_ROOM = 64  # a STREAM frame is not begun in less room than this at a packet's end
 MIN_PAYLOAD = 4  # so that a sample for header protection exists: RFC 9001 section 5.4.2
-PAD_FROM = 7 / 8  # a packet of datagrams that is as full as this is padded to the length of those before it
+PAD_FROM = 7 / 8  # a packet as full as this is padded to the length of the others, where more follow: one batch
 PING_EVERY = 32  # packets without ack-eliciting frames before one asks for an acknowledgement
 SKIP_WINDOWS = 4  # a packet number is skipped about once in so many congestion windows
 SKIPS_KEPT = 8
@@ -137,6 +133,7 @@ class _ShortPackets:
         self._skip_at = 32 + state.random(1)[0] % 64  # nobody may foresee the first one either
         self._overhead = 0
         self._eliciting = False
+        self._turns = StreamTurns(state)
         self._datagrams: Datagrams | None = None
         """Those that go into the batch at hand before streams do."""
         self._had_datagrams = False
@@ -235,6 +232,7 @@ class _ShortPackets:
         if not payloads and self._datagrams_wait:  # the streams, whose turn it was, are blocked
             self._datagrams = state.datagrams
             self._fill_datagrams(space, payloads, room, allowed, now)
+        self._turns.end_batch()
         return payloads
 
     def _take_turns(self, datagrams: Datagrams) -> None:
@@ -257,7 +255,7 @@ class _ShortPackets:
     def _fill_streams(self, space: PacketSpace, payloads: list[bytes], room: int, allowed: int, now: float) -> None:
         """Packets of streams, of `room` bytes but for the last."""
         while len(payloads) < allowed and (not payloads or len(payloads[-1]) == room):
-            ready = self._next_stream()
+            ready = self._turns.next()
             if ready is None:
                 break
             stream, offset, length, new = ready
@@ -298,40 +296,8 @@ class _ShortPackets:
         space.probes = max(space.probes - count, 0)
         space.unacknowledged_acks = 0
         self._eliciting = True
-        self._stream_sent(stream, offset, total, new)
-        self._state.streams.schedule.served(stream)
-
-    def _stream_sent(self, stream: SendStream, offset: int, length: int, new: bool) -> bool:
-        """Account for stream bytes that are in packets; True if the stream's end goes with them."""
-        fin = stream.mark_sent(offset, length, new)
-        if new:
-            self._state.streams.send_window.used += length
-            if stream.starved and 2 * stream.buffer.unsent <= self._state.configuration.send_buffer:
-                stream.starved = False
-                self._state.events.append(StreamWritable(stream.stream_id))
-        return fin
-
-    def _next_stream(self) -> tuple[SendStream, int, int, bool] | None:
-        """The stream whose turn it is and its next bytes; those that cannot send leave the schedule."""
-        streams = self._state.streams
-        schedule = streams.schedule
-        while (stream := schedule.first()) is not None:
-            credit = streams.send_window.left
-            ready = stream.next_range(credit)
-            if ready is not None:
-                return stream, *ready
-            if stream.buffer.unsent and not stream.finished and stream.reset_code is None:
-                if stream.window.left <= 0:
-                    if stream.window.should_report():
-                        streams.control[(STREAM_DATA_BLOCKED, stream.stream_id)] = None
-                    schedule.remove(stream)
-                else:
-                    if streams.send_window.should_report():
-                        streams.control[(DATA_BLOCKED, 0)] = None
-                    schedule.block(stream)
-            else:
-                schedule.remove(stream)
-        return None
+        self._turns.sent(stream, offset, total, new)
+        self._turns.over(stream)
 
     # Mixed packets
 
@@ -358,7 +324,7 @@ class _ShortPackets:
     def _mixed(self, space: PacketSpace, payloads: list[bytes], room: int, free: bool, now: float) -> None:
         """One packet of whatever is due; without `free` room in the window, of an acknowledgement only."""
         state = self._state
-        parts: list[bytes] = []
+        parts: list[bytes | memoryview] = []
         records: list[tuple[int, ...]] = []
         received = space.received
         left = room
@@ -373,7 +339,7 @@ class _ShortPackets:
             left = self._add_control(space, parts, records, left, now)
             if self._datagrams is not None:
                 left = self._add_datagrams(self._datagrams, parts, records, left)
-            left = self._add_streams(parts, records, left)
+            left = self._turns.add_pieces(parts, records, left)
             if len(parts) == acks and (space.probes or space.unacknowledged_acks >= PING_EVERY):
                 parts.append(b"\x01")
                 records.append((PING, 0))
@@ -381,9 +347,7 @@ class _ShortPackets:
             return
         eliciting = len(parts) > acks
         payload = b"".join(parts)
-        minimum = MIN_PAYLOAD
-        if payloads and self._datagrams is not None and self._datagrams.waiting and len(payload) >= PAD_FROM * room:
-            minimum = room  # the batch can go on
+        minimum = room if len(payload) >= PAD_FROM * room and self._goes_on(payloads) else MIN_PAYLOAD
         if len(payload) < minimum:  # PADDING goes in front, as the last frame may reach to the packet's end
             payload = payload.rjust(minimum, b"\0")
         payloads.append(payload)
@@ -397,8 +361,14 @@ class _ShortPackets:
             space.unacknowledged_acks += 1
         space.next_number += 1
 
+    def _goes_on(self, payloads: list[bytes]) -> bool:
+        """Whether more packets follow if this one has the length of the others, `payloads`."""
+        if self._state.streams.schedule:
+            return True
+        return bool(payloads) and self._datagrams is not None and bool(self._datagrams.waiting)
+
     def _add_control(
-        self, space: PacketSpace, parts: list[bytes], records: list[tuple[int, ...]], left: int, now: float
+        self, space: PacketSpace, parts: list[bytes | memoryview], records: list[tuple[int, ...]], left: int, now: float
     ) -> int:
         """PATH_RESPONSE, CRYPTO and control frames, as many as fit; gives the room that is left."""
         state = self._state
@@ -426,7 +396,7 @@ class _ShortPackets:
         return left
 
     def _add_datagrams(
-        self, datagrams: Datagrams, parts: list[bytes], records: list[tuple[int, ...]], left: int
+        self, datagrams: Datagrams, parts: list[bytes | memoryview], records: list[tuple[int, ...]], left: int
     ) -> int:
         """Datagrams in their order, as many as fit; gives the room that is left."""
         waiting = datagrams.waiting
@@ -450,29 +420,4 @@ class _ShortPackets:
             records.append((DATAGRAM, count))
             datagrams.sent += count
             self._had_datagrams = True
-        return left
-
-    def _add_streams(self, parts: list[bytes], records: list[tuple[int, ...]], left: int) -> int:
-        """Pieces of streams in their order; the last one reaches to the packet's end if it is long enough."""
-        while left >= MIN_STREAM_ROOM:
-            ready = self._next_stream()
-            if ready is None:
-                break
-            stream, offset, length, new = ready
-            header = stream_header(stream.stream_id, offset, None, False)
-            if length >= left - len(header):
-                length = left - len(header)
-            else:
-                header = stream_header(stream.stream_id, offset, length, False)
-                length = min(length, left - len(header))
-                header = stream_header(stream.stream_id, offset, length, False)
-            fin = self._stream_sent(stream, offset, length, new)
-            if fin:
-                header = bytes((header[0] | 1,)) + header[1:]
-            parts.append(header)
-            if length:
-                parts.append(bytes(stream.buffer.peek(offset, length)))
-            records.append((STREAM, stream.stream_id, offset, length, int(fin)))
-            left -= len(header) + length
-            self._state.streams.schedule.served(stream)
         return left

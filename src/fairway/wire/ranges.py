@@ -17,7 +17,8 @@ class RangeSet:
     def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
         self._starts: list[int] = []
         self._stops: list[int] = []
-        self.merge(ranges)
+        if ranges:
+            self.merge(ranges)
 
     def add(self, start: int, stop: int) -> None:
         """Put the integers from `start` up to but not including `stop` in; an empty range adds nothing."""

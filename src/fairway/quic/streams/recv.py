@@ -6,7 +6,6 @@ Bytes that arrive in order are handed on as they are; only what arrives past a g
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
 from enum import Enum
 
 from fairway.quic.errors import ErrorCode, PeerError
@@ -19,8 +18,8 @@ class Assembler:
 
     __slots__ = ("_pieces", "_starts", "buffered", "end")
 
-    def __init__(self) -> None:
-        self.end = 0
+    def __init__(self, end: int = 0) -> None:
+        self.end = end
         self.buffered = 0
         """Bytes kept past a gap."""
         self._starts: list[int] = []
@@ -101,6 +100,8 @@ class ReceiveState(Enum):
     RESET_RECVD = "Reset Recvd"
     RESET_READ = "Reset Read"
 
+    __hash__ = object.__hash__  # there is one of each, and Enum's own costs more than the rest of a look-up
+
 
 RECEIVE_TRANSITIONS: dict[ReceiveState, frozenset[ReceiveState]] = {
     ReceiveState.RECV: frozenset({ReceiveState.SIZE_KNOWN, ReceiveState.RESET_RECVD}),
@@ -116,13 +117,17 @@ RECEIVE_FINAL = frozenset({ReceiveState.DATA_READ, ReceiveState.RESET_READ})
 class ReceiveStream:
     """What arrives on one stream, in order, within its window."""
 
-    __slots__ = ("_assembler", "_ready", "discarding", "final_size", "notified", "ready_bytes", "reset_code",
-                 "state", "stop_code", "stream_id", "window")  # fmt: skip
+    __slots__ = ("_assembler", "_ready", "discarding", "end", "final_size", "finished", "notified", "ready_bytes",
+                 "reset_code", "state", "stop_code", "stream_id", "window")  # fmt: skip
 
     def __init__(self, stream_id: int, window: ReceiveWindow) -> None:
         self.stream_id = stream_id
         self.window = window
         self.state = ReceiveState.RECV
+        self.finished = False
+        """True in a terminal state."""
+        self.end = 0
+        """The offset up to which everything has arrived."""
         self.final_size: int | None = None
         self.reset_code: int | None = None
         self.stop_code: int | None = None
@@ -131,28 +136,19 @@ class ReceiveStream:
         self.notified = False
         """True while the application knows of something to read."""
         self.ready_bytes = 0
-        self._ready: deque[bytes] = deque()
-        self._assembler = Assembler()
-
-    @property
-    def end(self) -> int:
-        """The offset up to which everything has arrived."""
-        return self._assembler.end
+        self._ready: list[bytes] = []
+        self._assembler: Assembler | None = None
+        """Only while there is a gap."""
 
     @property
     def in_order(self) -> bool:
         """True if no gap is known, no end either: `receive_run` may be used at `end`."""
-        return self.state is ReceiveState.RECV and not self._assembler.buffered and not self.discarding
+        return self.state is ReceiveState.RECV and self._assembler is None and not self.discarding
 
     @property
     def at_end(self) -> bool:
         """True if everything up to the final size has been read."""
         return self.state is ReceiveState.DATA_READ
-
-    @property
-    def finished(self) -> bool:
-        """True in a terminal state."""
-        return self.state in RECEIVE_FINAL
 
     @property
     def readable(self) -> bool:
@@ -161,37 +157,53 @@ class ReceiveStream:
 
     def receive_run(self, pieces: list[bytes], total: int) -> None:
         """The fast path: `pieces`, `total` bytes, follow `end`; `in_order` holds and the window was checked."""
-        self._assembler.end += total
-        self.window.highest = self._assembler.end
+        self.end += total
+        self.window.highest = self.end
         self.ready_bytes += total
         self._ready += pieces
 
     def receive(self, offset: int, data: bytes, fin: bool) -> int:
         """Take in a STREAM frame; give by how much it raised the highest offset (section 4.1)."""
         end = offset + len(data)
+        window = self.window
+        if offset == self.end and self.in_order and end <= window.limit:
+            window.highest = self.end = end
+            if data:
+                self._add_ready(data)
+            if fin:
+                self.final_size = end
+                self._go(ReceiveState.SIZE_KNOWN)
+                self._go(ReceiveState.DATA_RECVD)
+            return end - offset
         self._check(end, fin)
-        grown = max(end - self.window.highest, 0)
-        self.window.highest += grown
+        grown = max(end - window.highest, 0)
+        window.highest += grown
         if fin and self.final_size is None:
             self.final_size = end
             if self.state is ReceiveState.RECV:
                 self._go(ReceiveState.SIZE_KNOWN)
         if self.state not in (ReceiveState.RECV, ReceiveState.SIZE_KNOWN):
             return grown
-        assembler = self._assembler
         if not self.discarding:
-            for piece in assembler.insert(offset, data):
-                self._add_ready(piece)
+            self._assemble(offset, data)
+        if self.state is ReceiveState.SIZE_KNOWN:
+            if self.discarding:
+                self._discarded()
+            elif self.end == self.final_size:
+                self._go(ReceiveState.DATA_RECVD)
+        return grown
+
+    def _assemble(self, offset: int, data: bytes) -> None:
+        """Take in what does not simply follow."""
+        assembler = self._assembler or Assembler(self.end)
+        for piece in assembler.insert(offset, data):
+            self._add_ready(piece)
+        self.end = assembler.end
+        self._assembler = assembler if assembler.gaps else None
         if assembler.gaps > MAX_STREAM_FRAGMENTS + assembler.buffered // FRAGMENT_BYTES:
             raise PeerError(
                 ErrorCode.PROTOCOL_VIOLATION, "a stream in too many fragments", section="RFC 9000 section 2.2"
             )
-        if self.state is ReceiveState.SIZE_KNOWN:
-            if self.discarding:
-                self._discarded()
-            elif assembler.end == self.final_size:
-                self._go(ReceiveState.DATA_RECVD)
-        return grown
 
     def _add_ready(self, piece: bytes) -> None:
         """Queue bytes in order for `read`; crumbs are put together, so that they cost what they hold."""
@@ -217,7 +229,7 @@ class ReceiveStream:
             self.reset_code = code
             self._ready.clear()
             self.ready_bytes = 0
-            self._assembler = Assembler()
+            self._assembler = None
             self._go(ReceiveState.RESET_RECVD)
         return grown
 
@@ -257,14 +269,15 @@ class ReceiveStream:
         return data
 
     def _take(self, limit: int) -> bytes:
-        ready, taken = self._ready, []
-        while limit > 0:
-            piece = ready.popleft()
-            if len(piece) > limit:
-                ready.appendleft(piece[limit:])
-                piece = piece[:limit]
-            taken.append(piece)
-            limit -= len(piece)
+        ready, whole = self._ready, 0
+        while len(ready[whole]) <= limit:  # more than `limit` bytes are there
+            limit -= len(ready[whole])
+            whole += 1
+        taken = ready[:whole]
+        if limit:
+            taken.append(ready[whole][:limit])
+            ready[whole] = ready[whole][limit:]
+        del ready[:whole]
         return b"".join(taken)
 
     def acknowledge_reset(self) -> int:
@@ -285,7 +298,7 @@ class ReceiveStream:
         """The application asks for no more (STOP_SENDING with `code`)."""
         self.discarding = True
         self.stop_code = code
-        self._assembler = Assembler()
+        self._assembler = None
         if self.state is ReceiveState.DATA_RECVD:
             self._go(ReceiveState.DATA_READ)
         elif self.state is ReceiveState.SIZE_KNOWN:
@@ -294,3 +307,4 @@ class ReceiveStream:
     def _go(self, state: ReceiveState) -> None:
         assert state in RECEIVE_TRANSITIONS[self.state], (self.state, state)
         self.state = state
+        self.finished = state in RECEIVE_FINAL

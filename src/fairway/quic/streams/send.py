@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from fairway.quic.streams.flow_control import SendWindow
 from fairway.wire import RangeSet
+
+if TYPE_CHECKING:
+    from fairway.quic.streams.schedule import Level
 
 
 class SendState(Enum):
@@ -21,6 +25,8 @@ class SendState(Enum):
     DATA_RECVD = "Data Recvd"
     RESET_SENT = "Reset Sent"
     RESET_RECVD = "Reset Recvd"
+
+    __hash__ = object.__hash__  # there is one of each, and Enum's own costs more than the rest of a look-up
 
 
 SEND_TRANSITIONS: dict[SendState, frozenset[SendState]] = {
@@ -35,6 +41,10 @@ SEND_FINAL = frozenset({SendState.DATA_RECVD, SendState.RESET_RECVD})
 _WRITING = frozenset({SendState.READY, SendState.SEND, SendState.DATA_SENT})
 
 
+_NONE = RangeSet()
+"""What all buffers share until they have ranges of their own: most streams never do. Nothing is added to it."""
+
+
 class SendBuffer:
     """Bytes by offset from `start` (all before it are acknowledged) to `end`, in the chunks they came in."""
 
@@ -45,8 +55,8 @@ class SendBuffer:
         self.sent = 0
         """Everything before this offset has been sent once."""
         self.end = 0
-        self.lost = RangeSet()
-        self._acked = RangeSet()
+        self.lost = _NONE
+        self._acked = _NONE
         self._starts: list[int] = []
         self._chunks: list[memoryview] = []
 
@@ -66,7 +76,7 @@ class SendBuffer:
 
     def peek(self, offset: int, length: int) -> memoryview | bytes:
         """The `length` bytes at `offset`, which are there."""
-        at = bisect_right(self._starts, offset) - 1
+        at = bisect_right(self._starts, offset) - 1 if len(self._starts) > 1 else 0
         low = offset - self._starts[at]
         chunk = self._chunks[at]
         high = low + length
@@ -86,6 +96,8 @@ class SendBuffer:
         if self.lost:
             self.lost.remove(start, stop)
         if start > self.start:
+            if self._acked is _NONE:
+                self._acked = RangeSet()
             self._acked.add(start, stop)
             return
         if stop > self.start:
@@ -100,25 +112,29 @@ class SendBuffer:
 
     def declared_lost(self, start: int, stop: int) -> None:
         """The bytes from `start` to `stop` have to go out again, but for those acknowledged meanwhile."""
+        if self.lost is _NONE:
+            self.lost = RangeSet()
         self.lost.merge(self._acked.gaps(max(start, self.start), stop))
 
     def clear(self) -> None:
-        """Drop all data (the stream was reset)."""
+        """Drop all data: the stream was reset, or all of it was acknowledged."""
         self._starts.clear()
         self._chunks.clear()
-        self.lost.clear()
+        self.lost = _NONE
 
 
 class SendStream:
     """What goes out on one stream, within the peer's window."""
 
-    __slots__ = ("buffer", "fin", "fin_acked", "fin_lost", "fin_sent", "incremental", "reset_code", "starved",
-                 "state", "stream_id", "urgency", "window")  # fmt: skip
+    __slots__ = ("buffer", "fin", "fin_acked", "fin_lost", "fin_sent", "finished", "incremental", "level",
+                 "reset_code", "starved", "state", "stream_id", "urgency", "window")  # fmt: skip
 
     def __init__(self, stream_id: int, window: SendWindow) -> None:
         self.stream_id = stream_id
         self.window = window
         self.state = SendState.READY
+        self.finished = False
+        """True in a terminal state."""
         self.buffer = SendBuffer()
         self.fin = False
         self.fin_sent = False
@@ -129,11 +145,14 @@ class SendStream:
         """True if a `write` accepted less than it was given: the application waits for room."""
         self.urgency = 3  # RFC 9218 section 4.1: 0 is the most urgent, 7 the least
         self.incremental = True
+        self.level: Level | None = None
+        """Where in the schedule it waits for its turn, if it does."""
 
     @property
-    def finished(self) -> bool:
-        """True in a terminal state."""
-        return self.state in SEND_FINAL
+    def idle(self) -> bool:
+        """True if there is nothing to send, whatever the windows."""
+        buffer = self.buffer
+        return buffer.sent == buffer.end and not buffer.lost and (self.fin_sent or not self.fin) and not self.fin_lost
 
     @property
     def writable(self) -> bool:
@@ -187,7 +206,14 @@ class SendStream:
         """The peer has these bytes (and the stream's end)."""
         if self.state not in _WRITING:
             return
-        self.buffer.acknowledged(start, stop)
+        buffer = self.buffer
+        if fin and start <= buffer.start and self.state is SendState.DATA_SENT:  # all that was left: short streams
+            buffer.start = stop
+            buffer.clear()
+            self.fin_acked = True
+            self._go(SendState.DATA_RECVD)
+            return
+        buffer.acknowledged(start, stop)
         if fin:
             self.fin_acked = True
         if self.fin_acked and self.buffer.start == self.buffer.end and self.state is SendState.DATA_SENT:
@@ -217,3 +243,4 @@ class SendStream:
     def _go(self, state: SendState) -> None:
         assert state in SEND_TRANSITIONS[self.state], (self.state, state)
         self.state = state
+        self.finished = state in SEND_FINAL

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from fairway.quic.errors import ErrorCode, PeerError, UsageError
 from fairway.quic.frames import (
     MAX_DATA,
@@ -28,18 +26,15 @@ ControlKey = tuple[int, int]
 """A control frame to be sent: its type, and the stream, sequence number or 0 that it is about."""
 
 
-@dataclass(slots=True)
 class StreamPair:
     """A stream's halves; a unidirectional stream has one."""
 
-    stream_id: int
-    send: SendStream | None
-    recv: ReceiveStream | None
+    __slots__ = ("recv", "send", "stream_id")
 
-    @property
-    def finished(self) -> bool:
-        """True if neither half can change any more."""
-        return (self.send is None or self.send.finished) and (self.recv is None or self.recv.finished)
+    def __init__(self, stream_id: int, send: SendStream | None, recv: ReceiveStream | None) -> None:
+        self.stream_id = stream_id
+        self.send = send
+        self.recv = recv
 
 
 class StreamTable:
@@ -47,8 +42,9 @@ class StreamTable:
 
     def __init__(self, *, is_client: bool, local: TransportParameters, stream_cap: int, connection_cap: int) -> None:
         self._local_bit = 0 if is_client else SERVER_INITIATED
-        self._local = local
-        self._peer = TransportParameters()
+        # By the two lowest bits of a stream's ID; absent where that half does not exist.
+        self._receive_sizes = _limits(local, self._local_bit)
+        self._send_limits = _limits(TransportParameters(), self._local_bit ^ SERVER_INITIATED)
         self._stream_cap = stream_cap
         self._streams: dict[int, StreamPair] = {}
         self.receive_window = ReceiveWindow(local.initial_max_data, connection_cap)
@@ -76,12 +72,12 @@ class StreamTable:
 
     def set_peer(self, parameters: TransportParameters) -> None:
         """The peer's limits are known."""
-        self._peer = parameters
+        self._send_limits = _limits(parameters, self._local_bit ^ SERVER_INITIATED)
         self.send_window.raise_limit(parameters.initial_max_data)
         self._local_limit = [parameters.initial_max_streams_bidi, parameters.initial_max_streams_uni]
         for pair in self._streams.values():
             if pair.send is not None:
-                pair.send.window.raise_limit(self._send_limit(pair.stream_id))
+                pair.send.window.raise_limit(self._send_limits[pair.stream_id & 3])
                 self.schedule.add(pair.send)
         self.schedule.unblock()
 
@@ -172,22 +168,24 @@ class StreamTable:
 
     def for_receiving(self, stream_id: int, frame_type: int) -> ReceiveStream | None:
         """The half that a frame about data from the peer is for; None if the stream is finished."""
-        if stream_id & 3 == self._local_bit | UNIDIRECTIONAL:
+        pair = self._streams.get(stream_id)
+        if pair is None:
+            if stream_id & 3 not in self._receive_sizes:
+                raise _wrong_state(frame_type, f"stream {stream_id} only sends to the peer")
+            pair = self._open_by_peer(stream_id, frame_type)
+        elif pair.recv is None:
             raise _wrong_state(frame_type, f"stream {stream_id} only sends to the peer")
-        pair = self._find(stream_id, frame_type)
         return None if pair is None else pair.recv
 
     def for_sending(self, stream_id: int, frame_type: int) -> SendStream | None:
         """The half that a frame about data to the peer is for; None if the stream is finished."""
-        if stream_id & 3 == (self._local_bit ^ SERVER_INITIATED) | UNIDIRECTIONAL:
+        if stream_id & 3 not in self._send_limits:
             raise _wrong_state(frame_type, f"stream {stream_id} only receives from the peer")
-        pair = self._find(stream_id, frame_type)
+        pair = self._streams.get(stream_id) or self._open_by_peer(stream_id, frame_type)
         return None if pair is None else pair.send
 
-    def _find(self, stream_id: int, frame_type: int) -> StreamPair | None:
-        pair = self._streams.get(stream_id)
-        if pair is not None:
-            return pair
+    def _open_by_peer(self, stream_id: int, frame_type: int) -> StreamPair | None:
+        """The stream that a frame opens which names none that is open; None if it was, and is finished."""
         index, kind = stream_id >> 2, (stream_id >> 1) & 1
         if stream_id & SERVER_INITIATED == self._local_bit:
             if index >= self._next_local[kind]:
@@ -229,11 +227,14 @@ class StreamTable:
     def forget_if_finished(self, stream_id: int) -> bool:
         """Drop a finished stream, and give the peer credit for another one in its place."""
         pair = self._streams.get(stream_id)
-        if pair is None or not pair.finished:
+        if pair is None:
+            return False
+        send, recv = pair.send, pair.recv
+        if (send is not None and not send.finished) or (recv is not None and not recv.finished):
             return False
         del self._streams[stream_id]
-        if pair.send is not None:
-            self.schedule.remove(pair.send)
+        if send is not None:
+            self.schedule.remove(send)
         if stream_id & SERVER_INITIATED != self._local_bit:
             kind = (stream_id >> 1) & 1
             self._peer_finished[kind] += 1
@@ -244,27 +245,29 @@ class StreamTable:
         return True
 
     def _create(self, stream_id: int) -> StreamPair:
-        local = stream_id & SERVER_INITIATED == self._local_bit
+        kind = stream_id & 3
         send = recv = None
-        if local or not stream_id & UNIDIRECTIONAL:
-            send = SendStream(stream_id, SendWindow(self._send_limit(stream_id)))
-        if not local or not stream_id & UNIDIRECTIONAL:
-            if stream_id & UNIDIRECTIONAL:
-                size = self._local.initial_max_stream_data_uni
-            elif local:
-                size = self._local.initial_max_stream_data_bidi_local
-            else:
-                size = self._local.initial_max_stream_data_bidi_remote
+        limit = self._send_limits.get(kind)
+        if limit is not None:
+            send = SendStream(stream_id, SendWindow(limit))
+        size = self._receive_sizes.get(kind)
+        if size is not None:
             recv = ReceiveStream(stream_id, ReceiveWindow(size, self._stream_cap))
         pair = self._streams[stream_id] = StreamPair(stream_id, send, recv)
         return pair
 
-    def _send_limit(self, stream_id: int) -> int:
-        if stream_id & UNIDIRECTIONAL:
-            return self._peer.initial_max_stream_data_uni
-        if stream_id & SERVER_INITIATED == self._local_bit:
-            return self._peer.initial_max_stream_data_bidi_remote
-        return self._peer.initial_max_stream_data_bidi_local
+
+def _limits(ours: TransportParameters, local: int) -> dict[int, int]:
+    """What the side whose parameters these are takes on new streams, by the two lowest bits of their IDs.
+
+    `local` is the bit of the streams that this side opens (RFC 9000 section 18.2).
+    """
+    remote = local ^ SERVER_INITIATED
+    return {
+        local: ours.initial_max_stream_data_bidi_local,
+        remote: ours.initial_max_stream_data_bidi_remote,
+        remote | UNIDIRECTIONAL: ours.initial_max_stream_data_uni,
+    }
 
 
 def _wrong_state(frame_type: int, reason: str) -> PeerError:
