@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from fuzzing import EXAMPLES, RUNS
 
-for room in ("quic", "attack"):
+for room in ("quic", "attack", "http3"):
     sys.path.insert(0, str(Path(__file__).parent.parent / room))
 
 

@@ -11,14 +11,16 @@ The rooms do the work: `receive` parses request streams, `control` the peer's ot
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from fairway.http3 import frames
 from fairway.http3.control import PeerStreams
 from fairway.http3.errors import H3Code, Http3Error
-from fairway.http3.events import DatagramReceived, Event, ReadingStopped, StreamAborted
-from fairway.http3.fields import Fields, check_sent, section_size
+from fairway.http3.events import DatagramReceived, Event, MessageFailed, ReadingStopped, StreamAborted
+from fairway.http3.fields import Fields, check_own_request, check_response, check_trailers, checked, section_size
+from fairway.http3.grease import Grease
 from fairway.http3.limits import MAX_FIELD_SECTION, QPACK_BLOCKED_STREAMS, QPACK_TABLE_CAPACITY
 from fairway.http3.message import Arriving, Leaving, Message
 from fairway.http3.receive import RequestReceiver
@@ -42,6 +44,9 @@ LAST_REQUEST_ID = (1 << 62) - 4
 
 _UNIDIRECTIONAL = 0x02
 
+_CUT = (MessageFailed, StreamAborted)
+"""Events after which a body will not be whole."""
+
 DEFAULT_SETTINGS = Settings(
     qpack_max_table_capacity=QPACK_TABLE_CAPACITY,
     max_field_section_size=MAX_FIELD_SECTION,
@@ -57,25 +62,28 @@ class Http3Connection:
         self._state = Http3State(quic, settings, is_client=is_client)
         self._receiver = RequestReceiver(self._state)
         self._peer_streams = PeerStreams(self._state, self._receiver)
-        self._failed: Http3Error | None = None
 
     # What arrives
 
     def events(self, now: float) -> list[Event]:
         """What happened since the last call, in order; takes the events of the QUIC connection."""
         state = self._state
-        try:
-            for event in self._quic.events():
-                handler = _ON_EVENT.get(type(event))
-                if handler is None:
-                    state.events.append(event)  # type: ignore[arg-type]
-                else:
+        state.now = now
+        for event in self._quic.events():
+            handler = _ON_EVENT.get(type(event))
+            if handler is None:
+                state.events.append(event)  # type: ignore[arg-type]
+            elif state.failure is None:
+                try:
                     handler(self, event)
+                except Http3Error as error:
+                    state.failure = error
+                except ConnectionClosed:
+                    pass  # an event that comes later says so
+        if state.coder.decoder_out and state.decoder_id >= 0:
             self._send_acknowledgements()
-        except Http3Error as error:
-            self._close(error, now)
-        except ConnectionClosed:
-            pass  # the last event says so
+        if state.failure is not None:
+            self._close(state.failure, now)
         events, state.events = state.events, []
         return events
 
@@ -90,13 +98,22 @@ class Http3Connection:
         try:
             return self._receiver.read(message, limit)
         except Http3Error as error:
-            self._failed = error  # `events` closes: it knows the time
+            self._state.failure = error  # `events` closes: it knows the time
             return b""
 
     def at_end(self, stream_id: int) -> bool:
-        """True if the whole body was read, or the stream is gone."""
-        message = self._state.messages.get(stream_id)
-        return message is None or message.arriving is Arriving.ENDED
+        """True if the whole body was read, or the stream is gone.
+
+        Never true before `events` has told a MessageFailed or StreamAborted: a body that was cut is not a whole one.
+        """
+        state = self._state
+        message = state.messages.get(stream_id)
+        if message is not None and message.arriving is not Arriving.ENDED:
+            return False
+        return state.failure is None and not any(
+            type(event) in _CUT and event.stream_id == stream_id  # type: ignore[union-attr]
+            for event in state.events
+        )
 
     def is_over(self, stream_id: int) -> bool:
         """True if nothing can happen on the stream any more, in either direction."""
@@ -105,23 +122,37 @@ class Http3Connection:
     @property
     def has_events(self) -> bool:
         """True if `read` brought something that `events` will tell."""
-        return bool(self._state.events) or self._failed is not None
+        return bool(self._state.events) or self._state.failure is not None
+
+    def unfinished(self, since: float) -> list[int]:
+        """Streams that clients opened at `since` or before, and on which no request has arrived: `abort` them."""
+        return [
+            message.stream_id
+            for message in self._state.messages.values()
+            if message.arriving is Arriving.FIELDS and message.begun_at <= since
+        ]
 
     # What is sent
 
     def request(self, fields: Fields, *, data: bytes = b"", end: bool = False) -> int | None:
-        """Begin a request; its stream's ID, or None while the peer allows no more streams (StreamsAvailable tells)."""
+        """Begin a request; its stream's ID, or None while the peer allows no more streams (StreamsAvailable tells).
+
+        A request that ends with StreamAborted and H3_REQUEST_REJECTED was not processed: it may be sent again.
+        """
         state = self._state
         if not state.is_client:
             raise UsageError("a server sends no requests")
         if state.goaway_received is not None:
             raise UsageError("the server shuts down and takes no more requests: use another connection")
-        check_sent(fields)
+        line = checked(check_own_request, fields)
+        if line.protocol is not None and not (state.peer and state.peer.enable_connect_protocol):
+            raise UsageError("the server has not said that it takes extended CONNECT: wait for SettingsReceived")
+        self._check_limits(fields, data)
         stream_id = self._quic.open_stream()
         if stream_id is None:
             return None
-        method = next((value for name, value in fields if name == b":method"), b"")
-        message = state.messages[stream_id] = Message(stream_id, method=method)
+        state.requests += 1
+        message = state.messages[stream_id] = Message(stream_id, method=line.method)
         self._send_fields(message, fields, data, end)
         return stream_id
 
@@ -130,24 +161,29 @@ class Http3Connection:
         message = self._sending(stream_id)
         if message.leaving is not Leaving.FIELDS:
             raise UsageError(f"the response on stream {stream_id} was begun already")
-        check_sent(fields)
-        if fields[:1] and fields[0][0] == b":status" and fields[0][1][:1] == b"1":
+        status, _ = checked(check_response, fields)
+        self._check_limits(fields, data)
+        if status < 200:
             if data or end:
                 raise UsageError("an interim response has no body and does not end")
             self._state.send_fields(stream_id, fields)
             return
         self._send_fields(message, fields, data, end)
 
+    def can_send(self, stream_id: int) -> bool:
+        """True until our side of the stream was ended, or the peer stopped it (ReadingStopped)."""
+        message = self._state.messages.get(stream_id)
+        return message is not None and message.leaving is not Leaving.ENDED
+
     def _send_fields(self, message: Message, fields: Fields, data: bytes, end: bool) -> None:
-        if len(data) > SMALL_BODY:
-            raise UsageError(f"more than {SMALL_BODY} bytes go with send_data")
-        self._check_peer_limit(fields)
         self._state.send_fields(message.stream_id, fields, data=data, end=end)
         message.leave(Leaving.ENDED if end else Leaving.BODY)
         if end:
             self._state.forget_if_over(message)
 
-    def _check_peer_limit(self, fields: Fields) -> None:
+    def _check_limits(self, fields: Fields, data: bytes = b"") -> None:
+        if len(data) > SMALL_BODY:
+            raise UsageError(f"more than {SMALL_BODY} bytes go with send_data")
         peer = self._state.peer
         if peer is not None and peer.max_field_section_size is not None:
             size = section_size(fields)
@@ -190,7 +226,8 @@ class Http3Connection:
         message = self._sending(stream_id)
         if message.leaving is not Leaving.BODY:
             raise UsageError("trailers go after the body")
-        check_sent(fields)
+        checked(check_trailers, fields)
+        self._check_limits(fields)
         self._state.send_fields(stream_id, fields, end=True)
         message.leave(Leaving.ENDED)
         self._state.forget_if_over(message)
@@ -230,30 +267,17 @@ class Http3Connection:
 
     def abort(self, stream_id: int, code: int = H3Code.H3_REQUEST_CANCELLED) -> None:
         """Give up a stream in both directions."""
-        message = self._state.messages.pop(stream_id, None)
-        if message is None:
-            return
-        if message.arriving is not Arriving.ENDED:
-            self._stop(message, code)
-        if message.leaving is not Leaving.ENDED:
-            self._state.reset(stream_id, code)
-            message.leaving = Leaving.ENDED
+        message = self._state.messages.get(stream_id)
+        if message is not None:
+            self._state.abort(message, code)
 
     def stop_reading(self, stream_id: int, code: int = H3Code.H3_NO_ERROR) -> None:
         """Read no more of a message; a server that has answered says H3_NO_ERROR (RFC 9114 section 4.1.1)."""
         message = self._state.messages.get(stream_id)
         if message is not None and message.arriving is not Arriving.ENDED:
-            self._stop(message, code)
+            self._state.take_no_more(message)
+            self._state.stop(stream_id, code)
             self._state.forget_if_over(message)
-
-    def _stop(self, message: Message, code: int) -> None:
-        if message.arriving is not Arriving.TUNNEL:
-            self._state.coder.cancel(message.stream_id)
-        self._state.stop(message.stream_id, code)
-        message.arriving = Arriving.ENDED
-        message.blocked = False
-        message.buffer = b""
-        message.remaining = 0
 
     # The connection
 
@@ -285,6 +309,8 @@ class Http3Connection:
         """Ask the server for another priority of a request (PRIORITY_UPDATE, RFC 9218 section 7)."""
         if not self._state.is_client:
             raise UsageError("a server changes priorities by itself")
+        if stream_id & 3 or stream_id < 0:
+            raise UsageError(f"stream {stream_id} is no request: only requests have priorities")
         if self._state.control_id >= 0:
             self._quic.write(self._state.control_id, frames.PriorityUpdate(stream_id, update).encode(), whole=True)
 
@@ -293,20 +319,19 @@ class Http3Connection:
         self._quic.close(now, code, reason)
 
     def _close(self, error: Http3Error, now: float) -> None:
+        self._state.failure = None
         self._quic.close(now, error.code, str(error))
         for event in self._quic.events():
             if isinstance(event, quic_events.ConnectionTerminated):
                 self._state.events.append(event)
 
     def _send_acknowledgements(self) -> None:
-        """What decoding has left for our QPACK decoder stream; and what `read` found wrong."""
-        if self._failed is not None:
-            raise self._failed
+        """What decoding has left for our QPACK decoder stream."""
         state = self._state
-        if state.coder.decoder_out and state.decoder_id >= 0:
-            out, state.coder.decoder_out = state.coder.decoder_out, b""
+        out, state.coder.decoder_out = state.coder.decoder_out, b""
+        with contextlib.suppress(ConnectionClosed):
             if self._quic.write(state.decoder_id, out) < len(out):
-                raise Http3Error(H3Code.H3_EXCESSIVE_LOAD, "the QPACK decoder stream is not read")
+                state.failure = Http3Error(H3Code.H3_EXCESSIVE_LOAD, "the QPACK decoder stream is not read")
 
     # Events of QUIC
 
@@ -320,7 +345,8 @@ class Http3Connection:
             )
         state = self._state
         state.control_id, state.encoder_id, state.decoder_id = (stream or 0 for stream in opened)
-        settings = frames.encode(frames.SETTINGS, state.local.encode())
+        grease = Grease(self._quic.random)
+        settings = frames.encode(frames.SETTINGS, state.local.encode(grease.setting())) + grease.frame()
         for stream_id, kind, first in (
             (state.control_id, frames.CONTROL_STREAM, settings),
             (state.encoder_id, frames.QPACK_ENCODER_STREAM, b""),
@@ -328,6 +354,9 @@ class Http3Connection:
         ):
             self._quic.set_priority(stream_id, 0)
             self._quic.write(stream_id, encode_varint(kind) + first, whole=True)
+        stream = grease.stream()
+        if stream and (extra := self._quic.open_stream(unidirectional=True)) is not None:
+            self._quic.write(extra, stream, end=True, whole=True)
         state.events.append(event)
 
     def _opened(self, event: quic_events.StreamOpened) -> None:
@@ -349,7 +378,8 @@ class Http3Connection:
                 state.reset(stream_id, H3Code.H3_REQUEST_REJECTED)
                 state.stop(stream_id, H3Code.H3_REQUEST_REJECTED)
                 return
-        state.messages[stream_id] = Message(stream_id)
+        message = state.messages[stream_id] = Message(stream_id)
+        message.begun_at = state.now
 
     def _readable(self, event: quic_events.StreamReadable) -> None:
         message = self._state.messages.get(event.stream_id)
@@ -365,16 +395,24 @@ class Http3Connection:
         if message is None:
             self._peer_streams.gone(stream_id)
             return
+        state = self._state
         if message.arriving is Arriving.ENDED:
             return
-        if message.arriving is not Arriving.TUNNEL:
-            self._state.coder.cancel(stream_id)
-        message.arriving = Arriving.ENDED
-        message.blocked = False
-        message.buffer = b""
-        message.remaining = 0
-        self._state.events.append(StreamAborted(stream_id, event.code))
-        self._state.forget_if_over(message)
+        if self._unheard(message):
+            return
+        state.take_no_more(message)
+        state.events.append(StreamAborted(stream_id, event.code))
+        state.forget_if_over(message)
+        if message.leaving is not Leaving.ENDED:
+            state.count_abandoned(message)
+
+    def _unheard(self, message: Message) -> bool:
+        """True if a request was given up before it arrived: it ends here, and nobody hears of it (section 4.1.1)."""
+        if self._state.is_client or message.arriving is not Arriving.FIELDS:
+            return False
+        self._state.abort(message, H3Code.H3_REQUEST_REJECTED)
+        self._state.count_abandoned(message)
+        return True
 
     def _stopped(self, event: quic_events.StopSendingReceived) -> None:
         stream_id = event.stream_id
@@ -385,10 +423,12 @@ class Http3Connection:
                 section="RFC 9114 section 6.2.1",
             )
         message = self._state.messages.get(stream_id)
-        if message is not None and message.leaving is not Leaving.ENDED:
-            message.leaving = Leaving.ENDED
-            self._state.events.append(ReadingStopped(stream_id, event.code))
-            self._state.forget_if_over(message)
+        if message is None or message.leaving is Leaving.ENDED or self._unheard(message):
+            return
+        message.leaving = Leaving.ENDED
+        self._state.events.append(ReadingStopped(stream_id, event.code))
+        self._state.forget_if_over(message)
+        self._state.count_abandoned(message)
 
     def _datagram(self, event: quic_events.DatagramReceived) -> None:
         """RFC 9297 section 2.1; what belongs to no open stream is dropped."""
@@ -401,7 +441,9 @@ class Http3Connection:
                 H3Code.H3_DATAGRAM_ERROR, "a datagram that names no stream", section="RFC 9297 section 2.1"
             )
         message = self._state.messages.get(quarter << 2)
-        if message is not None and message.arriving is not Arriving.ENDED:
+        if message is None or message.arriving is Arriving.ENDED:
+            return
+        if self._state.is_client or message.arriving is not Arriving.FIELDS:
             self._state.events.append(DatagramReceived(quarter << 2, event.data[after:]))
 
 

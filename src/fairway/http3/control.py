@@ -7,13 +7,18 @@ from typing import Any
 
 from fairway.http3 import frames
 from fairway.http3.errors import H3Code, Http3Error
-from fairway.http3.events import GoawayReceived, PriorityUpdated, SettingsReceived, TunnelStreamOpened
+from fairway.http3.events import (
+    GoawayReceived,
+    PriorityUpdated,
+    SettingsReceived,
+    StreamAborted,
+    TunnelStreamOpened,
+)
 from fairway.http3.frames import CancelPush, Goaway, MaxPushId, PriorityUpdate
 from fairway.http3.limits import (
     CONTROL_FRAMES_FREE,
     CONTROL_FRAMES_PER_REQUEST,
     MAX_CONTROL_PAYLOAD,
-    MAX_EARLY_PRIORITIES,
     MAX_SETTINGS_BYTES,
 )
 from fairway.http3.message import Arriving, Leaving, Message
@@ -134,13 +139,14 @@ class PeerStreams:
 
     def _feed_control(self, data: bytes) -> None:
         buffer = self._buffer + data
-        while buffer:
+        at = 0
+        while at < len(buffer):
             if self._skipping:
-                passed = min(self._skipping, len(buffer))
+                passed = min(self._skipping, len(buffer) - at)
                 self._skipping -= passed
-                buffer = buffer[passed:]
+                at += passed
                 continue
-            header = frames.decode_header(buffer)
+            header = frames.decode_header(buffer, at)
             if header is None:
                 break
             kind, length, after = header
@@ -148,16 +154,16 @@ class PeerStreams:
             decode = frames.DECODERS.get(kind)
             if decode is None:
                 self._skipping = length
-                buffer = buffer[after:]
+                at = after
                 self._count()
                 continue
             if len(buffer) < after + length:
                 break
             frame = decode(buffer[after : after + length])
-            buffer = buffer[after + length :]
+            at = after + length
             self._count()
             _HANDLERS[type(frame)](self, frame)
-        self._buffer = buffer
+        self._buffer = buffer[at:]
 
     def _check(self, kind: int, length: int) -> None:
         """The rules that hold for a frame before its payload is there."""
@@ -211,6 +217,11 @@ class PeerStreams:
             raise _bad_id("GOAWAY names more than the one before", "RFC 9114 section 5.2")
         state.goaway_received = identifier
         state.events.append(GoawayReceived(identifier))
+        if state.is_client:
+            for message in [known for known in state.messages.values() if known.stream_id >= identifier]:
+                if message.method:
+                    state.abort(message, H3Code.H3_REQUEST_CANCELLED)
+                    state.events.append(StreamAborted(message.stream_id, H3Code.H3_REQUEST_REJECTED))
 
     def _max_push(self, frame: MaxPushId) -> None:
         if frame.identifier < self._max_push_id:
@@ -234,9 +245,7 @@ class PeerStreams:
                 state.prioritize(stream_id, priority)
                 state.events.append(PriorityUpdated(stream_id, priority))
         elif message is not None or stream_id >= state.next_request_id:
-            early = self._receiver.priorities
-            if len(early) < MAX_EARLY_PRIORITIES or stream_id in early:
-                early[stream_id] = priority
+            state.expect_priority(stream_id, priority)
 
 
 _FEED: dict[int, Callable[[PeerStreams, bytes], None]] = {

@@ -7,12 +7,16 @@ differently is how requests are smuggled.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
+from typing import TypeVar
 
 from fairway.http3.errors import FieldsTooLargeError, MessageError
 from fairway.quic import UsageError
 
 Fields = list[tuple[bytes, bytes]]
+Checked = TypeVar("Checked")
 
 LINE_OVERHEAD = 32  # RFC 9114 section 4.2.2
 
@@ -20,8 +24,8 @@ _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch  # a token without c
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|\A[ \t]|[ \t]\Z").search
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+\-.]*").fullmatch
-_PATH = re.compile(rb"(?:/[!-~\x80-\xff]*|\*)").fullmatch
-_AUTHORITY = re.compile(rb"[!-~]*").fullmatch
+_PATH = re.compile(rb"(?:/[!\"$-~\x80-\xff]*|\*)").fullmatch  # no fragment
+_AUTHORITY = re.compile(rb"[A-Za-z0-9\-._~!$&'()*+,;=%:\[\]]*").fullmatch  # no user, no path (RFC 3986 section 3.2)
 _LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
 _STATUS = re.compile(rb"[1-9][0-9][0-9]").fullmatch
 
@@ -31,10 +35,13 @@ _PLAIN_REQUEST = frozenset({b":method", b":scheme", b":path"})
 _TUNNEL_REQUEST = frozenset({b":method", b":authority"})
 _RESPONSE_PSEUDO = frozenset({b":status"})
 _NO_PSEUDO: frozenset[bytes] = frozenset()
+_JUDGED = frozenset({b"content-length", b"host", b"priority"})
+"""Fields whose values mean something to the rules of a message."""
 
-_KNOWN_NAMES_CAP = 1024
-_known_names: set[bytes] = set()
-"""Names that were found to be right: nearly all are the same few, again and again."""
+_KNOWN_LINES = 2048
+_KNOWN_LINE_BYTES = 160
+_known_lines: set[tuple[bytes, bytes]] = set()
+"""Lines that were found to be right: nearly all are the same few, again and again. Full, it begins anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,7 @@ class RequestLine:
 
 def section_size(fields: Fields) -> int:
     """The size of a field section as RFC 9114 section 4.2.2 counts it."""
-    return sum(len(name) + len(value) for name, value in fields) + LINE_OVERHEAD * len(fields)
+    return sum(map(len, chain.from_iterable(fields))) + LINE_OVERHEAD * len(fields)
 
 
 def check_size(fields: Fields, limit: int) -> None:
@@ -61,25 +68,28 @@ def check_size(fields: Fields, limit: int) -> None:
 
 def check_request(fields: Fields, *, extended_connect: bool = False) -> RequestLine:
     """`MessageError` unless this is a well-formed request (section 4.3.1)."""
-    pseudo, plain = _split(fields, _REQUEST_PSEUDO)
+    pseudo, judged = _split(fields, _REQUEST_PSEUDO)
     method = pseudo.get(b":method", b"")
     if not _METHOD(method):
         raise _malformed(":method is missing or no token", "4.3.1")
     protocol = pseudo.get(b":protocol")
-    if protocol is not None and not (extended_connect and method == b"CONNECT"):
-        raise _malformed(":protocol is only for extended CONNECT, which was not offered or not used", "4.3.1")
+    if protocol is not None:
+        if not extended_connect or method != b"CONNECT":
+            raise _malformed(":protocol is only for extended CONNECT, which was not offered or not used", "4.3.1")
+        if not _METHOD(protocol):
+            raise _malformed(":protocol is no token", "4.3.1")
     _check_target(method, protocol, pseudo)
     length = priority = None
-    for name, value in plain:
+    for name, value in judged:
         if name == b"content-length":
             length = _content_length(value, length)
         elif name == b"host":
             _check_host(value, pseudo)
-        elif name == b"priority":
+        else:
             priority = value if priority is None else priority + b"," + value
-    if method == b"CONNECT" and protocol is None:
-        length = None
-    elif b":authority" not in pseudo and pseudo[b":scheme"] in (b"http", b"https"):
+    if method == b"CONNECT":
+        length = None  # what follows is a tunnel's (RFC 9110 section 9.3.6)
+    elif b":authority" not in pseudo and pseudo[b":scheme"].lower() in (b"http", b"https"):
         raise _malformed("neither :authority nor host", "4.3.1")
     return RequestLine(method, protocol, length, priority)
 
@@ -87,7 +97,7 @@ def check_request(fields: Fields, *, extended_connect: bool = False) -> RequestL
 def _check_target(method: bytes, protocol: bytes | None, pseudo: dict[bytes, bytes]) -> None:
     """Which pseudo-fields must be there, and what is in them."""
     authority = pseudo.get(b":authority")
-    if authority is not None and (not _AUTHORITY(authority) or b"@" in authority or b"/" in authority):
+    if authority is not None and not _AUTHORITY(authority):
         raise _malformed(":authority is no host and port", "4.3.1")
     if method == b"CONNECT" and protocol is None:
         if pseudo.keys() != _TUNNEL_REQUEST or not authority:
@@ -103,7 +113,7 @@ def _check_target(method: bytes, protocol: bytes | None, pseudo: dict[bytes, byt
         raise _malformed(":path does not begin with a slash or has characters that no path has", "4.3.1")
     if protocol is not None and not authority:
         raise _malformed("extended CONNECT has no :authority", "4.3.1")
-    if authority == b"" and scheme in (b"http", b"https"):
+    if authority == b"" and scheme.lower() in (b"http", b"https"):
         raise _malformed(":authority is empty", "4.3.1")
 
 
@@ -111,7 +121,7 @@ def _check_host(value: bytes, pseudo: dict[bytes, bytes]) -> None:
     """`host` and `:authority` say the same, so that nobody can read them differently."""
     authority = pseudo.get(b":authority")
     if authority is None:
-        if not value or not _AUTHORITY(value) or b"@" in value or b"/" in value:
+        if not value or not _AUTHORITY(value):
             raise _malformed("host is no host and port", "4.3.1")
         pseudo[b":authority"] = value  # a second host must be the same
     elif value != authority:
@@ -120,14 +130,14 @@ def _check_host(value: bytes, pseudo: dict[bytes, bytes]) -> None:
 
 def check_response(fields: Fields) -> tuple[int, int | None]:
     """Status and content-length; `MessageError` unless this is a well-formed response (section 4.3.2)."""
-    pseudo, plain = _split(fields, _RESPONSE_PSEUDO)
+    pseudo, judged = _split(fields, _RESPONSE_PSEUDO)
     status = pseudo.get(b":status", b"")
     if not _STATUS(status):
         raise _malformed(":status is missing or no three-digit code", "4.3.2")
     if status == b"101":
         raise _malformed("101 has no meaning in HTTP/3", "4.5")
     length = None
-    for name, value in plain:
+    for name, value in judged:
         if name == b"content-length":
             length = _content_length(value, length)
     return int(status), length
@@ -135,58 +145,66 @@ def check_response(fields: Fields) -> tuple[int, int | None]:
 
 def check_trailers(fields: Fields) -> None:
     """`MessageError` unless these may follow a body: no pseudo-fields (section 4.3), no framing."""
-    _, plain = _split(fields, _NO_PSEUDO)
-    for name, _ in plain:
-        if name in (b"content-length", b"host"):
+    for name, _ in _split(fields, _NO_PSEUDO)[1]:
+        if name != b"priority":
             raise _malformed(f"{name.decode()} among the trailers", "4.1")
 
 
-def check_sent(fields: Fields) -> None:
-    """`UsageError` for fields of ours that a peer would have to refuse."""
-    for name, value in fields:
-        if name not in _known_names and not _NAME(name.removeprefix(b":")):
-            raise UsageError(f"{_shown(name)} is no field name: HTTP/3 has them in lower case, without spaces")
-        if name in _CONNECTION_SPECIFIC:
-            raise UsageError(f"{_shown(name)} is a field of HTTP/1.1 connections: leave it out")
-        if _BAD_VALUE(value):
-            raise UsageError(f"the value of {_shown(name)} has a control character, or space around it")
+def check_own_request(fields: Fields) -> RequestLine:
+    """`check_request` for what we send: extended CONNECT may be used."""
+    return check_request(fields, extended_connect=True)
+
+
+def checked(check: Callable[[Fields], Checked], fields: Fields) -> Checked:
+    """Apply one of the checks to the caller's fields: what a peer would have to refuse is a `UsageError`."""
+    try:
+        return check(fields)
+    except MessageError as error:
+        raise UsageError(f"{error.reason} [{error.section}]") from None
+    except (TypeError, ValueError, AttributeError):
+        raise UsageError("fields are a list of (name, value), both bytes") from None
 
 
 def _split(fields: Fields, allowed: frozenset[bytes]) -> tuple[dict[bytes, bytes], Fields]:
-    """The pseudo-fields, which come first and once, and the others; each checked by itself."""
+    """The pseudo-fields, which come first and once, and of the others those of `_JUDGED`; each checked by itself."""
     pseudo: dict[bytes, bytes] = {}
-    at = 0
-    for name, value in fields:
-        if name[:1] != b":":
-            break
-        if name not in allowed:
-            raise _malformed(f"the pseudo-field {_shown(name)} has no place here", "4.3")
-        if name in pseudo:
-            raise _malformed(f"{_shown(name)} appears twice", "4.3")
-        if _BAD_VALUE(value):
-            raise _malformed(f"the value of {_shown(name)} has characters that no value has", "4.2")
-        pseudo[name] = value
-        at += 1
-    plain = fields[at:]
-    for name, value in plain:
-        if name not in _known_names:
-            _check_name(name)
-        if _BAD_VALUE(value):
-            raise _malformed(f"the value of {_shown(name)} has characters that no value has", "4.2")
-        if name == b"te" and value.lower() != b"trailers":
-            raise _malformed("te may only say trailers", "4.2")
-    return pseudo, plain
+    judged: Fields = []
+    known = _known_lines
+    plain = False
+    for line in fields:
+        if line in known:
+            plain = True
+            if line[0] in _JUDGED:
+                judged.append(line)
+            continue
+        name, value = line
+        if name[:1] == b":":
+            if plain or name not in allowed:
+                raise _malformed(f"the pseudo-field {_shown(name)} has no place here", "4.3")
+            if name in pseudo:
+                raise _malformed(f"{_shown(name)} appears twice", "4.3")
+            pseudo[name] = value  # each has a stricter form than other values, which its message's rules check
+            continue
+        plain = True
+        _check_line(name, value)
+        if len(name) + len(value) <= _KNOWN_LINE_BYTES:
+            if len(known) >= _KNOWN_LINES:
+                known.clear()
+            known.add((name, value))
+        if name in _JUDGED:
+            judged.append(line)
+    return pseudo, judged
 
 
-def _check_name(name: bytes) -> None:
-    if name[:1] == b":":
-        raise _malformed(f"the pseudo-field {_shown(name)} after other fields or out of place", "4.3")
+def _check_line(name: bytes, value: bytes) -> None:
     if not _NAME(name):
         raise _malformed(f"{_shown(name)} is no field name in lower case", "4.2")
     if name in _CONNECTION_SPECIFIC:
         raise _malformed(f"{_shown(name)} is a field of HTTP/1.1 connections", "4.2")
-    if len(_known_names) < _KNOWN_NAMES_CAP and len(name) <= 64:
-        _known_names.add(name)
+    if _BAD_VALUE(value):
+        raise _malformed(f"the value of {_shown(name)} has characters that no value has, or space around it", "4.2")
+    if name == b"te" and value.lower() != b"trailers":
+        raise _malformed("te may only say trailers", "4.2")
 
 
 def _content_length(value: bytes, known: int | None) -> int:

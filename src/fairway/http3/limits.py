@@ -20,8 +20,17 @@ QPACK_TABLE_CAPACITY = 4096
 QPACK_BLOCKED_STREAMS = 16
 """Streams that may wait for the peer's encoder stream; said in SETTINGS."""
 
-QPACK_ENCODER_CAPACITY_CAP = 16 * 1024
-"""Bytes of dynamic table that our encoder uses, whatever the peer offers."""
+QPACK_ENCODER_CAPACITY_CAP = 64 * 1024
+"""Bytes of the largest dynamic table that our encoder uses; from a peer that offers more it uses none at all.
+
+Using a part is no choice: what the peer offers is part of how references are encoded (RFC 9204 section 4.5.1.1).
+"""
+
+MAX_UNDECODED_FIELDS = 512 * 1024
+"""Encoded field sections, over all streams, that are not complete or wait for the QPACK encoder stream."""
+
+ABANDONED_FREE = 500
+"""Requests that the client may give up before they are answered; beyond, half of all its requests may end so."""
 
 MAX_SETTINGS_BYTES = 4096
 MAX_SETTINGS = 64

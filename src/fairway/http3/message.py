@@ -16,6 +16,8 @@ class Arriving(Enum):
     ENDED = "ended"
     TUNNEL = "bytes that are not HTTP"
 
+    __hash__ = object.__hash__  # each member is one object, and the tables are asked often
+
 
 ARRIVING_TRANSITIONS: dict[Arriving, frozenset[Arriving]] = {
     Arriving.FIELDS: frozenset({Arriving.BODY, Arriving.ENDED, Arriving.TUNNEL}),
@@ -34,6 +36,8 @@ class Leaving(Enum):
     ENDED = "ended"
     TUNNEL = "bytes that are not HTTP"
 
+    __hash__ = object.__hash__  # each member is one object, and the tables are asked often
+
 
 LEAVING_TRANSITIONS: dict[Leaving, frozenset[Leaving]] = {
     Leaving.FIELDS: frozenset({Leaving.BODY, Leaving.ENDED}),
@@ -46,8 +50,9 @@ LEAVING_TRANSITIONS: dict[Leaving, frozenset[Leaving]] = {
 class Message:
     """A request and its response, or a stream of a WebTransport session, on one QUIC stream."""
 
-    __slots__ = ("arriving", "awaited", "blocked", "buffer", "expected", "idle_frames", "interim", "leaving", "method",
-                 "received", "remaining", "session_id", "skipping", "stream_id", "tunnel")  # fmt: skip
+    __slots__ = ("abandoned", "arriving", "awaited", "begun_at", "blocked", "buffer", "expected", "held", "idle_frames",
+                 "interim", "leaving", "method", "received", "remaining", "session_id", "skipping", "stream_id",
+                 "tunnel")  # fmt: skip
 
     def __init__(
         self,
@@ -75,6 +80,12 @@ class Message:
         """Bytes of an unknown frame that are passed over."""
         self.awaited = 0
         """Bytes of a frame that must be in `buffer` before it can be handled."""
+        self.held = 0
+        """Bytes of a field section that count against MAX_UNDECODED_FIELDS."""
+        self.begun_at = 0.0
+        """When the peer opened the stream."""
+        self.abandoned = False
+        """True once it was counted among the requests that the client gave up."""
         self.idle_frames = 0
         self.interim = 0
         self.expected: int | None = None

@@ -8,31 +8,38 @@ from fairway.http3.errors import FieldsTooLargeError, H3Code, Http3Error
 from fairway.http3.fields import Fields
 from fairway.http3.limits import (
     MAX_FIELD_LINES,
-    QPACK_BLOCKED_STREAMS,
     QPACK_ENCODER_CAPACITY_CAP,
-    QPACK_TABLE_CAPACITY,
     UNSCANNED_FIELDS,
 )
 from fairway.http3.settings import Settings
+from fairway.quic import UsageError
+
+_NO_LINES = b"\0\0"
+"""The prefix alone: a section without lines, as trailers may be; ls-qpack takes it for an error."""
 
 
 class FieldCoder:
     """Both directions of one connection. What has to go on our two QPACK streams gathers in the `*_out` attributes."""
 
-    def __init__(self) -> None:
-        self._decoder = Decoder(QPACK_TABLE_CAPACITY, QPACK_BLOCKED_STREAMS)
+    def __init__(self, local: Settings) -> None:
+        self._decoder = Decoder(local.qpack_max_table_capacity, local.qpack_blocked_streams)
         self._encoder = Encoder()
         self.encoder_out = b""
         self.decoder_out = b""
 
     def use(self, settings: Settings) -> None:
         """The peer's settings: what its decoder allows our encoder."""
-        capacity = min(settings.qpack_max_table_capacity, QPACK_ENCODER_CAPACITY_CAP)
+        capacity = settings.qpack_max_table_capacity
+        if capacity > QPACK_ENCODER_CAPACITY_CAP:
+            capacity = 0
         self.encoder_out += self._encoder.apply_settings(capacity, min(settings.qpack_blocked_streams, 1 << 16))
 
     def encode(self, stream_id: int, fields: Fields) -> bytes:
         """A field section."""
-        instructions, block = self._encoder.encode(stream_id, fields)
+        try:
+            instructions, block = self._encoder.encode(stream_id, fields)
+        except ValueError as error:
+            raise UsageError(f"the fields cannot be encoded: {error}") from None
         if instructions:
             self.encoder_out += instructions
         return block
@@ -42,6 +49,8 @@ class FieldCoder:
 
         Raises `FieldsTooLargeError`, and `Http3Error` QPACK_DECOMPRESSION_FAILED.
         """
+        if block == _NO_LINES:
+            return []
         if len(block) > UNSCANNED_FIELDS and count_lines(block, MAX_FIELD_LINES) > MAX_FIELD_LINES:
             raise FieldsTooLargeError(f"more than {MAX_FIELD_LINES} field lines")
         try:
@@ -58,7 +67,7 @@ class FieldCoder:
         """The fields of a section for which `feed_encoder` has brought what was missing."""
         try:
             acknowledgement, fields = self._decoder.resume_header(stream_id)
-        except DecompressionFailed:
+        except (DecompressionFailed, StreamBlocked):
             raise _failed(stream_id) from None
         self.decoder_out += acknowledgement
         return fields

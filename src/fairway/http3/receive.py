@@ -24,7 +24,6 @@ from fairway.http3.fields import check_request, check_response, check_size, chec
 from fairway.http3.limits import (
     BUFFER_READ,
     MAX_ENCODED_FIELDS,
-    MAX_FIELD_SECTION,
     MAX_IDLE_FRAMES,
     MAX_INTERIM_RESPONSES,
 )
@@ -48,8 +47,6 @@ class RequestReceiver:
     def __init__(self, state: Http3State) -> None:
         self._state = state
         self._quic = state.quic
-        self.priorities: dict[int, Priority] = {}
-        """What PRIORITY_UPDATE said about requests that have not begun."""
 
     def readable(self, message: Message) -> None:
         """Bytes or the end have arrived."""
@@ -65,6 +62,7 @@ class RequestReceiver:
         if message is None or not message.blocked:
             return
         message.blocked = False
+        self._state.hold(message, 0)
         try:
             self._fields(message, self._state.coder.resume(stream_id))
         except (MessageError, FieldsTooLargeError) as error:
@@ -124,19 +122,20 @@ class RequestReceiver:
     def fail(self, message: Message, error: Http3Error) -> None:
         """Give up one stream (RFC 9114 section 4.1.2); a server answers 431 to fields that are too many."""
         state, stream_id = self._state, message.stream_id
-        if message.blocked or message.arriving in (Arriving.FIELDS, Arriving.BODY):
-            state.coder.cancel(stream_id)
+        if message.arriving is not Arriving.ENDED:
+            state.take_no_more(message)
+        code = error.code
         if isinstance(error, FieldsTooLargeError) and not state.is_client and message.leaving is Leaving.FIELDS:
             with contextlib.suppress(UsageError, ConnectionClosed):
                 state.send_fields(stream_id, [(b":status", b"431"), (b"content-length", b"0")], end=True)
+            code = H3Code.H3_NO_ERROR  # the answer is complete, and did not need the rest (section 4.1.1)
         elif message.leaving is not Leaving.ENDED:
             state.reset(stream_id, error.code)
-        state.stop(stream_id, error.code)
-        message.arriving, message.leaving = Arriving.ENDED, Leaving.ENDED
-        message.buffer = b""
-        message.remaining = 0
-        state.messages.pop(stream_id, None)
+        state.stop(stream_id, code)
+        message.leaving = Leaving.ENDED
+        state.forget_if_over(message)
         state.events.append(MessageFailed(stream_id, error.code, str(error)))
+        state.count_abandoned(message)
 
     # Frames
 
@@ -171,6 +170,8 @@ class RequestReceiver:
         wanted = max(message.awaited - len(message.buffer), min(message.skipping, SKIP_READ))
         data = self._quic.read(message.stream_id, max(size, wanted))
         message.buffer += data
+        if message.awaited and data:
+            self._state.hold(message, len(message.buffer))
         return bool(data) or self._quic.at_end(message.stream_id)
 
     def _skip(self, message: Message) -> None:
@@ -180,6 +181,12 @@ class RequestReceiver:
 
     def _frame(self, message: Message, kind: int, length: int, after: int) -> bool:
         """Handle a frame that begins; False if more of it has to arrive first."""
+        if message.stream_id & 1 and kind != frames.WEBTRANSPORT_STREAM:
+            raise Http3Error(
+                H3Code.H3_STREAM_CREATION_ERROR,
+                f"{frames.name(kind)} on a bidirectional stream of the server",
+                section="RFC 9114 section 6.1",
+            )
         if kind == frames.HEADERS:
             return self._headers_frame(message, length, after)
         if kind == frames.DATA:
@@ -226,10 +233,13 @@ class RequestReceiver:
             message.awaited = end
             return False
         message.awaited = 0
+        if message.held:
+            self._state.hold(message, 0)
         message.buffer = buffer[end:]
         fields = self._state.coder.decode(message.stream_id, buffer[after:end])
         if fields is None:
             message.blocked = True
+            self._state.hold(message, length)
         else:
             self._fields(message, fields)
         return True
@@ -266,7 +276,7 @@ class RequestReceiver:
     # Field sections
 
     def _fields(self, message: Message, fields: Fields) -> None:
-        check_size(fields, MAX_FIELD_SECTION)
+        check_size(fields, self._state.field_limit)
         if message.arriving is Arriving.BODY:
             check_trailers(fields)
             message.check_body()
@@ -284,7 +294,8 @@ class RequestReceiver:
         message.expected = line.content_length
         message.tunnel = line.method == b"CONNECT"
         message.arrive(Arriving.BODY)
-        priority = self.priorities.pop(stream_id, None) if self.priorities else None
+        early = self._state.early_priorities
+        priority = early.pop(stream_id, None) if early else None
         if priority is None and line.priority is not None:
             priority = Priority.parse(line.priority)
         self._state.prioritize(stream_id, priority or DEFAULT)

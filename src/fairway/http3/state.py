@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 
 from fairway.http3 import frames
+from fairway.http3.errors import H3Code, Http3Error
 from fairway.http3.events import Event
 from fairway.http3.fields import Fields
+from fairway.http3.limits import ABANDONED_FREE, MAX_EARLY_PRIORITIES, MAX_FIELD_SECTION, MAX_UNDECODED_FIELDS
 from fairway.http3.message import Arriving, Leaving, Message
 from fairway.http3.priorities import Priority
 from fairway.http3.qpack import FieldCoder
@@ -23,16 +25,25 @@ class Http3State:
         self.local = local
         self.peer: Settings | None = None
         """The peer's settings, once they have arrived."""
-        self.coder = FieldCoder()
+        self.coder = FieldCoder(local)
+        self.field_limit = MAX_FIELD_SECTION if local.max_field_section_size is None else local.max_field_section_size
+        """Bytes of a field section that we take."""
         self.messages: dict[int, Message] = {}
         """Streams of requests and of WebTransport sessions that are not over."""
         self.events: list[Event] = []
+        self.failure: Http3Error | None = None
+        """What ends the connection, found outside `events`, which knows the time and closes."""
+        self.now = 0.0
+        self.early_priorities: dict[int, Priority] = {}
+        """What PRIORITY_UPDATE said about requests that have not begun."""
         self.requests = 0
-        """Requests that the peer has begun."""
+        """Requests that the client has begun."""
         self.next_request_id = 0
         """The lowest request stream that the client has not begun."""
         self.control_id = self.encoder_id = self.decoder_id = -1
         """Our unidirectional streams, once the handshake is complete."""
+        self._held = 0
+        self._abandoned = 0
         self.goaway_sent: int | None = None
         self.goaway_received: int | None = None
 
@@ -45,6 +56,51 @@ class Http3State:
         """Drop a stream on which nothing can happen any more."""
         if message.arriving is Arriving.ENDED and message.leaving is Leaving.ENDED:
             self.messages.pop(message.stream_id, None)
+            self.early_priorities.pop(message.stream_id, None)
+
+    def abort(self, message: Message, code: int) -> None:
+        """Give up a stream in both directions, and forget it."""
+        if message.arriving is not Arriving.ENDED:
+            self.take_no_more(message)
+            self.stop(message.stream_id, code)
+        if message.leaving is not Leaving.ENDED:
+            self.reset(message.stream_id, code)
+            message.leaving = Leaving.ENDED
+        self.forget_if_over(message)
+
+    def take_no_more(self, message: Message) -> None:
+        """Nothing of what the peer sends on the stream is wanted any more."""
+        if message.arriving not in (Arriving.TUNNEL, Arriving.ENDED):
+            self.coder.cancel(message.stream_id)
+        message.arriving = Arriving.ENDED
+        message.blocked = False
+        message.buffer = b""
+        message.remaining = message.skipping = message.awaited = 0
+        self.hold(message, 0)
+
+    def hold(self, message: Message, size: int) -> None:
+        """So many bytes of a field section that cannot be decoded yet are kept; `Http3Error` if it is too much."""
+        self._held += size - message.held
+        message.held = size
+        if size and self._held > MAX_UNDECODED_FIELDS:
+            raise Http3Error(H3Code.H3_EXCESSIVE_LOAD, f"{self._held} bytes of field sections that are not complete")
+
+    def count_abandoned(self, message: Message) -> None:
+        """A request ended before it was answered, by the client's doing; `Http3Error` if too many do."""
+        if self.is_client or message.abandoned or message.session_id is not None:
+            return
+        message.abandoned = True
+        self._abandoned += 1
+        if self._abandoned > ABANDONED_FREE + self.requests // 2:
+            raise Http3Error(
+                H3Code.H3_EXCESSIVE_LOAD, f"{self._abandoned} requests given up", section="RFC 9114 section 10.5"
+            )
+
+    def expect_priority(self, stream_id: int, priority: Priority) -> None:
+        """Keep the priority of a request that has not arrived; what is past the limit is forgotten."""
+        early = self.early_priorities
+        if len(early) < MAX_EARLY_PRIORITIES or stream_id in early:
+            early[stream_id] = priority
 
     # A stream may be gone in QUIC before its last events were told here; then there is nothing left to do to it.
 
@@ -63,13 +119,21 @@ class Http3State:
         with contextlib.suppress(UsageError):
             self.quic.set_priority(stream_id, priority.urgency, priority.incremental)
 
+    def send_instructions(self) -> None:
+        """Write what the peer's decoder needs; a peer that takes none of it must not make us keep more and more."""
+        out = self.coder.encoder_out
+        if not out or self.encoder_id < 0:
+            return
+        self.coder.encoder_out = b""
+        if self.quic.room(self.encoder_id, len(out)) < len(out):
+            self.failure = Http3Error(H3Code.H3_EXCESSIVE_LOAD, "the QPACK encoder stream is not read")
+        self.quic.write(self.encoder_id, out, whole=True)
+
     def send_fields(self, stream_id: int, fields: Fields, *, data: bytes = b"", end: bool = False) -> None:
         """Write a HEADERS frame, what the peer's decoder needs for it, and perhaps a DATA frame."""
-        coder = self.coder
-        payload = frames.encode(frames.HEADERS, coder.encode(stream_id, fields))
+        payload = frames.encode(frames.HEADERS, self.coder.encode(stream_id, fields))
         if data:
             payload += frames.encode_header(frames.DATA, len(data)) + data
-        if coder.encoder_out and self.encoder_id >= 0:
-            out, coder.encoder_out = coder.encoder_out, b""
-            self.quic.write(self.encoder_id, out, whole=True)
+        if self.coder.encoder_out:
+            self.send_instructions()
         self.quic.write(stream_id, payload, end=end, whole=True)

@@ -209,6 +209,11 @@ class Connection(StreamCalls, DatagramCalls):
         return True
 
     @property
+    def random(self) -> Random:
+        """The source of unpredictable bytes that the connection was made with."""
+        return self._state.random
+
+    @property
     def heard(self) -> bool:
         """True once a genuine packet of the peer has arrived."""
         return self._receiver.peer_seen

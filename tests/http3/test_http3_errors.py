@@ -1,0 +1,280 @@
+"""Each rule of RFC 9114 and RFC 9204 whose breach ends the connection, with the code that the RFC names."""
+
+from __future__ import annotations
+
+import pytest
+from http3_pair import GET, OK, POST
+from quic_pair import CLIENT_ADDRESS
+from raw_peers import SETTINGS, RawPeer, data, headers
+
+from fairway.http3 import H3Code, MessageFailed, RequestReceived, ResponseReceived, frames
+from fairway.quic import ClosedBy
+from fairway.quic.events import ConnectionTerminated
+from fairway.wire import encode_varint
+
+UNKNOWN = 0x1F * 7 + 0x21
+
+
+def frame(kind: int, payload: bytes = b"") -> bytes:
+    return frames.encode(kind, payload)
+
+
+def integer(kind: int, value: int) -> bytes:
+    return frame(kind, encode_varint(value))
+
+
+def setting(*pairs: int) -> bytes:
+    return frame(frames.SETTINGS, b"".join(encode_varint(value) for value in pairs))
+
+
+class TestControlStream:  # RFC 9114 sections 6.2.1, 7.2
+    @pytest.mark.parametrize("from_client", [True, False], ids=["from a client", "from a server"])
+    @pytest.mark.parametrize(
+        ("first", "code"),
+        [
+            (integer(frames.GOAWAY, 0), H3Code.H3_MISSING_SETTINGS),
+            (frame(UNKNOWN), H3Code.H3_MISSING_SETTINGS),
+            (data(b"x"), H3Code.H3_MISSING_SETTINGS),
+            (setting(0x02, 1), H3Code.H3_SETTINGS_ERROR),
+            (setting(0x03, 1), H3Code.H3_SETTINGS_ERROR),
+            (setting(0x04, 1), H3Code.H3_SETTINGS_ERROR),
+            (setting(0x05, 1), H3Code.H3_SETTINGS_ERROR),
+            (setting(0x06, 1, 0x06, 1), H3Code.H3_SETTINGS_ERROR),
+            (setting(UNKNOWN, 1, UNKNOWN, 2), H3Code.H3_SETTINGS_ERROR),
+            (setting(0x08, 2), H3Code.H3_SETTINGS_ERROR),
+            (setting(0x33, 2), H3Code.H3_SETTINGS_ERROR),
+            (setting(0x33, 1), H3Code.H3_SETTINGS_ERROR),  # without QUIC datagrams
+            (setting(0x06), H3Code.H3_FRAME_ERROR),
+            (frame(frames.SETTINGS, b"\x06\x40"), H3Code.H3_FRAME_ERROR),
+            (SETTINGS + SETTINGS, H3Code.H3_FRAME_UNEXPECTED),
+            (SETTINGS + data(b"x"), H3Code.H3_FRAME_UNEXPECTED),
+            (SETTINGS + headers(GET), H3Code.H3_FRAME_UNEXPECTED),
+            (SETTINGS + frame(frames.PUSH_PROMISE, b"\0"), H3Code.H3_FRAME_UNEXPECTED),
+            (SETTINGS + frame(0x02), H3Code.H3_FRAME_UNEXPECTED),
+            (SETTINGS + frame(0x06), H3Code.H3_FRAME_UNEXPECTED),
+            (SETTINGS + frame(0x08), H3Code.H3_FRAME_UNEXPECTED),
+            (SETTINGS + frame(0x09), H3Code.H3_FRAME_UNEXPECTED),
+            (SETTINGS + frame(frames.GOAWAY), H3Code.H3_FRAME_ERROR),
+            (SETTINGS + frame(frames.GOAWAY, b"\0\0"), H3Code.H3_FRAME_ERROR),
+            (SETTINGS + integer(frames.GOAWAY, 4) + integer(frames.GOAWAY, 8), H3Code.H3_ID_ERROR),
+            (SETTINGS + integer(frames.CANCEL_PUSH, 0), H3Code.H3_ID_ERROR),
+            (SETTINGS + frame(frames.CANCEL_PUSH, b"\x40"), H3Code.H3_FRAME_ERROR),
+        ],
+    )  # fmt: skip
+    def test_a_wrong_frame_ends_the_connection(self, from_client: bool, first: bytes, code: H3Code) -> None:
+        peer = RawPeer(client=from_client, settings=first)
+        assert peer.code == code
+        assert peer.closing is not None
+        assert peer.closing.by is ClosedBy.LOCAL
+
+    @pytest.mark.parametrize(
+        ("frames_", "code"),
+        [
+            (integer(frames.MAX_PUSH_ID, 4) + integer(frames.MAX_PUSH_ID, 3), H3Code.H3_ID_ERROR),
+            (frame(frames.MAX_PUSH_ID, b"\0\0"), H3Code.H3_FRAME_ERROR),
+            (frame(frames.PRIORITY_UPDATE), H3Code.H3_FRAME_ERROR),
+            (integer(frames.PRIORITY_UPDATE, 1), H3Code.H3_ID_ERROR),
+            (integer(frames.PRIORITY_UPDATE, 2), H3Code.H3_ID_ERROR),
+            (integer(frames.PRIORITY_UPDATE, 128 * 4), H3Code.H3_ID_ERROR),
+            (integer(frames.PRIORITY_UPDATE_PUSH, 0), H3Code.H3_ID_ERROR),
+        ],
+    )
+    def test_a_wrong_frame_of_a_client(self, frames_: bytes, code: H3Code) -> None:
+        assert RawPeer(client=True, settings=SETTINGS + frames_).code == code
+
+    @pytest.mark.parametrize(
+        ("frames_", "code"),
+        [
+            (integer(frames.MAX_PUSH_ID, 0), H3Code.H3_FRAME_UNEXPECTED),
+            (integer(frames.PRIORITY_UPDATE, 0), H3Code.H3_FRAME_UNEXPECTED),
+            (integer(frames.PRIORITY_UPDATE_PUSH, 0), H3Code.H3_FRAME_UNEXPECTED),
+            (integer(frames.GOAWAY, 1), H3Code.H3_ID_ERROR),
+            (integer(frames.GOAWAY, 2), H3Code.H3_ID_ERROR),
+        ],
+    )
+    def test_a_wrong_frame_of_a_server(self, frames_: bytes, code: H3Code) -> None:
+        assert RawPeer(client=False, settings=SETTINGS + frames_).code == code
+
+    def test_frames_and_settings_that_nobody_knows_are_ignored(self) -> None:
+        greased = setting(UNKNOWN, 99, 0x06, 1000) + frame(UNKNOWN, b"x" * 9000) + frame(0x21)
+        peer = RawPeer(client=True, settings=greased + integer(frames.MAX_PUSH_ID, 0))
+        assert peer.code is None
+        assert peer.http.peer_settings is not None
+        assert peer.http.peer_settings.max_field_section_size == 1000
+
+    def test_frames_arrive_in_any_pieces(self) -> None:
+        peer = RawPeer(client=True, settings=None)
+        control = peer.open()
+        content = encode_varint(0) + SETTINGS + frame(UNKNOWN, b"abc") + integer(frames.MAX_PUSH_ID, 70)
+        for at in range(len(content)):
+            peer.write(control, content[at : at + 1])
+        assert peer.code is None
+        peer.write(control, integer(frames.MAX_PUSH_ID, 69))
+        assert peer.code == H3Code.H3_ID_ERROR
+
+
+class TestUnidirectionalStreams:  # RFC 9114 section 6.2, RFC 9204 section 4.2
+    @pytest.mark.parametrize("kind", [0x00, 0x02, 0x03])
+    def test_a_second_critical_stream_is_an_error(self, kind: int) -> None:
+        peer = RawPeer(client=True)
+        if kind:  # the first control stream is there
+            peer.stream(encode_varint(kind))
+        peer.stream(encode_varint(kind))
+        assert peer.code == H3Code.H3_STREAM_CREATION_ERROR
+
+    @pytest.mark.parametrize("from_client", [True, False])
+    @pytest.mark.parametrize("kind", [0x00, 0x02, 0x03])
+    @pytest.mark.parametrize("how", ["ended at once", "ended", "reset", "stopped"])
+    def test_a_critical_stream_must_stay_open(self, kind: int, how: str, from_client: bool) -> None:
+        content = encode_varint(kind) + (SETTINGS if not kind else b"")
+        peer = RawPeer(client=from_client, settings=None)
+        if how == "stopped":
+            ours = [2, 6, 10] if not from_client else [3, 7, 11]
+            peer.core.stop_sending(ours[(0, 2, 3).index(kind)], 0)
+        else:
+            stream_id = peer.stream(content, end=how == "ended at once")
+            if how == "ended":
+                peer.write(stream_id, b"", end=True)
+            elif how == "reset":
+                peer.core.reset(stream_id, 0)
+        assert peer.code == H3Code.H3_CLOSED_CRITICAL_STREAM
+
+    def test_a_push_stream_of_a_client_is_an_error(self) -> None:
+        peer = RawPeer(client=True)
+        peer.stream(encode_varint(frames.PUSH_STREAM))
+        assert peer.code == H3Code.H3_STREAM_CREATION_ERROR
+
+    def test_a_push_that_was_not_allowed_is_an_error(self) -> None:
+        peer = RawPeer(client=False)
+        peer.stream(encode_varint(frames.PUSH_STREAM) + encode_varint(0))
+        assert peer.code == H3Code.H3_ID_ERROR
+
+    def test_a_bidirectional_stream_of_a_server_is_an_error(self) -> None:
+        peer = RawPeer(client=False)
+        peer.request(b"")
+        peer.request(headers(OK))
+        assert peer.code == H3Code.H3_STREAM_CREATION_ERROR
+
+    def test_a_stream_of_an_unknown_kind_is_refused_and_nothing_else_happens(self) -> None:
+        peer = RawPeer(client=True)
+        stream_id = peer.stream(encode_varint(UNKNOWN) + b"whatever")
+        assert peer.code is None
+        assert peer.stops() == {stream_id: H3Code.H3_STREAM_CREATION_ERROR}
+
+    @pytest.mark.parametrize("end", ["end", "reset"])
+    def test_a_stream_may_end_before_its_kind_is_known(self, end: str) -> None:
+        peer = RawPeer(client=True)
+        stream_id = peer.stream(b"\x40", end=end == "end")
+        if end == "reset":
+            peer.core.reset(stream_id, 5)
+        peer.stream(b"", end=True)
+        assert peer.code is None
+
+
+class TestRequestStreams:  # RFC 9114 sections 4.1, 7.1, 7.2
+    @pytest.mark.parametrize(
+        ("content", "code"),
+        [
+            (data(b"x"), H3Code.H3_FRAME_UNEXPECTED),
+            (data(b""), H3Code.H3_FRAME_UNEXPECTED),
+            (headers(POST) + headers([(b"a", b"b")]) + data(b"x"), H3Code.H3_FRAME_UNEXPECTED),
+            (headers(POST) + headers([(b"a", b"b")]) + headers([(b"a", b"b")]), H3Code.H3_FRAME_UNEXPECTED),
+            (headers([(b":method", b"CONNECT"), (b":authority", b"a:1")]) + headers([(b"a", b"b")]),
+             H3Code.H3_FRAME_UNEXPECTED),
+            (headers(POST) + frame(frames.PUSH_PROMISE, b"\0"), H3Code.H3_FRAME_UNEXPECTED),
+            *[
+                (headers(POST) + integer(kind, 0), H3Code.H3_FRAME_UNEXPECTED)
+                for kind in sorted(frames.CONTROL_ONLY | frames.RESERVED)
+            ],
+            (headers(POST)[:-1], H3Code.H3_FRAME_ERROR),
+            (headers(POST)[:1], H3Code.H3_FRAME_ERROR),
+            (headers(POST) + data(b"12345")[:-1], H3Code.H3_FRAME_ERROR),
+            (headers(POST) + b"\0", H3Code.H3_FRAME_ERROR),
+            (headers(POST) + b"\0\x40", H3Code.H3_FRAME_ERROR),
+            (headers(POST) + frame(UNKNOWN, b"12345")[:-1], H3Code.H3_FRAME_ERROR),
+            (frame(frames.HEADERS, b"\0"), H3Code.QPACK_DECOMPRESSION_FAILED),
+            (frame(frames.HEADERS, b""), H3Code.QPACK_DECOMPRESSION_FAILED),
+            (frame(frames.HEADERS, b"\0\0\xff\xff\xff\xff"), H3Code.QPACK_DECOMPRESSION_FAILED),
+            (frame(frames.HEADERS, b"\0\0\x80"), H3Code.QPACK_DECOMPRESSION_FAILED),  # dynamic, where there is nothing
+            (frame(frames.HEADERS, b"\xff\xff\0\x80"), H3Code.QPACK_DECOMPRESSION_FAILED),
+        ],
+    )  # fmt: skip
+    def test_a_wrong_frame_ends_the_connection(self, content: bytes, code: H3Code) -> None:
+        peer = RawPeer(client=True)
+        stream_id = peer.request(content, end=True)
+        for _ in range(5):
+            peer.http.read(stream_id)
+        assert peer.code == code
+
+    @pytest.mark.parametrize(
+        ("content", "code"),
+        [
+            (data(b"x"), H3Code.H3_FRAME_UNEXPECTED),
+            (headers([(b":status", b"103")]) + data(b"x"), H3Code.H3_FRAME_UNEXPECTED),
+            (headers(OK) + integer(frames.GOAWAY, 0), H3Code.H3_FRAME_UNEXPECTED),
+            (headers(OK) + frame(frames.PUSH_PROMISE, b"\0" + headers(GET)), H3Code.H3_ID_ERROR),
+            (headers(OK) + data(b"12345")[:-1], H3Code.H3_FRAME_ERROR),
+        ],
+    )
+    def test_a_wrong_frame_of_a_response(self, content: bytes, code: H3Code) -> None:
+        peer = RawPeer(client=False)
+        stream_id = peer.asked(GET)
+        peer.write(stream_id, content, end=True)
+        assert not peer.http.at_end(stream_id)
+        for _ in range(5):
+            peer.http.read(stream_id)
+        assert peer.code == code
+
+    def test_unknown_frames_are_passed_over_wherever_they_stand(self) -> None:
+        peer = RawPeer(client=True)
+        grease = frame(UNKNOWN, b"g" * 100_000) + frame(0x21)
+        stream_id = peer.request(
+            grease + headers(POST) + grease + data(b"one") + grease + data(b"two") + grease, end=True
+        )
+        assert peer.pair.read_all(peer.tested, stream_id) == b"onetwo"
+        assert peer.code is None
+
+    def test_a_stream_that_ends_before_its_request_is_incomplete(self) -> None:
+        peer = RawPeer(client=True)
+        stream_id = peer.request(frame(UNKNOWN, b"x"), end=True)
+        assert peer.resets() == {stream_id: H3Code.H3_REQUEST_INCOMPLETE}
+        assert peer.code is None
+
+    def test_a_stream_that_ends_without_a_response_fails_alone(self) -> None:
+        peer = RawPeer(client=False)
+        stream_id = peer.asked(GET)
+        peer.write(stream_id, headers([(b":status", b"103")]), end=True)
+        (failed,) = peer.tested.of(MessageFailed)
+        assert (failed.stream_id, failed.code) == (stream_id, H3Code.H3_MESSAGE_ERROR)  # type: ignore[union-attr]
+        assert not peer.tested.of(ResponseReceived)
+        assert peer.code is None
+
+    def test_the_last_event_comes_even_if_the_peer_errs_and_leaves_at_once(self) -> None:
+        peer = RawPeer(client=True)
+        pair = peer.pair
+        peer.core.write(peer.open(unidirectional=False), data(b"x"))
+        for _ in range(2):  # both arrive before the server looks at its events
+            while (out := peer.core.transmit(pair.now)) is not None:
+                pair.endpoint.receive(out.data, out.segment, CLIENT_ADDRESS, pair.now)
+            peer.core.close(pair.now, 0x100)
+        told = peer.http.events(pair.now)
+        assert [event.closing.by for event in told if isinstance(event, ConnectionTerminated)] == [ClosedBy.PEER]
+
+    def test_a_request_is_told_before_the_error_that_follows_it(self) -> None:
+        peer = RawPeer(client=True)
+        peer.request(headers(GET), end=True)
+        peer.stream(encode_varint(frames.PUSH_STREAM))
+        assert [type(event) for event in peer.tested.events][-2:][0] is RequestReceived
+
+
+class TestQpackStreams:  # RFC 9204 section 6
+    def test_an_instruction_that_cannot_be_obeyed(self) -> None:
+        peer = RawPeer(client=True)
+        peer.stream(encode_varint(frames.QPACK_ENCODER_STREAM) + b"\x3f\xff\xff\x7f")  # a capacity above ours
+        assert peer.code == H3Code.QPACK_ENCODER_STREAM_ERROR
+
+    @pytest.mark.parametrize("instruction", [b"\x80", b"\x00", b"\x01"], ids=["section", "none", "inserts"])
+    def test_an_acknowledgement_of_what_was_not_sent(self, instruction: bytes) -> None:
+        peer = RawPeer(client=True)
+        peer.stream(encode_varint(frames.QPACK_DECODER_STREAM) + instruction)
+        assert peer.code == H3Code.QPACK_DECODER_STREAM_ERROR
