@@ -188,10 +188,7 @@ class ClientConnection(HttpConnection):
             stream.informational.append(event.fields)
 
     def _goaway_received(self, event: GoawayReceived) -> None:
-        """Requests from `identifier` on are not processed: they can be sent elsewhere (RFC 9114 section 5.2)."""
-        for stream_id in [known for known in self._streams if known >= event.identifier]:
-            stream = self._streams.pop(stream_id)
-            stream.fail(RequestError(H3Code.H3_REQUEST_REJECTED, "the server shuts down"))
+        """The core gives up the requests that the server will not process: each has its own event."""
         self.available.fire()
         self.changed.fire()
 

@@ -171,6 +171,8 @@ class HttpConnection(Lifecycle):
         stream = self._streams.get(event.stream_id)
         if stream is not None:
             stream.failure = RequestError(event.code, "the peer gave the stream up")
+            if self.http.is_over(event.stream_id):
+                stream.fail(stream.failure)
             stream.readable.fire()
 
     def _reading_stopped(self, event: http_events.ReadingStopped) -> None:
