@@ -94,7 +94,7 @@ def _timeout(error: TimeoutError, url: Url, connected: bool) -> Problem:
             _UDP.format(url=url),
             TIMED_OUT,
         )
-    return Problem(f"{url.host} took too long: {error or 'the time of --max-time is over'}", "", TIMED_OUT)
+    return Problem(f"{url.host} took too long: {str(error) or 'the time of --max-time is over'}", "", TIMED_OUT)
 
 
 def _request(error: RequestError, url: Url) -> Problem:

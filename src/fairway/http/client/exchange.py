@@ -114,6 +114,19 @@ class Exchange:
 
     async def wait_response(self) -> None:
         """Wait for the fields; while the body is being sent, no time limit but that of writing."""
+        before = self._heard()
+        try:
+            await self._wait_response()
+        except StepTimeout:
+            if self._heard() == before:
+                self._lease.suspect()
+            raise
+
+    def _heard(self) -> int:
+        """Bytes that came from the server, on the whole connection."""
+        return self._lease.connection.core.path.bytes_received
+
+    async def _wait_response(self) -> None:
         response = self.stream.wait_response()
         if self._sender is None or self._timeouts.read is None:
             await within("read", self._timeouts.read, response)

@@ -34,6 +34,8 @@ class _Member:
         self.requests = 0
         """Leases that were given on it so far."""
         self.idle_timer: asyncio.TimerHandle | None = None
+        self.suspect = False
+        """True once the server left a request without any answer, not even to its packets."""
         self._dialer = dialer
         self._dialing: asyncio.Task[http3.ClientConnection] | None = None
 
@@ -41,7 +43,7 @@ class _Member:
     def serviceable(self) -> bool:
         """False once a new connection is needed."""
         if self.connection is not None:
-            return self.connection.usable
+            return self.connection.usable and not self.suspect
         return self._dialing is None or not self._dialing.done()
 
     async def ready(self) -> http3.ClientConnection:
@@ -81,6 +83,11 @@ class Lease:
         self.reused = member.requests > 0
         """True if there was a request on the connection before."""
         member.requests += 1
+
+    def suspect(self) -> None:
+        """The server seems to be gone, without a word: nobody else is to wait for it."""
+        if self._member is not None:
+            self._member.suspect = True
 
     def release(self) -> None:
         """The request is over."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from cryptography import x509
+from cryptography.utils import CryptographyDeprecationWarning
 
 from fairway.tls import Identity
 
@@ -28,7 +32,7 @@ def authorities(verify: Verify) -> tuple[bool, Any]:
                 "the SSLContext holds no authorities that can be read (a directory of them is read too late): "
                 "give it a file with load_verify_locations(cafile=...), or pass the file's path as verify"
             )
-        return True, [x509.load_der_x509_certificate(data) for data in loaded]
+        return True, list(_readable(loaded))
     if isinstance(verify, str):
         return True, verify
     if not verify:
@@ -38,6 +42,14 @@ def authorities(verify: Verify) -> tuple[bool, Any]:
     import certifi
 
     return True, certifi.where()
+
+
+def _readable(loaded: list[bytes]) -> Iterator[x509.Certificate]:
+    """Those that parse: one authority with an odd serial number must not cost all the others."""
+    for data in loaded:
+        with warnings.catch_warnings(), contextlib.suppress(ValueError):
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            yield x509.load_der_x509_certificate(data)
 
 
 def identity(cert: Cert) -> Identity | None:
