@@ -233,6 +233,15 @@ def test_a_reader_that_leaves_ends_it_quietly(shop: Shop, authority: str, tmp_pa
         assert process.wait(20) == 23
 
 
+def test_an_interrupt_ends_it_even_if_nobody_reads(shop: Shop, authority: str, tmp_path: Path) -> None:
+    command = [*GET, f"https://localhost:{shop.port}/endless", "--ca", authority]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(10) == bytes(10)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+
+
 def test_a_server_cannot_write_to_the_terminal(shop: Shop, authority: str, tmp_path: Path) -> None:
     async def handler(request: Any) -> None:
         request.respond([(b":status", b"200"), (b"x-evil", b"a\xc2\x9b31m\xff")], end=True)

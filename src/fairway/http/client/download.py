@@ -168,7 +168,7 @@ async def _body(
     on_head(result)
     if wanted:
         await _receive(result, exchange, saving, policy, on_bytes)
-    saving.finish()
+    await saving.finish()
     result.times.total = result.times.since()
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import fcntl
 import os
 import re
-import stat
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Protocol
 
+from fairway.http.client.writer import Writer
 from fairway.http3 import Fields
 
 GATHERED = 1 << 20
@@ -33,7 +33,7 @@ class Saving(Protocol):
     async def write(self, data: bytes) -> None:
         """Take bytes; `SavingError` if they cannot be kept."""
 
-    def finish(self) -> None:
+    async def finish(self) -> None:
         """The body is whole."""
 
     def give_up(self) -> str:
@@ -46,7 +46,7 @@ class Nowhere:
     async def write(self, data: bytes) -> None:
         """Drop bytes."""
 
-    def finish(self) -> None:
+    async def finish(self) -> None:
         """Nothing is kept."""
 
     def give_up(self) -> str:
@@ -55,32 +55,32 @@ class Nowhere:
 
 
 class Stream:
-    """Standard output, or whatever a descriptor leads to."""
+    """Standard output, or whatever a descriptor leads to; what comes is written at once."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        self.count = 0
+        self._writer = Writer(descriptor)
 
     async def write(self, data: bytes) -> None:
-        """Write all of `data`; who reads a pipe slowly does not stop the connection's other work."""
+        """Write all of `data`. `BrokenPipeError` if nobody reads."""
+        await self._told(self._writer.write(data))
+
+    async def finish(self) -> None:
+        """Wait until everything is written."""
+        await self._told(self._writer.settled())
+        self._writer.close()
+
+    async def _told(self, work: Awaitable[None]) -> None:
         try:
-            if self._regular:
-                write_all(self._descriptor, data)
-            else:
-                await asyncio.to_thread(write_all, self._descriptor, data)
+            await work
         except BrokenPipeError:
             raise
         except OSError as error:
             raise SavingError(f"cannot write to standard output: {error.strerror}") from error
-        self.count += len(data)
-
-    def finish(self) -> None:
-        """Nothing more to do."""
 
     def give_up(self) -> str:
         """What was written stays written."""
-        return f"{self.count} bytes were written to standard output" if self.count else ""
+        count = self._writer.written
+        return f"{count} bytes were written to standard output" if count else ""
 
 
 class PartFile:
@@ -95,12 +95,12 @@ class PartFile:
         self.part = path.with_name(path.name + ".part")
         self._origin = path.with_name(path.name + ".part.from")
         self._descriptor = -1
+        self._writer: Writer | None = None
         self._gathered: list[bytes] = []
         self._waiting = 0
         self._expected: int | None = None
         self.offset = 0
         """Bytes that were there before."""
-        self.size = 0
         self._validator = b""
         if resume:
             self._look()
@@ -128,7 +128,6 @@ class PartFile:
             if whole is None or int(whole[1]) != self.offset:
                 raise SavingError(f"{self.part} does not fit what the server has: remove it and fetch again")
             self._open()
-            self.size = self.offset
             return False
         if status == 206 and self.offset:
             sent = _CONTENT_RANGE(known.get(b"content-range", b""))
@@ -140,7 +139,6 @@ class PartFile:
         else:
             self.offset = 0
         self._open()
-        self.size = self.offset
         self._note(_validator(known))
         return True
 
@@ -151,6 +149,7 @@ class PartFile:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(descriptor, self.offset)
             os.lseek(descriptor, self.offset, os.SEEK_SET)
+            self._writer = Writer(descriptor)
         except BlockingIOError:
             self._close()
             raise SavingError(f"{self.part} is being written by another download") from None
@@ -177,47 +176,55 @@ class PartFile:
         self._gathered.append(data)
         self._waiting += len(data)
         if self._waiting >= GATHERED:
-            self._flush()
+            await self._flush()
 
-    def _flush(self) -> None:
+    async def _flush(self, *, settled: bool = False) -> None:
+        assert self._writer is not None
         gathered, self._gathered = self._gathered, []
         self._waiting = 0
         try:
-            for piece in [b"".join(gathered)] if len(gathered) > 1 else gathered:
-                write_all(self._descriptor, piece)
-                self.size += len(piece)
+            if gathered:
+                await self._writer.write(gathered[0] if len(gathered) == 1 else b"".join(gathered))
+            if settled:
+                await self._writer.settled()
         except OSError as error:
             raise SavingError(f"cannot write {self.part}: {error.strerror}") from error
 
-    def finish(self) -> None:
+    async def finish(self) -> None:
         """Give the file its name. `SavingError` if its size is not what the server said."""
-        self._flush()
-        if self._expected is not None and self.size != self._expected:
-            raise SavingError(f"{self.part} has {self.size} bytes where the server has {self._expected}")
+        await self._flush(settled=True)
+        size = self.offset + (0 if self._writer is None else self._writer.written)
+        if self._expected is not None and size != self._expected:
+            raise SavingError(f"{self.part} has {size} bytes where the server has {self._expected}")
         try:
             self.part.replace(self.path)
         except OSError as error:
             raise SavingError(f"cannot name {self.path}: {error.strerror}") from error
         self._close()
+        self.offset = 0
         self._origin.unlink(missing_ok=True)
 
     def give_up(self) -> str:
         """Keep what can be continued; what remains."""
         if self._descriptor < 0:
             return f"{self.offset} bytes are still in {self.part}" if self.offset else ""
-        try:
-            self._flush()
-        except SavingError:
-            pass  # told already, or less important than what went wrong before
-        finally:
-            self._close()
-        if not self.size:
+        assert self._writer is not None
+        self._writer.drain()
+        with contextlib.suppress(OSError):  # what went wrong before is told already
+            for piece in self._gathered if self._writer.error is None else ():
+                write_all(self._descriptor, piece)
+        self._gathered = []
+        size = os.fstat(self._descriptor).st_size
+        self._close()
+        if not size:
             self.part.unlink(missing_ok=True)
             self._origin.unlink(missing_ok=True)
             return ""
-        return f"{self.size} bytes are in {self.part}" + (" (continue with -C)" if self._origin.exists() else "")
+        return f"{size} bytes are in {self.part}" + (" (continue with -C)" if self._origin.exists() else "")
 
     def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
