@@ -246,6 +246,19 @@ def test_a_download_arrives_whole_and_one_that_is_given_up_leaves_the_connection
     asyncio.run(main())
 
 
+def test_alt_svc_leads_from_tcp_to_http_3(certificate: tuple[Path, Path], tmp_path: Path) -> None:
+    with run_caddy(tmp_path, *certificate) as peer:
+        wait_for_http3(peer, certificate[0])
+
+        async def main() -> None:
+            transport = Http3Transport(verify=str(certificate[0]), head_start_s=5)
+            async with httpx.AsyncClient(transport=transport) as http:
+                versions = [(await http.get(peer.url("/hello"))).http_version for _ in range(3)]
+                assert versions == ["HTTP/2", "HTTP/3", "HTTP/3"]
+
+        asyncio.run(main())
+
+
 def test_trailers(peer: Peer, client: Make) -> None:
     if peer.name != "aioquic":
         pytest.skip("cannot be made to send trailers over HTTP/3")
