@@ -14,11 +14,12 @@ from typing import Any, Generic
 
 from fairway.aio.connection import QuicConnection
 from fairway.aio.driver import Driver
+from fairway.aio.happy_eyeballs import Address, Resolve, interleave, race, resolve
 from fairway.aio.keylog import keylog_to
 from fairway.aio.lifecycle import AnyConnection, MakeConnection
 from fairway.aio.transport import Transport
 from fairway.aio.udp import UdpSocket
-from fairway.quic import Connection, ConnectionClosed, QuicConfiguration, Transmit
+from fairway.quic import ClosedBy, Connection, ConnectionClosed, QuicConfiguration, Transmit
 from fairway.tls import ClientConfig, Identity
 
 LINGER_S = 5.0
@@ -67,17 +68,25 @@ class _Client(Generic[AnyConnection]):
         if not self.done.done():
             self.done.set_result(None)
 
+    def give_up(self) -> None:
+        """Tell the server that the connection is not wanted any more; then `release`."""
+        if self.connection.closing is None:
+            self.connection.close()
+        self.release()
+
     def release(self) -> None:
         """Close the socket without waiting for the draining period."""
         self.connection.abort("the client left")
         self._transport.close()
 
 
-async def _resolve(host: str, port: int) -> list[tuple[Any, ...]]:
-    """What `getaddrinfo` knows; an address is not worth a thread."""
-    with contextlib.suppress(socket.gaierror):
-        return list(socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST))
-    return list(await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM))
+def _is_final(error: Exception) -> bool:
+    """Whether the server has spoken: another of its addresses would say the same."""
+    return isinstance(error, ConnectionClosed) and error.closing.by not in (
+        ClosedBy.TRANSPORT,
+        ClosedBy.HANDSHAKE_TIMEOUT,
+        ClosedBy.IDLE,
+    )
 
 
 class Dialer(Generic[AnyConnection]):
@@ -85,6 +94,7 @@ class Dialer(Generic[AnyConnection]):
 
     The handshake is complete when the block begins. Leaving the block waits until the peer has what was sent on
     streams that were ended, then closes. `ca` is a PEM file or certificates; without it the system's store is used.
+    Of several addresses the first that completes the handshake is used (RFC 8305); `resolve` finds them.
     Raises `ConnectionClosed` if the handshake fails, `TimeoutError` after `timeout` seconds, `OSError` for a
     name that is not known.
     """
@@ -105,7 +115,9 @@ class Dialer(Generic[AnyConnection]):
         keylog: str | Path | None = None,
         local_address: tuple[str, int] | None = None,
         tls: ClientConfig | None = None,
+        resolve: Resolve = resolve,
     ) -> None:
+        self._resolve = resolve
         self._host, self._port = host, port
         self._timeout = timeout
         self._local_address = local_address
@@ -126,19 +138,12 @@ class Dialer(Generic[AnyConnection]):
 
     async def _connect(self) -> AnyConnection:
         async with asyncio.timeout(self._timeout):
-            found = await _resolve(self._host, self._port)
-            failure: Exception | None = None
-            for family, kind, proto, _, address in found:
-                try:
-                    return await self._try(family, kind, proto, address)
-                except (OSError, ConnectionClosed) as error:
-                    failure = error
-                    if isinstance(error, ConnectionClosed) and error.closing.by.name != "TRANSPORT":
-                        break
-        assert failure is not None
-        raise failure
+            addresses = interleave(await self._resolve(self._host, self._port))
+            self._client = await race(addresses, self._try, _Client.give_up, final=_is_final)
+        return self._client.connection
 
-    async def _try(self, family: int, kind: int, proto: int, address: Any) -> AnyConnection:
+    async def _try(self, where: Address) -> _Client[AnyConnection]:
+        family, kind, proto, _, address = where
         sock = socket.socket(family, kind, proto)
         try:
             if self._local_address is not None:
@@ -151,10 +156,9 @@ class Dialer(Generic[AnyConnection]):
             client.connection.flush()
             await client.connection.wait_connected()
         except BaseException:
-            client.release()
+            client.give_up()
             raise
-        self._client = client
-        return client.connection
+        return client
 
     async def __aenter__(self) -> AnyConnection:
         return await self._connect()
@@ -169,8 +173,12 @@ class Dialer(Generic[AnyConnection]):
             with contextlib.suppress(TimeoutError, ConnectionClosed):
                 async with asyncio.timeout(LINGER_S):
                     await client.connection.wait_acknowledged()
-        client.connection.close()
-        client.release()
+        client.give_up()
+
+    def close(self) -> None:
+        """Close at once, without waiting for what was not acknowledged."""
+        if self._client is not None:
+            self._client.give_up()
 
 
 class connect(Dialer[QuicConnection]):  # noqa: N801 - used like a function

@@ -7,10 +7,11 @@ import click
 from fairway import __version__
 from fairway.cli.lazy import Lazy, LazyGroup
 
-HOST, LAB, BOTH, QUIC, SHELL = (
+HOST, LAB, BOTH, WEB, QUIC, SHELL = (
     "This host",
     "Labs: several hosts on this machine",
     "Hosts and labs",
+    "HTTP/3",
     "QUIC",
     "Shell",
 )
@@ -26,6 +27,7 @@ SUBCOMMANDS = (
     Lazy("exec", "fairway.cli.execute:execute", "Run a command inside a pod or a lab's node.", BOTH),
     Lazy("ping", "fairway.cli.ping:ping", "Whether everyone in a lab reaches everyone; or A reaches B.", BOTH),
     Lazy("explain", "fairway.cli.explain:explain", "Every stage of a packet's way, and where it ends.", BOTH),
+    Lazy("get", "fairway.cli.get:get", "Fetch URLs over HTTP/3.", WEB),
     Lazy("perf", "fairway.cli.perf:perf", "Measure QUIC between two places.", QUIC),
     Lazy("completion", "fairway.cli.completion:completion", "Print what completes commands in a shell.", SHELL),
 )

@@ -30,16 +30,16 @@ def told(ctx: click.Context, *, as_json: bool) -> Iterator[None]:
         yield
     except FairwayError as error:
         problem = needs_root(error.message) if _denied(error) else error
-        _tell(problem.message, problem.mend, as_json)
+        tell(problem.message, problem.mend, as_json)
         ctx.exit(problem.exit_code)
     except PermissionError as error:
         problem = needs_root(_words(error)) if os.geteuid() else FairwayError(_words(error))
-        _tell(problem.message, problem.mend, as_json)
+        tell(problem.message, problem.mend, as_json)
         ctx.exit(problem.exit_code)
     except BrokenPipeError:
         raise  # click ends quietly
     except OSError as error:
-        _tell(_words(error), "", as_json)
+        tell(_words(error), "", as_json)
         ctx.exit(1)
     except KeyboardInterrupt:
         click.echo(err=True)
@@ -47,7 +47,7 @@ def told(ctx: click.Context, *, as_json: bool) -> Iterator[None]:
     except click.UsageError as error:
         if not as_json:
             raise
-        _tell(error.format_message(), _help_of(error.ctx or ctx), as_json)
+        tell(error.format_message(), _help_of(error.ctx or ctx), as_json)
         ctx.exit(error.exit_code)
 
 
@@ -61,7 +61,8 @@ def warn(message: str) -> None:
     click.secho(f"warning: {message}", err=True, fg="yellow")
 
 
-def _tell(message: str, mend: str, as_json: bool) -> None:
+def tell(message: str, mend: str, as_json: bool = False) -> None:
+    """Say on stderr what went wrong and what mends it."""
     if as_json:
         click.echo(json.dumps({"error": {"message": message, "mend": mend}}, ensure_ascii=False), err=True)
         return
