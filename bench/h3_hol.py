@@ -1,9 +1,10 @@
 """Many objects over a path that loses packets: HTTP/3 beside HTTP/2, where one loss holds up every object.
 
-The same client (curl) fetches the same objects over one connection from the same server, by either protocol; both ends
-are in namespaces of a lab whose link has the delay, the loss and the rate. Twice: small objects asked for one by one,
-where the window is seldom full and head-of-line blocking makes the difference; and large ones all at once, where the
-congestion controller and the order in which the server sends decide more than the blocking.
+The same client (curl) fetches the same objects over one connection from the same server, by either protocol; both
+ends are in namespaces of a lab whose link has the delay, the loss and the rate. Twice: small objects asked for one by
+one, so few bytes at a time that the window is seldom full and only head-of-line blocking makes the difference; and
+large ones all at once, where the congestion controller and the order in which the server sends decide more than the
+blocking.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ class Scenario:
     cases: tuple[Case, ...]
 
 
-ONE_BY_ONE = Scenario("one each 20 ms", 101, 2_000, 0.020, 5, CASES)
-AT_ONCE = Scenario("all at once", 100, 20_000, 0.0, 3, tuple(case for case in CASES if case.client == "curl"))
+ONE_BY_ONE = Scenario("one each 20 ms", 101, 1_000, 0.020, 5, CASES)
+AT_ONCE = Scenario("all at once", 100, 10_000, 0.0, 3, tuple(case for case in CASES if case.client == "curl"))
 
 Rounds = list[dict[str, Any]]
 

@@ -21,7 +21,7 @@ REQUESTS = {  # on one connection; on each of a hundred
     FAIRWAY: (20_000, 300),
     HANDLER: (20_000, 300),
     CADDY: (40_000, 600),
-    HYPERCORN: (3_000, 50),
+    HYPERCORN: (3_000, 25),
     NGTCP2: (15_000, 600),  # it keeps every file open
 }
 
