@@ -17,6 +17,7 @@ _NOT_BENCHMARKS = (
     "h3_app",
     "h3_handler",
     "h3_objects",
+    "h3_objects_fairway",
     "h3_servers",
     "iperf",
     "isolation",

@@ -1,9 +1,10 @@
 """Many objects over a path that loses packets: HTTP/3 beside HTTP/2, where one loss holds up every object.
 
-The same client (curl) fetches the same objects over one connection from the same server, by either protocol; both ends
-are in namespaces of a lab whose link has the delay, the loss and the rate. Twice: small objects asked for one by one,
-where the window is never full and only head-of-line blocking makes a difference; and large ones all at once, where the
-congestion controller and the order in which the server sends decide more than the blocking.
+The same client (curl) fetches the same objects over one connection from the same server, by either protocol; both
+ends are in namespaces of a lab whose link has the delay, the loss and the rate. Twice: small objects asked for one by
+one, so few bytes at a time that the window is seldom full and only head-of-line blocking makes the difference; and
+large ones all at once, where the congestion controller and the order in which the server sends decide more than the
+blocking.
 """
 
 from __future__ import annotations
@@ -41,6 +42,33 @@ PATH = "50 ms round trip, 2 % of packets lost each way, 50 Mbit/s"
 
 
 @dataclass(frozen=True)
+class Case:
+    """A server, a version of HTTP, for TCP its congestion control, and a client."""
+
+    server: str
+    version: str
+    tcp: str = "cubic"
+    client: str = "curl"
+
+    @property
+    def name(self) -> str:
+        """For the table."""
+        if self.version == "2":
+            return f"{self.server} HTTP/2, TCP {self.tcp}"
+        return f"{self.server} HTTP/3" if self.client == "curl" else f"{self.server} HTTP/3, {self.client}'s client"
+
+
+CASES = (
+    Case(FAIRWAY, "3"),
+    Case(FAIRWAY, "3", client=FAIRWAY),
+    Case(FAIRWAY, "2"),
+    Case(CADDY, "3"),
+    Case(CADDY, "2"),
+    Case(CADDY, "2", "bbr"),
+)
+
+
+@dataclass(frozen=True)
 class Scenario:
     """What is asked for: `interval_s` between one object and the next, 0 for all at once."""
 
@@ -49,33 +77,11 @@ class Scenario:
     size: int
     interval_s: float
     rounds: int
+    cases: tuple[Case, ...]
 
 
-ONE_BY_ONE = Scenario("one each 20 ms", 101, 2_000, 0.020, 5)
-AT_ONCE = Scenario("all at once", 100, 20_000, 0.0, 3)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A server, a version of HTTP and, for TCP, its congestion control."""
-
-    server: str
-    version: str
-    tcp: str = "cubic"
-
-    @property
-    def name(self) -> str:
-        """For the table."""
-        return f"{self.server} HTTP/3" if self.version == "3" else f"{self.server} HTTP/2, TCP {self.tcp}"
-
-
-CASES = (
-    Case(FAIRWAY, "3"),
-    Case(FAIRWAY, "2"),
-    Case(CADDY, "3"),
-    Case(CADDY, "2"),
-    Case(CADDY, "2", "bbr"),
-)
+ONE_BY_ONE = Scenario("one each 20 ms", 101, 1_000, 0.020, 5, CASES)
+AT_ONCE = Scenario("all at once", 100, 10_000, 0.0, 3, tuple(case for case in CASES if case.client == "curl"))
 
 Rounds = list[dict[str, Any]]
 
@@ -108,7 +114,8 @@ def _measure() -> Result:
     result.notes += missing
     one, all_of = ONE_BY_ONE, AT_ONCE
     result.notes += [
-        f"{PATH}; one connection by curl, each byte compared; the congestion control of all QUIC is cubic",
+        f"{PATH}; one connection, by curl unless it says otherwise, each byte compared;"
+        " the congestion control of all QUIC is cubic",
         f"{one.what}: {one.count - 1} objects of {one.size:,} bytes on a connection that is up, {one.rounds} rounds",
         f"{all_of.what}: {all_of.count} objects of {all_of.size:,} bytes, counted from before the connection is made,"
         f" {all_of.rounds} rounds; here the order of sending tells most: Caddy sends HTTP/3's objects in turn,"
@@ -124,9 +131,9 @@ def _rounds(scenario: Scenario, site: Site, missing: dict[str, None]) -> dict[Ca
     place.mkdir()
     for number in range(scenario.count):
         (place / f"{number}.bin").write_bytes(content(number, scenario.size))
-    samples: dict[Case, Rounds] = {case: [] for case in CASES}
+    samples: dict[Case, Rounds] = {case: [] for case in scenario.cases}
     for _ in range(scenario.rounds):
-        for case in CASES:
+        for case in scenario.cases:
             try:
                 samples[case].append(_fetch(scenario, case, site))
             except (NotHereError, ValueError, subprocess.TimeoutExpired) as error:
@@ -141,8 +148,9 @@ def _fetch(scenario: Scenario, case: Case, site: Site) -> dict[str, Any]:
     with Server(case.server, site, host=SERVER, prefix=_inside("server")) as server:
         where = [SERVER, str(server.port), case.version, str(site.certificate.authority)]
         what = [str(scenario.count), str(scenario.size), str(scenario.interval_s)]
+        program = "bench.h3_objects" if case.client == "curl" else "bench.h3_objects_fairway"
         said = subprocess.run(
-            _inside("client", sys.executable, "-m", "bench.h3_objects", *where, *what),
+            _inside("client", sys.executable, "-m", program, *where, *what),
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,
@@ -175,7 +183,8 @@ def _together(rounds: Rounds) -> list[float]:
 def _plot(scenario: Scenario, measured: dict[Case, Rounds]) -> None:
     """One server's two protocols: Fairway's, or Caddy's where Fairway was not measured."""
     for server in (FAIRWAY, CADDY):
-        by = {case.version: rounds for case, rounds in measured.items() if (case.server, case.tcp) == (server, "cubic")}
+        wanted = [Case(server, version) for version in ("3", "2")]
+        by = {case.version: measured[case] for case in wanted if case in measured}
         if len(by) == 2:
             curves = [
                 Curve("HTTP/3 (QUIC)", [1e3 * time for time in _together(by["3"])]),

@@ -21,7 +21,7 @@ REQUESTS = {  # on one connection; on each of a hundred
     FAIRWAY: (20_000, 300),
     HANDLER: (20_000, 300),
     CADDY: (40_000, 600),
-    HYPERCORN: (3_000, 50),
+    HYPERCORN: (3_000, 25),
     NGTCP2: (15_000, 600),  # it keeps every file open
 }
 
@@ -76,8 +76,9 @@ def _report(result: Result, connections: int, loads: dict[str, list[Load]]) -> N
     others = [100 * one.others_share for measured in loads.values() for one in measured]
     result.add("everything else", f"{of}: CPU in use", others, "%")
     for what in (f"{of}: requests", f"{of}: server CPU per request"):
-        for peer in (HYPERCORN, CADDY):
-            result.compare(what, FAIRWAY, peer)
+        for who in (FAIRWAY, HANDLER):
+            for peer in (HYPERCORN, CADDY):
+                result.compare(what, who, peer)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,8 @@ def _fairway(site: Site, host: str, port: int, application: bool) -> list[str]:
     command = [sys.executable, "-c", "from fairway.cli import main; main(prog_name='fairway')", "serve"]
     what = ["bench.h3_app:app"] if application else ["--directory", str(site.files)]
     certificate = ["--certificate", str(site.certificate.chain), "--key", str(site.certificate.key)]
-    return [*command, *what, *certificate, "--host", host, "--port", str(port)]
+    # No access log: neither of the others writes one unasked.
+    return [*command, *what, *certificate, "--host", host, "--port", str(port), "--no-access-log"]
 
 
 def _handler(site: Site, host: str, port: int, application: bool) -> list[str]:
