@@ -223,10 +223,11 @@ def test_1999_requests_on_one_connection(peer: Peer, client: Make) -> None:
 
 def test_large_fields_go_both_ways(peer: Peer, client: Make) -> None:
     async def main() -> None:
-        value = "".join(chr(97 + number % 26) for number in range(30_000))
+        count = 12_000 if peer.name == "caddy" else 30_000  # h11 behind Caddy takes 16 KiB
+        value = "".join(chr(97 + number % 26) for number in range(count))
         async with client() as http:
             response = await http.get(peer.url("/large"), headers={"x-large": value})
-            assert (response.text, response.headers["x-large"]) == ("30000", value[::-1])
+            assert (response.text, response.headers["x-large"]) == (str(count), value[::-1])
 
     asyncio.run(main())
 

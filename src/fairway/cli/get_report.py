@@ -51,7 +51,7 @@ def document(transfer: Transfer, resolved: dict[tuple[str, int], float]) -> dict
     """What a program wants to know of one transfer."""
     result, problem = transfer.result, transfer.problem
     exchange, times, url = result.exchange, result.times, result.ask.url
-    resolve = None if times.connected is None else resolved.get((url.host, url.port))
+    resolve = None if times.connected_to is None else resolved.get(times.connected_to)
     said: dict[str, Any] = {
         "url": transfer.given,
         "final_url": str(url),
@@ -64,7 +64,7 @@ def document(transfer: Transfer, resolved: dict[tuple[str, int], float]) -> dict
         "sha256": result.digest or None,
         "times": {
             "resolve_ms": _milliseconds(resolve),
-            "connect_ms": _milliseconds(None if times.connected is None else times.connected - (resolve or 0.0)),
+            "connect_ms": _milliseconds(None if times.connecting is None else times.connecting - (resolve or 0.0)),
             "first_byte_ms": _milliseconds(times.first_byte),
             "total_ms": _milliseconds(times.total),
         },

@@ -125,6 +125,18 @@ def test_what_has_changed_meanwhile_is_fetched_anew(shop: Shop, authority: str, 
     assert (tmp_path / "file").read_bytes() == BODY
 
 
+def test_nothing_of_an_older_part_is_left_in_the_file(shop: Shop, authority: str, tmp_path: Path) -> None:
+    (tmp_path / "file.part").write_bytes(bytes(2 * len(BODY)))
+    assert run(shop, authority, tmp_path, "/file", "-O").returncode == 0
+    assert (tmp_path / "file").read_bytes() == BODY
+
+
+def test_of_a_download_that_brought_nothing_nothing_remains(shop: Shop, authority: str, tmp_path: Path) -> None:
+    shop.cut_at = 0
+    assert run(shop, authority, tmp_path, "/cut", "-O", "--max-time", "1").returncode == 28
+    assert names(tmp_path) == []
+
+
 def test_a_part_that_is_whole_already_gets_its_name(shop: Shop, authority: str, tmp_path: Path) -> None:
     (tmp_path / "file.part").write_bytes(BODY)
     (tmp_path / "file.part.from").write_bytes(shop.etag)

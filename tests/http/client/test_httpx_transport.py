@@ -311,6 +311,17 @@ def test_http_3_is_used_once_the_origin_has_said_where_it_is(tmp_path: Path) -> 
     asyncio.run(main())
 
 
+def test_an_alternative_on_another_host_must_prove_to_be_the_origin(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(hello) as server, TcpOrigin(tmp_path, [f'alt-svc: h3="127.0.0.1:{server.port}"']) as tcp:
+            for verify, version in ((certificate_files(tmp_path)[0], "HTTP/3"), (False, "HTTP/1.1")):
+                async with auto(verify=verify) as client:
+                    await client.get(f"https://localhost:{tcp.port}/")
+                    assert (await client.get(f"https://localhost:{tcp.port}/")).http_version == version
+
+    asyncio.run(main())
+
+
 def test_an_alternative_that_does_not_answer_costs_one_head_start(tmp_path: Path) -> None:
     async def main() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:

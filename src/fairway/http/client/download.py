@@ -49,10 +49,13 @@ class Ask:
 
 @dataclass(slots=True)
 class Times:
-    """Seconds from the beginning; None for what did not happen: on a connection that was there, or not yet."""
+    """Seconds from the beginning; None for what has not happened."""
 
     begun: float = field(default_factory=time.perf_counter)
-    connected: float | None = None
+    connecting: float | None = None
+    """How long connecting took, the name's resolution included; None on a connection that was there."""
+    connected_to: tuple[str, int] | None = None
+    """The host and port that it was to: before a redirect another one than at the end."""
     first_byte: float | None = None
     total: float | None = None
 
@@ -134,10 +137,11 @@ async def _begin(pool: Pool, result: Result, saving: Saving, policy: Policy) -> 
     target = Target(url.host, url.port, url.host)
     fresh = not pool.has(target)
     result.connected = False
+    before = times.since()
     lease = await within("connect", policy.connect_timeout_s, pool.acquire(target))
     result.connected = True
     if fresh:
-        times.connected = times.since()
+        times.connecting, times.connected_to = times.since() - before, (url.host, url.port)
     result.reused = lease.reused
     more = saving.request_fields() if isinstance(saving, PartFile) else []
     result.exchange = exchange = await send(
