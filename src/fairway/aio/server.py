@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -144,7 +145,8 @@ class Listener(Generic[AnyConnection]):
     """What starts a server: `async with` it, or await it.
 
     `handler(connection)` runs as a task for every connection once its handshake is complete; when it returns, the
-    connection closes. Leaving the block closes the server gracefully.
+    connection closes. Leaving the block closes the server gracefully. `sock` is a bound UDP socket to use instead of
+    `host` and `port`; the server closes it.
     """
 
     def __init__(
@@ -162,9 +164,11 @@ class Listener(Generic[AnyConnection]):
         keylog: str | Path | None = None,
         grace_s: float = GRACE_S,
         tls: ServerConfig | None = None,
+        sock: socket.socket | None = None,
     ) -> None:
         self._handler = handler
         self._host, self._port = host, port
+        self._socket = sock
         self._grace_s = grace_s
         self._configuration = configuration or QuicConfiguration()
         self._tls = tls or ServerConfig(
@@ -181,7 +185,7 @@ class Listener(Generic[AnyConnection]):
         return self._start().__await__()
 
     async def _start(self) -> Server[AnyConnection]:
-        udp = UdpSocket(bind(self._host, self._port))
+        udp = UdpSocket(self._socket or bind(self._host, self._port))
         self._server = Server(self._handler, udp, self._tls, self._configuration, self._make)
         return self._server
 
