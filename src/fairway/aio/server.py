@@ -16,6 +16,7 @@ from fairway.aio.connection import QuicConnection
 from fairway.aio.driver import Driver
 from fairway.aio.keylog import keylog_to
 from fairway.aio.lifecycle import AnyConnection, MakeConnection
+from fairway.aio.relay import Relay
 from fairway.aio.transport import Transport
 from fairway.aio.udp import UdpSocket, bind
 from fairway.quic import Connection, ConnectionClosed, Endpoint, QuicConfiguration, StreamReset, Transmit
@@ -69,6 +70,15 @@ class Server(Generic[AnyConnection]):
     def connections(self) -> list[AnyConnection]:
         """Connections that are not over."""
         return list(self._connections.values())
+
+    def pass_on_to(self, relay: Relay) -> None:
+        """Hand datagrams of unknown connections to the process that had the socket before, and drains its own."""
+        self._endpoint.pass_on = relay.send
+
+    def release(self, relay: Relay) -> None:
+        """Leave the socket to another process, which hands on what is for this one; accept nobody new."""
+        self._endpoint.accepting = False
+        self._transport.divert(relay)
 
     def _buffer(self, data: bytes, segment: int, address: Any, now: float) -> None:
         for core in self._endpoint.receive(data, segment, address, now):

@@ -49,6 +49,8 @@ class Options:
     client_ca: Path | None
     require_client_certificate: bool
     keylog: Path | None
+    workers: int
+    reload: bool
     grace: float
     access_log: bool
     as_json: bool
@@ -90,6 +92,10 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         help="Append TLS secrets here, for Wireshark. [$SSLKEYLOGFILE]",
     ),
     click.option(
+        "--workers", type=click.IntRange(0, 1024), default=0, help="Processes, with one that looks after them. [none]"
+    ),
+    click.option("--reload", is_flag=True, help="Reload when a Python file below --app-dir changes, for development."),
+    click.option(
         "--grace", type=_SECONDS, default=10.0, show_default=True, help="Seconds for requests to end at a stop."
     ),
     click.option("--access-log/--no-access-log", default=True, help="Print a line a request. [access-log]"),
@@ -126,6 +132,10 @@ def serve(**given: Any) -> None:
 
     All three use one port and one certificate; answers over TCP tell clients of HTTP/3 by Alt-Svc. Interrupt it
     (Ctrl+C) or send SIGTERM to stop: clients are told, and what was asked is answered first.
+
+    With --workers N a master keeps N processes running and starts those again that die. SIGHUP makes it replace them by
+    new ones, with the application's new code: connections are not refused meanwhile, and the old processes end what was
+    begun. A client stays with its process as long as its address does: one that moves has to connect anew.
     """
     options = Options(**given)
     if (options.application is None) == (options.directory is None):
@@ -137,12 +147,42 @@ def serve(**given: Any) -> None:
     settings = _settings(options)
     from fairway.http.server.sockets import open_sockets
 
-    sockets = open_sockets(options.host, options.port, tcp=options.tcp, redirect_port=options.redirect_http)
-    application = _application(options)
+    count = options.workers or int(options.reload)
+    sockets = open_sockets(
+        options.host, options.port, workers=max(count, 1), tcp=options.tcp, redirect_port=options.redirect_http
+    )
     try:
-        asyncio.run(_run(options, application, settings, sockets))
+        if count:
+            _supervise(options, settings, sockets, count)
+        else:
+            asyncio.run(_run(options, _application(options), settings, sockets))
     finally:
         sockets.close()
+
+
+def _supervise(options: Options, settings: Settings, sockets: Sockets, count: int) -> None:
+    """Serve by worker processes until a signal comes."""
+    import socket
+
+    from fairway.http.server.control import Control
+    from fairway.http.server.master import Master, StartError
+    from fairway.http.server.watching import Watch
+    from fairway.http.server.worker import work
+
+    def worker(slot: int, control: Control, predecessor: socket.socket | None) -> int:
+        return work(lambda: _load(options), settings, sockets, slot, control, predecessor)
+
+    master = Master(
+        count,
+        worker,
+        grace_s=options.grace,
+        on_started=lambda: _announce(options, settings, sockets.port),
+        changed=Watch(options.app_dir).changed if options.reload else None,
+    )
+    try:
+        master.run()
+    except StartError as error:
+        raise FairwayError(error.message, mend=error.mend) from error
 
 
 async def _run(options: Options, application: Application, settings: Settings, sockets: Sockets) -> None:
@@ -224,17 +264,23 @@ def _keylog(path: Path | None) -> Path | None:
 
 
 def _application(options: Options) -> Application:
-    from fairway.http.server.loading import ApplicationNotFoundError, load_application
+    from fairway.http.server.loading import ApplicationNotFoundError
+
+    try:
+        return _load(options)
+    except ApplicationNotFoundError as error:
+        raise FairwayError(error.message, mend=error.mend) from error
+
+
+def _load(options: Options) -> Application:
+    from fairway.http.server.loading import load_application
 
     if options.directory is not None:
         from fairway.http.server.files import Files
 
         return Files(options.directory, index=options.index, listing=options.listing)
     assert options.application is not None
-    try:
-        return load_application(options.application, directory=options.app_dir, factory=options.factory)
-    except ApplicationNotFoundError as error:
-        raise FairwayError(error.message, mend=error.mend) from error
+    return load_application(options.application, directory=options.app_dir, factory=options.factory)
 
 
 def _announce(options: Options, settings: Settings, port: int) -> None:
@@ -250,10 +296,17 @@ def _announce(options: Options, settings: Settings, port: int) -> None:
     what = options.application or str(options.directory)
     names = ", ".join(identity.names) or "no DNS name"
     if options.as_json:
-        document = {"url": url, "protocols": protocols, "serves": what, "key_hash": public_key_hash(identity)}
+        document = {
+            "url": url,
+            "protocols": protocols,
+            "serves": what,
+            "workers": options.workers,
+            "key_hash": public_key_hash(identity),
+        }
         click.echo(json.dumps(document), err=True)
         return
-    click.echo(f"{what} at {url} by {', '.join(protocols)}; stop with Ctrl+C", err=True)
+    workers = f" with {plural(options.workers, 'worker')}" if options.workers else ""
+    click.echo(f"{what} at {url} by {', '.join(protocols)}{workers}; stop with Ctrl+C", err=True)
     count = len(settings.certificates.identities)
     if not options.self_signed:
         others = f" and {plural(count - 1, 'other')}" if count > 1 else ""

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import socket
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from fairway.aio import http3
 from fairway.aio.server import Server
@@ -145,10 +144,3 @@ class Service:
         if self._sweeper is not None:
             self._sweeper.cancel()
         await self._lifespan.shutdown()
-
-
-def application_of(directory: Path, *, listing: bool, index: str | None) -> Application:
-    """The application that serves the files of a directory."""
-    from fairway.http.server.files import Files
-
-    return Files(directory, listing=listing, index=index)
