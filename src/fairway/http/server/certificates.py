@@ -13,7 +13,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from fairway.tls import Identity, self_signed
+from fairway.tls import Identity, self_signed_identity
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -58,13 +58,17 @@ def _reason(certificate: Path, key: Path, error: Exception) -> str:
     return str(error)
 
 
-def make_identity(host: str | None) -> Identity:
-    """A self-signed certificate for this machine, and for `host` if that is something else."""
+def development_names(host: str | None) -> list[str]:
+    """What a certificate for development is for: this machine, and `host` if that is something else."""
     names = [*LOCAL_NAMES]
     if host and host not in (*names, "::", "0.0.0.0"):
         names.append(host)
-    certificate, key = self_signed(names)
-    return Identity((certificate.public_bytes(Encoding.DER),), key)
+    return names
+
+
+def make_identity(host: str | None) -> Identity:
+    """A self-signed certificate for `development_names`."""
+    return self_signed_identity(development_names(host))
 
 
 def pem(identity: Identity) -> str:

@@ -63,6 +63,11 @@ class Service:
         self.quic: Server[http3.ServerConnection] | None = None
         """The HTTP/3 side, once started."""
 
+    @property
+    def running(self) -> int:
+        """Requests and WebSockets over HTTP/3 that the application works on."""
+        return 0 if self._handler is None else self._handler.running
+
     async def start(self) -> None:
         """Start the application, then accept connections. `LifespanError` if the application cannot start."""
         await self._lifespan.startup()

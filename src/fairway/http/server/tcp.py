@@ -18,6 +18,10 @@ from fairway.http.server.asgi.fields import date, field_lines
 
 ALPN = ("h2", "http/1.1")
 ALT_SVC_S = 86400
+QUEUE = 64
+"""Pieces of a body (16 KiB of HTTP/2, up to 64 of HTTP/1.1) that wait for an application: what a client may send while
+the application only sends. Hypercorn reads nothing else of the connection once they are full, not even its windows."""
+
 LATE_S = 2.0
 """How much longer than its grace Hypercorn gets before it is cut off."""
 
@@ -64,6 +68,7 @@ class TcpServer:
         config.include_server_header = False
         config.include_date_header = False  # `_finished` adds it where the application did not
         config.root_path = root_path
+        config.max_app_queue_size = QUEUE
         config.websocket_max_message_size = limits.max_message
         config.websocket_ping_interval = limits.websocket_ping_s
         if limits.idle_timeout_s is not None:
