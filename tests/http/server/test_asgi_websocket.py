@@ -61,6 +61,7 @@ async def open_socket(
         (b":method", b"CONNECT"), (b":protocol", b"websocket"), (b":scheme", b"https"), (b":authority", b"localhost"),
         (b":path", path.encode()), (b"sec-websocket-version", b"13"), *(fields or []),
     ]  # fmt: skip
+    await connection.wait_settings()
     stream = await connection.begin(head)
     await stream.wait_response()
     return Client(stream, FrameProtocol(True, list(extensions or [])))
