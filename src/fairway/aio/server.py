@@ -26,6 +26,7 @@ Handler = Callable[[QuicConnection], Awaitable[None]]
 AnyHandler = Callable[[AnyConnection], Awaitable[None]]
 
 GRACE_S = 10.0
+HANDSHAKE_GRACE_S = 1.0
 CLOSE_REASON = "the server shuts down"
 
 
@@ -134,6 +135,7 @@ class Server(Generic[AnyConnection]):
         if self._closed.is_set():
             return
         self._endpoint.accepting = False
+        await self._finish_handshakes(min(grace_s, HANDSHAKE_GRACE_S))
         for connection in self.connections:
             connection.shut_down()
         tasks = [task for task in self._tasks.values() if not task.done()]
@@ -149,6 +151,14 @@ class Server(Generic[AnyConnection]):
             connection.abort(CLOSE_REASON)
         self._transport.close()
         self._closed.set()
+
+    async def _finish_handshakes(self, timeout_s: float) -> None:
+        """Clients that have begun to connect are not cut off: they are told that the server goes, as the others are."""
+        begun = [c for c in self.connections if c.handshake is None and c.closing is None]
+        if begun and timeout_s > 0:
+            waiting = asyncio.gather(*(connection.wait_connected() for connection in begun), return_exceptions=True)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(waiting, timeout_s)
 
 
 class Listener(Generic[AnyConnection]):

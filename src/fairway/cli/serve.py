@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fairway.cli.output import plural
+from fairway.cli.problems import warn
 from fairway.net.model.errors import FairwayError
 
 if TYPE_CHECKING:
@@ -170,7 +171,10 @@ def _supervise(options: Options, settings: Settings, sockets: Sockets, count: in
     from fairway.http.server.worker import work
 
     def worker(slot: int, control: Control, predecessor: socket.socket | None) -> int:
-        return work(lambda: _load(options), settings, sockets, slot, control, predecessor)
+        def load() -> tuple[Application, Settings]:  # after a reload certificates may be other ones too
+            return _load(options), settings if options.self_signed else _settings(options)
+
+        return work(load, sockets, slot, control, predecessor)
 
     master = Master(
         count,
@@ -199,10 +203,11 @@ async def _run(options: Options, application: Application, settings: Settings, s
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped)
     service = Service(application, settings, udp=sockets.udp[0], tcp=sockets.tcp, redirect=sockets.redirect)
+    loop.add_signal_handler(signal.SIGHUP, warn, "SIGHUP is ignored: reloading needs --workers")
     try:
         await service.start()
     except LifespanError as error:
-        raise FairwayError(f"the application did not start: {error}") from error
+        raise FairwayError(str(error)) from error
     _announce(options, settings, sockets.port)
     await stop.wait()
     closing = loop.create_task(service.close())
@@ -210,7 +215,10 @@ async def _run(options: Options, application: Application, settings: Settings, s
     await asyncio.wait([closing, hurrying], return_when=asyncio.FIRST_COMPLETED)
     hurrying.cancel()
     if closing.done():
-        closing.result()
+        try:
+            closing.result()
+        except LifespanError as error:
+            raise FairwayError(str(error)) from error
 
 
 def _settings(options: Options) -> Settings:

@@ -20,7 +20,7 @@ import pytest
 from asgi_serving import Answer, ask_h3
 
 from fairway.aio import http3
-from fairway.quic import ConnectionClosed
+from fairway.quic import ConnectionClosed, UsageError
 
 COMMAND = [sys.executable, "-c", "from fairway.cli import main; main(prog_name='fairway')", "serve"]
 
@@ -55,8 +55,15 @@ class Running:
             return await ask_h3(connection, path)
 
     async def version_and_worker(self) -> tuple[int, int]:
-        version, pid, _ = (await self.ask()).body.split()
-        return int(version), int(pid)
+        """Ask; once more if the connection came to a worker that said that it goes (RFC 9114 section 5.2)."""
+        while True:
+            async with self.dial() as connection:
+                try:
+                    version, pid, _ = (await ask_h3(connection)).body.split()
+                    return int(version), int(pid)
+                except (ConnectionClosed, UsageError, http3.RequestError):
+                    if connection.usable or not (connection.closing is None or connection.clean):
+                        raise
 
     def errors_until(self, text: str) -> str:
         assert self.process.stderr is not None

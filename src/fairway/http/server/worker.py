@@ -11,32 +11,33 @@ from collections.abc import Callable
 from fairway.aio.relay import Relay
 from fairway.http.server.asgi import Application, LifespanError
 from fairway.http.server.control import Control, Said, Word
-from fairway.http.server.loading import ApplicationNotFoundError
 from fairway.http.server.service import Service, Settings
 from fairway.http.server.sockets import Sockets
 
 
 def work(
-    load: Callable[[], Application],
-    settings: Settings,
+    load: Callable[[], tuple[Application, Settings]],
     sockets: Sockets,
     slot: int,
     control: Control,
     predecessor: socket.socket | None,
 ) -> int:
-    """The life of a worker on the UDP socket number `slot`; its exit status."""
+    """The life of a worker on the UDP socket number `slot`; its exit status.
+
+    Exceptions of `load` that have a `message` (and a `mend`) are told as they are, others with their traceback.
+    """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # a terminal sends them to everyone: the master decides
     try:
-        application = load()
+        application, settings = load()
         return asyncio.run(_work(application, settings, sockets, slot, control, predecessor))
-    except (ApplicationNotFoundError, LifespanError) as error:
-        message = (
-            str(error) if isinstance(error, ApplicationNotFoundError) else f"the application did not start: {error}"
-        )
+    except LifespanError as error:
+        control.say(Word.FAILED, message=str(error))
+    except Exception as error:
+        message = getattr(error, "message", None)
+        if not isinstance(message, str):
+            message = "the application cannot be imported\n" + traceback.format_exc()
         control.say(Word.FAILED, message=message, mend=getattr(error, "mend", ""))
-    except Exception:
-        control.say(Word.FAILED, message="the application cannot be imported\n" + traceback.format_exc())
     return 1
 
 

@@ -74,10 +74,15 @@ class Lifespan:
             self.supported = True
             self._started.set_result(None)
         elif kind == "lifespan.startup.failed" and not self._started.done():
-            self._started.set_exception(LifespanError(message.get("message") or "the application failed to start"))
+            self._started.set_exception(LifespanError(_words("start", message)))
         elif kind == "lifespan.shutdown.complete" and self.supported and not self._stopped.done():
             self._stopped.set_result(None)
         elif kind == "lifespan.shutdown.failed" and self.supported and not self._stopped.done():
-            self._stopped.set_exception(LifespanError(message.get("message") or "the application failed to stop"))
+            self._stopped.set_exception(LifespanError(_words("stop", message)))
         else:
             raise ProtocolMisuseError(f"{kind} has no place in the lifespan now")
+
+
+def _words(what: str, message: Message) -> str:
+    reason = message.get("message")
+    return f"the application did not {what}: {reason}" if reason else f"the application did not {what}"
