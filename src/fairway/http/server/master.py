@@ -211,7 +211,8 @@ class Master:
             for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
             self._selector.close()
-            for other in (*others, *(worker.control for worker in self._workers)):
+            kin = [end for worker in self._workers for end in (worker.control, worker.relay)]
+            for other in (*others, *kin):
                 if other is not None:
                     other.close()
             status = self._work(slot, control, relay)
