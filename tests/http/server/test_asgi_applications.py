@@ -52,6 +52,10 @@ async def stream(request: Request) -> Response:
     return StreamingResponse(parts(), media_type="text/plain")
 
 
+async def echo(request: Request) -> Response:
+    return StreamingResponse(request.stream())
+
+
 async def upload(request: Request) -> Response:
     async with request.form() as form:
         file = form["file"]
@@ -90,6 +94,7 @@ def application(files: Path | None = None) -> Starlette:
         Route("/show/{rest:path}", show, methods=["GET", "POST", "PUT"]),
         Route("/count", count, methods=["POST"]),
         Route("/stream", stream),
+        Route("/echo", echo, methods=["POST"]),
         Route("/upload", upload, methods=["POST"]),
         Route("/fail", fail),
         Route("/background", background),
@@ -126,6 +131,7 @@ def test_bodies_go_both_ways(protocol: str) -> None:
     async def main() -> None:
         async with serving(application(), tcp=True) as served:
             assert (await served.ask(protocol, "/count", method="POST", body=b"x" * 3_000_000)).body == b"3000000"
+            assert (await served.ask(protocol, "/echo", method="POST", body=b"y" * 300_000)).body == b"y" * 300_000
             streamed = await served.ask(protocol, "/stream")
             assert streamed.body == b"".join(b"%05d" % number * 2000 for number in range(50))
 

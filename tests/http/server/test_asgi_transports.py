@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from asgi_serving import IDENTITY, ask_h3
+from asgi_serving import IDENTITY, ask_h3, serving
 
 from fairway.aio import http3
 from fairway.http.server.asgi import Receive, Scope, Send
@@ -127,3 +127,32 @@ def test_a_key_that_is_another_certificates_is_named(tmp_path: Path) -> None:
     key.write_bytes(other.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     with pytest.raises(CertificateError, match=r"key\.pem: the private key is not that of the first certificate"):
         load_identity(chain, key)
+
+
+@pytest.mark.parametrize("two", [False, True])
+def test_over_tcp_as_well_sending_to_a_client_that_left_is_an_error(two: bool) -> None:
+    async def main() -> None:
+        outcome: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "lifespan":
+                raise NotImplementedError
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            try:
+                while True:
+                    await send({"type": "http.response.body", "body": bytes(50_000), "more_body": True})
+                    await asyncio.sleep(0)
+            except OSError as error:
+                outcome.set_result(error)
+                raise
+
+        async with serving(application, tcp=True) as served:
+            async with (
+                httpx.AsyncClient(verify=False, http2=two, http1=not two, trust_env=False) as client,
+                client.stream("GET", f"https://127.0.0.1:{served.port}/") as response,
+            ):
+                async for _ in response.aiter_raw():
+                    break
+            assert isinstance(await asyncio.wait_for(outcome, 10), OSError)
+
+    asyncio.run(main())
