@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from fairway.aio.connection import QuicConnection
 from fairway.aio.driver import Driver
 from fairway.aio.keylog import keylog_to
 from fairway.aio.lifecycle import AnyConnection, MakeConnection
+from fairway.aio.relay import Relay
 from fairway.aio.transport import Transport
 from fairway.aio.udp import UdpSocket, bind
 from fairway.quic import Connection, ConnectionClosed, Endpoint, QuicConfiguration, StreamReset, Transmit
@@ -24,6 +26,7 @@ Handler = Callable[[QuicConnection], Awaitable[None]]
 AnyHandler = Callable[[AnyConnection], Awaitable[None]]
 
 GRACE_S = 10.0
+HANDSHAKE_GRACE_S = 1.0
 CLOSE_REASON = "the server shuts down"
 
 
@@ -68,6 +71,15 @@ class Server(Generic[AnyConnection]):
     def connections(self) -> list[AnyConnection]:
         """Connections that are not over."""
         return list(self._connections.values())
+
+    def pass_on_to(self, relay: Relay) -> None:
+        """Hand datagrams of unknown connections to the process that had the socket before, and drains its own."""
+        self._endpoint.pass_on = relay.send
+
+    def release(self, relay: Relay) -> None:
+        """Leave the socket to another process, which hands on what is for this one; accept nobody new."""
+        self._endpoint.accepting = False
+        self._transport.divert(relay)
 
     def _buffer(self, data: bytes, segment: int, address: Any, now: float) -> None:
         for core in self._endpoint.receive(data, segment, address, now):
@@ -123,6 +135,7 @@ class Server(Generic[AnyConnection]):
         if self._closed.is_set():
             return
         self._endpoint.accepting = False
+        await self._finish_handshakes(min(grace_s, HANDSHAKE_GRACE_S))
         for connection in self.connections:
             connection.shut_down()
         tasks = [task for task in self._tasks.values() if not task.done()]
@@ -139,12 +152,21 @@ class Server(Generic[AnyConnection]):
         self._transport.close()
         self._closed.set()
 
+    async def _finish_handshakes(self, timeout_s: float) -> None:
+        """Clients that have begun to connect are not cut off: they are told that the server goes, as the others are."""
+        begun = [c for c in self.connections if c.handshake is None and c.closing is None]
+        if begun and timeout_s > 0:
+            waiting = asyncio.gather(*(connection.wait_connected() for connection in begun), return_exceptions=True)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(waiting, timeout_s)
+
 
 class Listener(Generic[AnyConnection]):
     """What starts a server: `async with` it, or await it.
 
     `handler(connection)` runs as a task for every connection once its handshake is complete; when it returns, the
-    connection closes. Leaving the block closes the server gracefully.
+    connection closes. Leaving the block closes the server gracefully. `sock` is a bound UDP socket to use instead of
+    `host` and `port`; the server closes it.
     """
 
     def __init__(
@@ -162,9 +184,11 @@ class Listener(Generic[AnyConnection]):
         keylog: str | Path | None = None,
         grace_s: float = GRACE_S,
         tls: ServerConfig | None = None,
+        sock: socket.socket | None = None,
     ) -> None:
         self._handler = handler
         self._host, self._port = host, port
+        self._socket = sock
         self._grace_s = grace_s
         self._configuration = configuration or QuicConfiguration()
         self._tls = tls or ServerConfig(
@@ -181,7 +205,7 @@ class Listener(Generic[AnyConnection]):
         return self._start().__await__()
 
     async def _start(self) -> Server[AnyConnection]:
-        udp = UdpSocket(bind(self._host, self._port))
+        udp = UdpSocket(self._socket or bind(self._host, self._port))
         self._server = Server(self._handler, udp, self._tls, self._configuration, self._make)
         return self._server
 

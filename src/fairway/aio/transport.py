@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fairway.aio.driver import Driver
+from fairway.aio.relay import Relay
 from fairway.aio.udp import UdpSocket
 from fairway.quic import Transmit
 
@@ -39,6 +40,7 @@ class Transport:
         self._queue: deque[tuple[bytes, int, Any]] = deque()
         self._waiting: dict[Driver, None] = {}
         self._closed = False
+        self._relay: Relay | None = None
         loop.add_reader(sock.fileno(), self._readable)
 
     def _readable(self) -> None:
@@ -52,6 +54,25 @@ class Transport:
                 on_buffer(received[0], received[1], received[2], now)
         except OSError as error:
             self._on_error(error)
+        self._on_turn()
+
+    def divert(self, relay: Relay) -> None:
+        """From now on read what another process hands on, and leave the socket's own datagrams to it."""
+        self._loop.remove_reader(self.socket.fileno())
+        self._relay = relay
+        self._loop.add_reader(relay.fileno(), self._relayed)
+
+    def _relayed(self) -> None:
+        if self._relay is None:
+            return
+        now = self._loop.time()
+        for _ in range(BUFFERS_PER_TURN):
+            received = self._relay.receive()
+            if received is None:
+                break
+            self._on_buffer(received[0], received[1], received[2], now)
+        if self._relay.ended:
+            self._loop.remove_reader(self._relay.fileno())
         self._on_turn()
 
     def send(self, transmit: Transmit, driver: Driver) -> bool:
@@ -106,6 +127,10 @@ class Transport:
             self._closed = True
             self._queue.clear()
             self._on_buffer = self._on_turn = self._on_error = _nothing  # they lead back to who holds this
+            if self._relay is not None:
+                self._loop.remove_reader(self._relay.fileno())
+                self._relay.close()
+                self._relay = None
             self._loop.remove_reader(self.socket.fileno())
             self._loop.remove_writer(self.socket.fileno())
             self.socket.close()

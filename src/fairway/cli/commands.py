@@ -11,7 +11,7 @@ HOST, LAB, BOTH, WEB, QUIC, SHELL = (
     "This host",
     "Labs: several hosts on this machine",
     "Hosts and labs",
-    "HTTP/3",
+    "HTTP",
     "QUIC",
     "Shell",
 )
@@ -28,6 +28,7 @@ SUBCOMMANDS = (
     Lazy("ping", "fairway.cli.ping:ping", "Whether everyone in a lab reaches everyone; or A reaches B.", BOTH),
     Lazy("explain", "fairway.cli.explain:explain", "Every stage of a packet's way, and where it ends.", BOTH),
     Lazy("get", "fairway.cli.get:get", "Fetch URLs over HTTP/3.", WEB),
+    Lazy("serve", "fairway.cli.serve:serve", "Serve an application or files by HTTP/3, HTTP/2 and HTTP/1.1.", WEB),
     Lazy("perf", "fairway.cli.perf:perf", "Measure QUIC between two places.", QUIC),
     Lazy("completion", "fairway.cli.completion:completion", "Print what completes commands in a shell.", SHELL),
 )

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from fairway.aio import ConnectionClosed, QuicConfiguration, QuicConnection, Stream, connect, serve
+from fairway.http.server.certificates import development_names, make_identity, pem
 from fairway.quic.congestion import CONTROLLERS
-from fairway.tls import Identity, self_signed
+from fairway.tls import Identity
 
 ALPN = "fairway-perf/1"
 DEFAULT_PORT = 4433
@@ -138,15 +138,12 @@ def serve_command(
 
 
 def _make_certificate(host: str | None, port: int) -> Identity:
-    names = ["localhost", "127.0.0.1", "::1"]
-    if host and host not in (*names, "::", "0.0.0.0"):
-        names.append(host)
-    certificate, key = self_signed(names)
+    identity = make_identity(host)
     path = _development_certificate(port)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(certificate.public_bytes(Encoding.PEM))
-    click.echo(f"made a certificate for {', '.join(names)}: {path}", err=True)
-    return Identity((certificate.public_bytes(Encoding.DER),), key)
+    path.write_text(pem(identity))
+    click.echo(f"made a certificate for {', '.join(development_names(host))}: {path}", err=True)
+    return identity
 
 
 async def _answer_all(connection: QuicConnection) -> None:

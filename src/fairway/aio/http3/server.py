@@ -82,9 +82,15 @@ class ServerConnection(HttpConnection):
         is_client: bool,
         handler: RequestHandler,
         settings: Settings,
+        outlive: bool = False,
     ) -> None:
         super().__init__(core, outlet, loop, is_client=is_client, settings=settings)
         self._handler = handler
+        self._outlive = outlive
+        self.context: Any = None
+        """For the handler: what it wants to remember about the connection."""
+        self.requests = 0
+        """Requests that were begun."""
         self._tasks: dict[asyncio.Task[None], Request] = {}
         self._drained = Signal()
         self._leaving = False
@@ -96,6 +102,7 @@ class ServerConnection(HttpConnection):
         return len(self._tasks)
 
     def _request_received(self, event: RequestReceived) -> None:
+        self.requests += 1
         request = Request(self, event)
         self._streams[event.stream_id] = request
         task = self._loop.create_task(self._run(request))
@@ -153,9 +160,17 @@ class ServerConnection(HttpConnection):
         try:
             while self._tasks or not self._refusing:
                 await self.wait(self._drained)
-        finally:
-            for task in list(self._tasks):
-                task.cancel()
+        except ConnectionClosed:
+            if not self._outlive:
+                self._cancel()
+            raise
+        except BaseException:
+            self._cancel()
+            raise
+
+    def _cancel(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
 
     def _terminated(self, event: ConnectionTerminated) -> None:
         super()._terminated(event)
@@ -175,7 +190,8 @@ async def _attend(connection: ServerConnection) -> None:
 class serve(Listener[ServerConnection]):  # noqa: N801 - used like a function
     """`async with serve(handler, host, port, identities=...) as server`, or `server = await serve(...)`.
 
-    `handler(request)` runs as a task for every request; `webtransport` lets clients ask for sessions. The other
+    `handler(request)` runs as a task for every request; it is cancelled when the client's connection ends, but not with
+    `outlive`: then it learns of the end from what it waits for. `webtransport` lets clients ask for sessions. The other
     arguments are those of `fairway.aio.serve`.
     """
 
@@ -186,12 +202,13 @@ class serve(Listener[ServerConnection]):  # noqa: N801 - used like a function
         port: int,
         *,
         settings: Settings = DEFAULT_SETTINGS,
+        outlive: bool = False,
         webtransport: bool = False,
         **options: Any,
     ) -> None:
         if webtransport:
             settings = with_webtransport(settings)
             options["configuration"] = taking_datagrams(options.get("configuration"))
-        make = functools.partial(ServerConnection, handler=handler, settings=settings)
+        make = functools.partial(ServerConnection, handler=handler, settings=settings, outlive=outlive)
         options.setdefault("alpn", ALPN)
         super().__init__(_attend, host, port, make, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fairway.quic.configuration import QuicConfiguration
@@ -60,6 +61,8 @@ class Endpoint:
         self._pending: set[Connection] = set()
         self.accepting = True
         """False to let nobody new in."""
+        self.pass_on: Callable[[Buffer, int, Address], None] | None = None
+        """Takes datagrams of `segment` bytes that no connection here is for: they may be another process's."""
         self.replies: deque[Reply] = deque(maxlen=256)
         """Datagrams to send that belong to no connection."""
 
@@ -87,6 +90,8 @@ class Endpoint:
             return touched
         connection = self._find(buffer, min(segment, size), address, now)
         if connection is None:
+            if self.pass_on is not None:
+                self.pass_on(buffer, segment, address)
             return []
         connection.receive(buffer, segment, now)
         if not connection.heard:  # whoever sent this did not mean a handshake: keep nothing

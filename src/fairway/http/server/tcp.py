@@ -1,0 +1,238 @@
+"""HTTP/1.1 and HTTP/2 over TCP, by Hypercorn, beside HTTP/3: so that browsers find it, and older clients work."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from hypercorn.asyncio import serve
+from hypercorn.config import Config, Sockets
+
+from fairway.http.server.asgi import Application, ClientDisconnectedError, Limits, Message, Receive, Scope, Send
+from fairway.http.server.asgi.fields import date, field_lines
+from fairway.http.server.asgi.types import WEB_VERSION
+
+ALPN = ("h2", "http/1.1")
+ALT_SVC_S = 86400
+AHEAD = 4
+"""Pieces of a body that are read ahead of an application, beside Hypercorn's own queue."""
+
+QUEUE = 64
+"""Pieces of a body (16 KiB of HTTP/2, up to 64 of HTTP/1.1) that wait for an application: what a client may send while
+the application only sends. Hypercorn reads nothing else of the connection once they are full, not even its windows."""
+
+LATE_S = 2.0
+"""How much longer than its grace Hypercorn gets before it is cut off."""
+
+_log = logging.getLogger("fairway.server.tcp")
+
+
+class _Config(Config):
+    """Sockets that are bound and a context that is made already."""
+
+    def __init__(self, tls: ssl.SSLContext, secure: list[socket.socket], insecure: list[socket.socket]) -> None:
+        super().__init__()
+        self._tls = tls
+        self._bound = Sockets(secure, insecure, [])
+
+    @property
+    def ssl_enabled(self) -> bool:
+        return True
+
+    def create_ssl_context(self) -> ssl.SSLContext:
+        return self._tls
+
+    def create_sockets(self) -> Sockets:
+        return self._bound
+
+
+class TcpServer:
+    """A running Hypercorn. It closes its copies of the sockets."""
+
+    def __init__(
+        self,
+        application: Application,
+        tls: ssl.SSLContext,
+        *,
+        secure: list[socket.socket],
+        insecure: list[socket.socket],
+        port: int,
+        root_path: str = "",
+        state: Callable[[], dict[str, Any]],
+        limits: Limits,
+        advertise: bool = True,
+    ) -> None:
+        config = _Config(tls, secure, insecure)
+        config.errorlog = _log
+        config.include_server_header = False
+        config.include_date_header = False  # `_finished` adds it where the application did not
+        config.root_path = root_path
+        config.max_app_queue_size = QUEUE
+        config.websocket_max_message_size = limits.max_message
+        config.websocket_ping_interval = limits.websocket_ping_s
+        if limits.idle_timeout_s is not None:
+            config.keep_alive_timeout = limits.idle_timeout_s
+        self._config = config
+        self._application = _Front(application, port, state, limits, advertise=advertise)
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Accept connections."""
+        application: Any = self._application  # Hypercorn has types of its own for the same messages
+        running = serve(application, self._config, shutdown_trigger=self._stop.wait, mode="asgi")
+        self._task = asyncio.get_running_loop().create_task(running)
+
+    async def close(self, grace_s: float) -> None:
+        """Accept nobody new, give requests so long to finish, then cut them off."""
+        if self._task is None:
+            return
+        self._config.graceful_timeout = grace_s
+        self._stop.set()
+        done, _ = await asyncio.wait([self._task], timeout=grace_s + LATE_S)
+        if not done:
+            self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+
+class _Front:
+    """The application as Hypercorn sees it: started already, its responses fit for every version and with Alt-Svc."""
+
+    def __init__(
+        self,
+        application: Application,
+        port: int,
+        state: Callable[[], dict[str, Any]],
+        limits: Limits,
+        *,
+        advertise: bool,
+    ) -> None:
+        self._application = application
+        self._port = port
+        self._state = state
+        self._limits = limits
+        self._alt_svc = (b"alt-svc", b'h3=":%d"; ma=%d' % (port, ALT_SVC_S)) if advertise else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "lifespan":
+            await _agree(receive, send)
+        elif kind == "http" and scope["scheme"] == "http":
+            await self._redirect(scope, send)
+        elif kind == "http":
+            await self._request(scope, receive, send)
+        else:
+            scope["state"] = self._state()
+            await self._application(scope, receive, send)
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        inbox = _Inbox(receive)
+
+        async def finished(message: Message) -> None:
+            if inbox.gone:
+                raise inbox.left_error()
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": self._finished(message.get("headers", ()))}
+            if message.get("more_body", False):
+                await inbox.unless_gone(send(message))  # Hypercorn may hold it though an HTTP/2 client has gone
+            else:
+                await send(message)
+
+        scope["state"] = self._state()
+        scope["asgi"] = WEB_VERSION
+        try:
+            await self._application(scope, inbox.receive, finished)
+        except Exception as error:
+            if not inbox.told:
+                raise
+            _log.debug("the client left: %r", error)
+        finally:
+            inbox.close()
+
+    def _finished(self, headers: Any) -> list[tuple[bytes, bytes]]:
+        lines = field_lines(headers)
+        if all(name != b"date" for name, _ in lines):
+            lines.append((b"date", date()))
+        if self._alt_svc is not None:
+            lines.append(self._alt_svc)
+        return lines
+
+    async def _redirect(self, scope: Scope, send: Send) -> None:
+        """To the same place by https; 308 keeps method and body (RFC 9110 section 15.4.9)."""
+        host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+        name = host.rpartition(b":")[0] if host.rpartition(b":")[2].isdigit() else host
+        port = b"" if self._port == 443 else b":%d" % self._port
+        query = b"?" + scope["query_string"] if scope["query_string"] else b""
+        location = b"https://" + name + port + scope["raw_path"] + query
+        status = 308 if name else 400
+        headers = [(b"content-length", b"0"), (b"date", date()), *([(b"location", location)] if name else [])]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+
+class _Inbox:
+    """Reads ahead of an application, to notice that its client has gone: then `send` is to raise, as ASGI 2.4 says.
+
+    Hypercorn, of 2.1, takes what is sent to nobody without a word. Applications that know of 2.1 only watch `receive`
+    while they send, and so lose what they meant to read.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._messages: asyncio.Queue[Message] = asyncio.Queue(AHEAD)
+        self.gone = False
+        self.told = False
+        """True once the application knows that the client has gone."""
+        self._sending: asyncio.Future[None] | None = None
+        self._pump = asyncio.get_running_loop().create_task(self._read())
+
+    async def _read(self) -> None:
+        while not self.gone:
+            message = await self._receive()
+            self.gone = message["type"] == "http.disconnect"
+            if self.gone and self._sending is not None:
+                self._sending.cancel()
+            await self._messages.put(message)
+
+    async def receive(self) -> Message:
+        """The next message; after the last, again that the client has gone."""
+        if self.gone and self._messages.empty():
+            message: Message = {"type": "http.disconnect"}
+        else:
+            message = await self._messages.get()
+        self.told = self.told or message["type"] == "http.disconnect"
+        return message
+
+    async def unless_gone(self, sending: Awaitable[None]) -> None:
+        """Wait for a message to be sent, no longer than there is a client."""
+        self._sending = asyncio.ensure_future(sending)
+        try:
+            await self._sending
+        except asyncio.CancelledError:
+            if not self.gone:
+                raise
+            raise self.left_error() from None
+        finally:
+            self._sending = None
+
+    def left_error(self) -> ClientDisconnectedError:
+        """What `send` raises."""
+        self.told = True
+        return ClientDisconnectedError("the client has gone")
+
+    def close(self) -> None:
+        """Read no more."""
+        self._pump.cancel()
+
+
+async def _agree(receive: Receive, send: Send) -> None:
+    """The application's lifespan is not Hypercorn's business."""
+    for _ in range(2):
+        message = await receive()
+        await send({"type": message["type"] + ".complete"})
