@@ -8,8 +8,12 @@ import subprocess
 TRIES = 3
 
 
-def stream(client: str, server: str, address: str, seconds: float) -> float:
-    """Gbit/s that arrive of one TCP stream (cubic) between two namespaces, each end on a processor of its own."""
+def stream(client: str, server: str, address: str, *, seconds: float = 0, size: str = "") -> float:
+    """Gbit/s that arrive of one TCP stream (cubic) between two namespaces, each end on a processor of its own.
+
+    It lasts so many seconds, or until so much was sent, such as "256M".
+    """
+    length = ["-n", size] if size else ["-t", str(seconds)]
     for _ in range(TRIES):
         listener = subprocess.Popen(
             ["nsenter", f"--net=/run/netns/{server}", "iperf3", "-s", "-1", "--forceflush", "-B", address],
@@ -21,9 +25,7 @@ def stream(client: str, server: str, address: str, seconds: float) -> float:
             while "listening" not in listener.stdout.readline():
                 pass
             client_of = ["nsenter", f"--net=/run/netns/{client}", "iperf3", "-c", address, "-A", "0,1"]
-            said = subprocess.run(
-                [*client_of, "-t", str(seconds), "-C", "cubic", "-J"], capture_output=True, text=True
-            ).stdout
+            said = subprocess.run([*client_of, *length, "-C", "cubic", "-J"], capture_output=True, text=True).stdout
         finally:
             listener.kill()
             listener.wait()

@@ -51,7 +51,9 @@ def _measure() -> Result:
             trips = [answer.rtt_ms for answer in answers if answer.rtt_ms is not None]
             result.add(who, "round trip", trips, "ms")
             result.add(who, "echoes lost, there or back", [100 * (1 - len(trips) / ECHOES)], "%")
-            result.add(who, "TCP throughput", [stream("faults.a", "faults.b", str(there), STREAM_S) * 1000], "Mbit/s")
+            result.add(
+                who, "TCP throughput", [stream("faults.a", "faults.b", str(there), seconds=STREAM_S) * 1000], "Mbit/s"
+            )
             lab.down("faults")
             assert not find_relays("faults."), "the relay outlived its lab"
     result.notes.append(f"faults are each way; {ECHOES} echoes at once; one TCP stream with cubic for {STREAM_S} s")

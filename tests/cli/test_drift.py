@@ -9,7 +9,7 @@ import pytest
 from fairway.cli.drift import document, words
 from fairway.net.model.facts import (
     Address,
-    AllowedSource,
+    AllowedSources,
     Bridge,
     BridgePort,
     Fact,
@@ -47,8 +47,15 @@ CASES: list[tuple[Operation, str]] = [
     (Delete(FAR), "the route to 10.3.0.0/24 via 192.0.2.1 is left over"),
     (Create(DEFAULT), "the default route via fe80::1 by eth0 in a is missing"),
     (
-        Create(AllowedSource("", "fwy-a", ip_address("10.0.1.2"))),
-        "the permission for fwy-a to send from 10.0.1.2 is missing",
+        Create(AllowedSources("", "fwy-a", frozenset([ip_address("10.0.1.2"), ip_address("fd00::2")]))),
+        "the chain that lets fwy-a send from 10.0.1.2, fd00::2 only is missing",
+    ),
+    (
+        Change(
+            AllowedSources("", "fwy-a", frozenset([ip_address("10.0.1.2")])),
+            AllowedSources("", "fwy-a", frozenset()),
+        ),
+        "the chain that lets fwy-a send from 10.0.1.2 only was changed by somebody else",
     ),
     (
         Create(ForwardAccept("", NFT, "fwy-a", True)),

@@ -19,7 +19,7 @@ from fairway.net.agent.snapshot import Namespaces
 from fairway.net.explain import Explanation, Place, Question, explain
 from fairway.net.kernel import namespaces
 from fairway.net.kernel.firewall import FirewallDriver
-from fairway.net.model.facts import AllowedSource
+from fairway.net.model.facts import AllowedSources
 
 PREFIX = "fwt-ex-"
 PORT = 4711
@@ -126,8 +126,9 @@ class Net:
         name = self.name("one")
         driver = namespaces.inside(name, lambda: FirewallDriver(name))
         driver.install()
-        allowed = [(link, ADDRESSES[version][link]) for version in (4, 6) for link in ("a", "b")]
-        driver.allow([AllowedSource(name, f"fwy-{link}", ip_address(address)) for link, address in allowed])
+        for link in ("a", "b"):
+            own = frozenset(ip_address(ADDRESSES[version][link]) for version in (4, 6))
+            driver.allow(AllowedSources(name, f"fwy-{link}", own))
         driver.close()
 
 

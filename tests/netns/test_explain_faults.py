@@ -195,7 +195,7 @@ CASES = [
     Case("the sender's interface is down", _ip("a", "link set eth0 down"), LOST, ("on a",), ("link set eth0 up",)),
     Case("the host's uplink is down", _ip("one", "link set eth0 down"), LOST, ("on one", "no route"), (),
          pair=("a", "c")),
-    Case("the pod lies about its source", _lie, DROP, ("on one", "inet fairway, chain antispoof"),
+    Case("the pod lies about its source", _lie, DROP, ("on one", "INGRESS", "inet fairway, chain fwy-a"),
          ("fairway pod show",)),
     Case(
         "there is no route to the other host's pod",
@@ -265,8 +265,8 @@ CASES = [
     Case("addresses are translated", _nft("one", "table ip t { chain c { type nat hook postrouting priority 100;\n"
                                           "oifname eth0 masquerade\n}\n}\n"), UNKNOWN, ("translate",),
          pair=("a", "c"), versions=(4,)),
-    Case("a program drops at the device", _nft("one", "table netdev t { chain c { type filter hook ingress device "
-                                               "fwy-a priority 0; policy drop;\n}\n}\n"), UNKNOWN, ("INGRESS",),
+    Case("a chain drops at the device", _nft("one", "table netdev t { chain c { type filter hook ingress device "
+                                               "fwy-a priority 0; policy drop;\n}\n}\n"), DROP, ("on one", "INGRESS"),
          pair=("a", "c")),
 ]  # fmt: skip
 

@@ -44,7 +44,10 @@ VERDICTS = (
     f"ip saddr vmap {{ {A} : drop, {C} : accept }}", "udp dport vmap { 4711 : jump two, 1-99 : drop }",
     "ct state vmap { new : accept, established : continue, invalid : drop }", "ip saddr vmap @verdicts", "notrack",
 )  # fmt: skip
-HOOKS = (("prerouting", -300), ("prerouting", -150), ("forward", 0), ("forward", 10), ("postrouting", 50))
+INGRESS = "ingress device fwy-a"
+HOOKS = (
+    (INGRESS, -300), ("prerouting", -300), ("prerouting", -150), ("forward", 0), ("forward", 10), ("postrouting", 50),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +61,7 @@ def _rule(chance: random.Random, *, deepest: bool, hook: str) -> str:
     matches = [chance.choice(MATCHES) for _ in range(chance.randrange(3))]
     if chance.random() < 0.12:
         matches.append(chance.choice(OBSCURE))
-    if hook in ("prerouting", "one", "two"):
+    if hook in (INGRESS, "prerouting", "one", "two"):
         matches = [match for match in matches if not match.startswith("oifname")]
     verdicts = [v for v in VERDICTS if not (deepest and any(word in v for word in ("jump", "goto", "vmap @")))]
     if hook != "prerouting":

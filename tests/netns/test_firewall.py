@@ -23,7 +23,7 @@ from fairway.net.kernel import namespaces
 from fairway.net.kernel.firewall import FirewallDriver
 from fairway.net.kernel.nftables import Json, Nft
 from fairway.net.model.errors import KernelError
-from fairway.net.model.facts import AllowedSource, Firewall
+from fairway.net.model.facts import AllowedSources, Firewall
 
 pytestmark = [
     pytest.mark.root,
@@ -49,7 +49,7 @@ def network() -> Iterator[TwoPods]:
 def guarded(network: TwoPods) -> Iterator[tuple[TwoPods, FirewallDriver]]:
     driver = driver_in(network.host)
     driver.install()
-    driver.allow(sources_of(network))
+    allow_all(network, driver)
     yield network, driver
     driver.remove()
     driver.close()
@@ -59,13 +59,20 @@ def driver_in(member: Member) -> FirewallDriver:
     return namespaces.inside(member.namespace, lambda: FirewallDriver(member.namespace))
 
 
-def sources_of(network: TwoPods) -> set[AllowedSource]:
-    links = (("fwy-a", network.a), ("fwy-b", network.b))
+def sources_of(network: TwoPods) -> set[AllowedSources]:
     return {
-        AllowedSource(network.host.namespace, link, ip_address(text))
-        for link, pod in links
-        for text in (pod.v4, pod.v6)
+        AllowedSources(network.host.namespace, link, frozenset([ip_address(pod.v4), ip_address(pod.v6)]))
+        for link, pod in (("fwy-a", network.a), ("fwy-b", network.b))
     }
+
+
+def sources_of_a(network: TwoPods, *addresses: str) -> AllowedSources:
+    return AllowedSources(network.host.namespace, "fwy-a", frozenset(ip_address(address) for address in addresses))
+
+
+def allow_all(network: TwoPods, driver: FirewallDriver) -> None:
+    for sources in sources_of(network):
+        driver.allow(sources)
 
 
 def counters(network: TwoPods) -> dict[str, int]:
@@ -106,9 +113,9 @@ class TestAPodSendsFromItsOwnAddress:
         self, guarded: tuple[TwoPods, FirewallDriver], version: int
     ) -> None:
         network, driver = guarded
-        source = network.a.address(version)
+        source, other = network.a.address(version), network.a.address(10 - version)
         assert talk(network.a, network.host, version)
-        driver.disallow([AllowedSource(network.host.namespace, "fwy-a", ip_address(source))])
+        driver.allow(sources_of_a(network, other))
         there = network.host.address(version)
         assert not arrives(network.a, source, network.host, there, timeout=STAYS_AWAY_S)
 
@@ -140,7 +147,8 @@ class TestAPacketFromAForeignAddress:
         self, guarded: tuple[TwoPods, FirewallDriver], version: int
     ) -> None:
         network, driver = guarded
-        driver.allow([AllowedSource(network.host.namespace, "fwy-b", ip_address(STRANGER[version]))])
+        everything = frozenset(map(ip_address, (network.b.v4, network.b.v6, STRANGER[version])))
+        driver.allow(AllowedSources(network.host.namespace, "fwy-b", everything))
         there = network.host.address(version)
         assert talk(network.a, network.host, version)
         assert not arrives(network.a, STRANGER[version], network.host, there, timeout=STAYS_AWAY_S)
@@ -229,16 +237,12 @@ def test_what_enters_by_other_links_is_let_alone(guarded: tuple[TwoPods, Firewal
 DAMAGE = {
     "the table is deleted": "delete table inet fairway",
     "a chain is flushed": "flush chain inet fairway antispoof",
-    "a chain is deleted": "flush chain inet fairway antispoof; delete chain inet fairway antispoof",
-    "a chain has another policy": "chain inet fairway antispoof { policy drop; }",
-    "a chain has another priority": "flush chain inet fairway antispoof; delete chain inet fairway antispoof; "
-    "add chain inet fairway antispoof { type filter hook prerouting priority 10; }",
+    "a chain is deleted": "flush table inet fairway; delete chain inet fairway antispoof",
+    "a chain is at a hook": "flush table inet fairway; delete chain inet fairway antispoof; "
+    "add chain inet fairway antispoof { type filter hook prerouting priority -300; }",
     "a rule is put before ours": "insert rule inet fairway antispoof accept",
     "a rule is put behind ours": "add rule inet fairway antispoof drop",
     "the table sleeps": "add table inet fairway { flags dormant; }",
-    "a set is deleted": "flush table inet fairway; delete set inet fairway sources6",
-    "a set holds something else": "flush table inet fairway; delete set inet fairway sources6; "
-    "add set inet fairway sources6 { type ipv6_addr; }",
 }
 
 
@@ -249,13 +253,13 @@ class TestATableThatSomeoneBroke:
         whole = {Firewall(network.host.namespace), *sources_of(network)}
         assert driver.observe() == whole
         run(network.host, f"nft '{damage}'")
+        assert not driver.whole()
         broken = driver.observe()
         assert Firewall(network.host.namespace) not in broken
-        assert not driver.whole()
         driver.install()
         assert driver.whole()
         assert driver.observe() == {Firewall(network.host.namespace), *broken}, "what was allowed still is"
-        driver.allow(sources_of(network))
+        allow_all(network, driver)
         assert driver.observe() == whole
         assert talk(network.a, network.b, 4)
         assert talk(network.a, network.b, 6)
@@ -277,15 +281,18 @@ class TestATableThatSomeoneBroke:
         network, driver = guarded
         run(
             network.host,
-            "nft 'add table ip fairway; add chain ip fairway antispoof; add set ip fairway sources4 { type mark; }'",
+            "nft 'add table ip fairway; add chain ip fairway antispoof; add chain ip fairway fwy-a; "
+            "add table netdev fairway; "
+            "add chain netdev fairway fwy-b { type filter hook ingress device fwy-b priority 9; }'",
         )
         run(
             network.host,
-            "nft 'add table inet other; add chain inet other forward; add set inet other sources4 { type mark; }'",
+            "nft 'add table inet other; add chain inet other antispoof; "
+            "add chain inet other fwy-a { type filter hook ingress device fwy-a priority -300; policy drop; accept; }'",
         )
         assert driver.whole()
-        assert Firewall(network.host.namespace) in driver.observe()
-        run(network.host, "nft 'delete table ip fairway; delete table inet other'")
+        assert driver.observe() == {Firewall(network.host.namespace), *sources_of(network)}
+        run(network.host, "nft 'delete table ip fairway; delete table inet other; delete table netdev fairway'")
 
     @pytest.mark.usefixtures("stranger")
     def test_lets_no_packet_slip_by_while_it_is_mended(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
@@ -310,8 +317,9 @@ class TestATableThatSomeoneBroke:
             thread = threading.Thread(target=flood)
             thread.start()
             for _ in range(60):
-                run(network.host, "nft add rule inet fairway antispoof counter")
+                run(network.host, "nft 'add rule inet fairway antispoof counter; add rule inet fairway fwy-a counter'")
                 driver.install()
+                allow_all(network, driver)
             stop.set()
             thread.join()
             listener.setblocking(False)
@@ -351,6 +359,89 @@ class TestATableThatSomeoneBroke:
         assert whole.value == ROUNDS
 
 
+DAMAGE_TO_A_PODS_CHAIN = {
+    "it is deleted": "flush chain inet fairway fwy-a; delete chain inet fairway fwy-a",
+    "it is flushed": "flush chain inet fairway fwy-a",
+    "a rule is put before ours": "insert rule inet fairway fwy-a accept",
+    "a rule is put behind ours": "add rule inet fairway fwy-a drop",
+    "an address is added": "insert rule inet fairway fwy-a ip saddr 10.9.9.9 accept "
+    'comment "fairway: from a pod, its own source"',
+    "it has another policy": "add chain inet fairway fwy-a { policy accept; }",
+    "it is off its hook": "flush chain inet fairway fwy-a; delete chain inet fairway fwy-a; "
+    "add chain inet fairway fwy-a",
+    "it has another priority": "flush chain inet fairway fwy-a; delete chain inet fairway fwy-a; "
+    "add chain inet fairway fwy-a { type filter hook ingress device fwy-a priority 10; policy drop; }",
+    "it is at another link": "flush chain inet fairway fwy-a; delete chain inet fairway fwy-a; "
+    "add chain inet fairway fwy-a { type filter hook ingress device fwy-b priority -300; policy drop; }",
+}
+
+
+class TestAPodsChain:
+    @pytest.mark.parametrize("damage", DAMAGE_TO_A_PODS_CHAIN.values(), ids=DAMAGE_TO_A_PODS_CHAIN.keys())
+    def test_that_someone_broke_is_noticed_and_replaced(
+        self, guarded: tuple[TwoPods, FirewallDriver], damage: str
+    ) -> None:
+        network, driver = guarded
+        whole = {Firewall(network.host.namespace), *sources_of(network)}
+        mine = sources_of_a(network, network.a.v4, network.a.v6)
+        run(network.host, f"nft '{damage}'")
+        assert mine not in driver.observe()
+        driver.allow(mine)
+        assert driver.observe() == whole
+        assert talk(network.a, network.b, 4)
+        assert talk(network.a, network.b, 6)
+
+    def test_reads_like_what_a_person_would_have_written(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
+        network, _ = guarded
+        own = 'comment "fairway: from a pod, its own source"'
+        assert run(network.host, "nft list chain inet fairway fwy-a").split("\n")[1:7] == [
+            "\tchain fwy-a {",
+            '\t\ttype filter hook ingress device "fwy-a" priority raw; policy drop;',
+            f"\t\tip saddr {network.a.v4} accept {own}",
+            f"\t\tip6 saddr {network.a.v6} accept {own}",
+            '\t\tgoto antispoof comment "fairway: from a pod, not its own source"',
+            "\t}",
+        ]
+
+    def test_is_made_for_a_link_that_comes_again_and_taken_away_from_one_that_is_gone(
+        self, guarded: tuple[TwoPods, FirewallDriver]
+    ) -> None:
+        network, driver = guarded
+        here = network.host.namespace
+        before = {Firewall(here), *sources_of(network)}
+        mine = AllowedSources(here, "fwy-new", frozenset([ip_address("10.0.3.2")]))
+        for _ in range(2):
+            run(network.host, "ip link add fwy-new type veth peer name new")
+            driver.allow(mine)
+            assert driver.observe() == before | {mine}
+            run(network.host, "ip link delete fwy-new")
+        driver.disallow("fwy-new")
+        assert driver.observe() == before
+
+    def test_lets_nothing_pass_once_the_link_is_silenced_and_is_ended_by_its_handle_only(
+        self, guarded: tuple[TwoPods, FirewallDriver]
+    ) -> None:
+        network, driver = guarded
+        here = network.host.namespace
+        mine = sources_of_a(network, network.a.v4, network.a.v6)
+        assert talk(network.a, network.host, 4)
+        old = driver.silence("fwy-a")
+        assert not arrives(network.a, network.a.v4, network.host, network.host.v4, timeout=STAYS_AWAY_S)
+        driver.allow(mine)
+        driver.end("fwy-a", old)
+        assert driver.observe() == {Firewall(here), *sources_of(network)}, "a newer chain of that name stays"
+        driver.end("fwy-a", driver.silence("fwy-a"))
+        assert driver.observe() == {Firewall(here), *sources_of(network)} - {mine}
+        driver.remove()
+        assert driver.silence("fwy-a") == 0
+
+    def test_is_passed_by_nothing_that_enters_elsewhere(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
+        network, _ = guarded
+        listed = json.loads(run(network.host, "nft -j list chains"))["nftables"]
+        hooks = {item["chain"]["name"]: item["chain"].get("hook") for item in listed if "chain" in item}
+        assert hooks == {"antispoof": None, "fwy-a": "ingress", "fwy-b": "ingress"}
+
+
 class TestDoingAThingTwice:
     def test_installing_changes_nothing_not_even_a_counter(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
         network, driver = guarded
@@ -362,22 +453,13 @@ class TestDoingAThingTwice:
     def test_allowing_and_disallowing_is_harmless(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
         network, driver = guarded
         here = network.host.namespace
-        mine = {source for source in sources_of(network) if source.link == "fwy-a"}
-        driver.allow(mine)
-        assert driver.allowed("fwy-a") == mine
+        mine = sources_of_a(network, network.a.v4, network.a.v6)
         for _ in range(2):
-            driver.disallow(mine)
-            assert driver.observe() == {Firewall(here), *sources_of(network)} - mine
-        assert driver.allowed("fwy-a") == set()
-
-    def test_disallowing_takes_the_rest_when_one_is_gone_already(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
-        network, driver = guarded
-        mine = sources_of(network)
-        for gone in mine:
             driver.allow(mine)
-            driver.disallow([gone])
-            driver.disallow(mine)
-            assert driver.observe() == {Firewall(network.host.namespace)}
+            assert driver.observe() == {Firewall(here), *sources_of(network)}
+        for _ in range(2):
+            driver.disallow("fwy-a")
+            assert driver.observe() == {Firewall(here), *sources_of(network)} - {mine}
 
     def test_removing_takes_our_table_and_no_other(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
         network, driver = guarded
@@ -385,7 +467,7 @@ class TestDoingAThingTwice:
         for _ in range(2):
             driver.remove()
         assert driver.observe() == set()
-        driver.disallow(sources_of(network))
+        driver.disallow("fwy-a")
         assert run(network.host, "nft list tables") == "table ip fairway\ntable inet other\n"
         run(network.host, "nft flush ruleset")
 
@@ -393,7 +475,7 @@ class TestDoingAThingTwice:
 def test_an_address_cannot_be_allowed_without_the_table(network: TwoPods) -> None:
     driver = driver_in(network.host)
     with pytest.raises(KernelError, match="No such file or directory") as caught:
-        driver.allow(sources_of(network))
+        driver.allow(sources_of_a(network, network.a.v4))
     assert caught.value.errno == errno.ENOENT
     driver.close()
 

@@ -243,7 +243,10 @@ DRIFT = {
     "the gateway's address is gone": "ip addr delete 169.254.1.1/32 dev lo",
     "the rule set was flushed": "nft flush ruleset",
     "our chain was flushed": "nft flush chain inet fairway antispoof",
-    "the allowed source is gone": f'nft delete element inet fairway sources4 {{ "fwy-demo01" . {A1} }}',
+    "our chain at the pod's link is gone": "nft 'flush chain inet fairway fwy-demo01; "
+    "delete chain inet fairway fwy-demo01'",
+    "our chain at the pod's link was flushed": "nft flush chain inet fairway fwy-demo01",
+    "the pod may send what it likes": "nft insert rule inet fairway fwy-demo01 accept",
     "a neighbour is gone": f"ip neigh delete {A1} dev fwy-demo01",
 }
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fairway.net.model.facts import (
     Address,
-    AllowedSource,
+    AllowedSources,
     Bridge,
     BridgePort,
     Fact,
@@ -36,10 +36,14 @@ def ends(fact: Fact) -> set[tuple[str, str]]:
 
 
 class Model:
-    """A kernel that refuses what has no ground to stand on, and takes away what loses it."""
+    """A kernel that refuses what has no ground to stand on, and takes away what loses it.
 
-    def __init__(self, facts: set[Fact]) -> None:
+    Since Linux 6.16 a chain at a link's ingress stays when the link goes (`keeps_chains`).
+    """
+
+    def __init__(self, facts: set[Fact], *, keeps_chains: bool) -> None:
         self.facts = {fact.key: fact for fact in facts}
+        self.keeps_chains = keeps_chains
 
     def namespaces(self) -> set[str]:
         return {"", *(fact.name for fact in self.facts.values() if isinstance(fact, Namespace))}
@@ -59,14 +63,18 @@ class Model:
             return fact.peer_namespace in self.namespaces()
         if isinstance(fact, BridgePort):
             return {(fact.namespace, fact.link), (fact.namespace, fact.bridge)} <= self.links()
-        if isinstance(fact, Up | Address | Neighbour | Route):
+        if isinstance(fact, Up | Address | Neighbour | Route | AllowedSources):
             return (fact.namespace, fact.link) in self.links()
         return True
+
+    def stays(self, fact: Fact) -> bool:
+        return self.stands(fact) or (self.keeps_chains and isinstance(fact, AllowedSources))
 
     def do(self, operation: Operation) -> None:
         fact = operation.fact
         if isinstance(operation, Create):
-            assert fact.key not in self.facts, f"{fact} is there already"
+            is_chain = isinstance(fact, AllowedSources)  # making one replaces what is there
+            assert is_chain or fact.key not in self.facts, f"{fact} is there already"
             assert self.stands(fact), f"{fact} has nothing to stand on"
             self.facts[fact.key] = fact
         elif isinstance(operation, Change):
@@ -74,8 +82,10 @@ class Model:
             self.facts[fact.key] = fact
         else:
             assert isinstance(operation, Delete)
-            assert self.facts.pop(fact.key) == fact
-        while fallen := [key for key, each in self.facts.items() if not self.stands(each)]:
+            if not isinstance(fact, AllowedSources):  # it goes after its link, and in some kernels with it
+                assert self.facts[fact.key] == fact
+            self.facts.pop(fact.key, None)
+        while fallen := [key for key, each in self.facts.items() if not self.stays(each)]:
             for key in fallen:
                 del self.facts[key]
         if isinstance(operation, Delete) and isinstance(fact, Veth):
@@ -85,8 +95,8 @@ class Model:
                     del self.facts[setting.key]
 
 
-def bring(observed: set[Fact], desired: set[Fact]) -> Model:
-    model = Model(observed)
+def bring(observed: set[Fact], desired: set[Fact], *, keeps_chains: bool) -> Model:
+    model = Model(observed, keeps_chains=keeps_chains)
     for operation in plan(desired, observed):
         model.do(operation)
     return model
@@ -111,7 +121,7 @@ def states(draw: st.DrawFn) -> set[Fact]:
                         [
                             Up("", f"fwy-{name}", name),
                             Sysctl("", f"net/ipv6/conf/fwy-{name}/accept_ra", "0"),
-                            AllowedSource("", f"fwy-{name}", ip_address("10.0.0.1")),
+                            AllowedSources("", f"fwy-{name}", frozenset([ip_address("10.0.0.1")])),
                             Route("", ip_network("10.0.0.1"), f"fwy-{name}"),
                             Address(peer, f"to-{name}", ip_interface("10.0.0.1/32")),
                             Neighbour(peer, f"to-{name}", ip_address("169.254.1.1"), "ee"),
@@ -127,11 +137,11 @@ def states(draw: st.DrawFn) -> set[Fact]:
     return set({fact.key: fact for fact in facts}.values())
 
 
-@given(states(), states())
+@given(states(), states(), st.booleans())
 def test_the_operations_lead_from_any_state_to_any_other_and_then_nothing_is_left_to_do(
-    observed: set[Fact], desired: set[Fact]
+    observed: set[Fact], desired: set[Fact], keeps_chains: bool
 ) -> None:
-    model = bring(observed, desired)
+    model = bring(observed, desired, keeps_chains=keeps_chains)
     for fact in desired:
         assert model.facts[fact.key] == fact
     extra = [f for key, f in model.facts.items() if key not in {d.key for d in desired}]
@@ -147,15 +157,17 @@ def test_a_state_that_is_as_desired_needs_no_operation(state: set[Fact]) -> None
 def test_a_pod_is_made_from_the_ground_up_its_guard_before_its_link_is_up():
     kinds = [type(operation.fact) for operation in plan(FACTS, ())]
     assert kinds[:2] == [Namespace, Veth]
-    assert kinds.index(AllowedSource) < kinds.index(Up)
+    assert kinds.index(AllowedSources) < kinds.index(Up)
     assert max(i for i, kind in enumerate(kinds) if kind is Address) < kinds.index(Route)
 
 
-def test_a_pod_goes_with_its_namespace_link_and_sources_and_nothing_is_taken_away_twice():
+def test_a_pod_goes_with_its_namespace_link_and_guard_the_guard_after_the_link_and_nothing_is_taken_away_twice():
     operations = plan((), FACTS)
-    assert {type(operation.fact) for operation in operations} == {Namespace, Veth, AllowedSource}
+    kinds = [type(operation.fact) for operation in operations]
+    assert kinds[0] is Veth
+    assert set(kinds[1:]) == {Namespace, AllowedSources}
+    assert len(kinds) == 3
     assert all(isinstance(operation, Delete) for operation in operations)
-    assert operations[-1].fact == Namespace("demo01", "fairway pod demo01")
 
 
 def test_a_link_whose_far_end_is_elsewhere_is_made_anew_with_all_that_stood_on_it():

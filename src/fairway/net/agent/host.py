@@ -17,7 +17,7 @@ from fairway.net.agent.routes import StaticRoutes
 from fairway.net.agent.store import Entry, PodState, Store
 from fairway.net.kernel import Kernel
 from fairway.net.model.errors import UsageError
-from fairway.net.model.facts import Fact, ForeignChain, IPAddress, Up, Veth
+from fairway.net.model.facts import AllowedSources, Fact, ForeignChain, IPAddress, Up, Veth
 from fairway.net.model.names import check_name
 from fairway.net.model.operations import Change, Failure, Operation
 from fairway.net.model.pod import Pod
@@ -97,9 +97,11 @@ class Host:
             pod = self._entry(name).pod
             self.store.set_state(name, PodState.REMOVING)
             self._removed_some = True
-            at_once = [operation for operation in self._removal(pod) if not isinstance(operation.fact, Veth)]
+            index = self._kernel.link_index(pod.link)
+            at_once = [o for o in self._removal(pod) if not isinstance(o.fact, Veth | AllowedSources)]
+            guard = self._kernel.silence(pod.link) if index else 0
             apply(at_once, self._kernel.execute)
-            self._reaper.end(name, self._kernel.link_index(pod.link))
+            self._reaper.end(name, pod.link, index, guard)
 
     def wait_removed(self, name: str) -> None:
         """Return when the kernel has taken away the link of a pod that was removed here."""

@@ -8,7 +8,7 @@ from fairway.net.kernel import Kernel, View
 from fairway.net.kernel.records import LinkRecord, link_facts
 from fairway.net.model.facts import (
     Address,
-    AllowedSource,
+    AllowedSources,
     Fact,
     Firewall,
     ForwardAccept,
@@ -41,7 +41,7 @@ class Observer:
 
     def pod(self, pod: Pod, namespace: str, mark: str) -> set[Fact]:
         """What there is of one pod that goes: its namespace and link if they are ours, and its rules."""
-        facts: set[Fact] = {AllowedSource(self._home, pod.link, address) for address in pod.addresses}
+        facts: set[Fact] = {AllowedSources(self._home, pod.link, frozenset(pod.addresses))}
         link = self._kernel.link(self._home, pod.link)
         if link is not None and link.ours:
             facts.add(Veth(self._home, pod.link, namespace, POD_INTERFACE, link.mtu, link.mac))

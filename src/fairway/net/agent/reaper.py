@@ -13,12 +13,18 @@ from fairway.net.kernel import Kernel
 @dataclass(frozen=True, slots=True)
 class _Task:
     pod: str
+    link: str
     index: int
+    guard: int
     ended: threading.Event = field(default_factory=threading.Event)
 
 
 class Reaper:
-    """A thread, begun with the first link to end. A link is known by its index, which is never used twice."""
+    """A thread, begun with the first link to end.
+
+    A link is known by its index and its chain in our table by its handle, which are never used twice: a pod that has
+    the name by now keeps its own.
+    """
 
     def __init__(self, home: str, store: Store) -> None:
         self._home = home
@@ -27,9 +33,9 @@ class Reaper:
         self._pending: dict[str, _Task] = {}
         self._thread: threading.Thread | None = None
 
-    def end(self, pod: str, index: int) -> None:
-        """End the link with that index (0: it is gone already), then forget the pod. Returns at once."""
-        task = _Task(pod, index)
+    def end(self, pod: str, link: str, index: int, guard: int) -> None:
+        """End the link with that index, then its chain, then forget the pod; 0: it is gone. Returns at once."""
+        task = _Task(pod, link, index, guard)
         self._pending[pod] = task
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="fairway-reaper")
@@ -55,6 +61,7 @@ class Reaper:
             while (task := self._tasks.get()) is not None:
                 try:
                     kernel.end_link(task.index)
+                    kernel.end_guard(task.link, task.guard)
                 finally:
                     task.ended.set()
                 # What another process has added under the same name meanwhile is not in the state of being removed.

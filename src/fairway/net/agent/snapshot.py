@@ -31,6 +31,7 @@ from fairway.net.explain.snapshot import (
 )
 from fairway.net.kernel import messages, namespaces, sysctl, xtables
 from fairway.net.kernel.netlink import Netlink
+from fairway.net.kernel.nfnetlink import TableSocket
 from fairway.net.kernel.nftables import Json, Nft
 from fairway.net.model.errors import FairwayError
 from fairway.net.model.facts import HERE, IPAddress
@@ -331,11 +332,28 @@ def _ruleset() -> tuple[Json, ...] | None:
     try:
         nft = Nft()
         try:
-            return tuple(nft.run([{"list": {"ruleset": None}}]))
+            return tuple(_with_devices(nft.run([{"list": {"ruleset": None}}])))
         finally:
             nft.close()
     except (FairwayError, ValueError):  # ValueError: a dormant table makes old libraries write broken JSON
         return None
+
+
+def _with_devices(listed: list[Json]) -> Iterator[Json]:
+    """What is listed, with the devices of chains at devices: libnftables 1.0.6 does not tell the inet family's."""
+    reader: TableSocket | None = None
+    devices: dict[tuple[str, str, str], tuple[str, ...] | None] = {}
+    for item in listed:
+        chain = item.get("chain", {})
+        if chain.get("hook") in ("ingress", "egress") and "dev" not in chain:
+            if reader is None:
+                reader = TableSocket()
+                devices = {(each.family, each.table, each.name): each.devices for each in reader.chains()}
+                reader.close()
+            known = devices.get((chain["family"], chain["table"], chain["name"]))
+            yield {"chain": {**chain, **({"dev": list(known)} if known else {})}}
+        else:
+            yield item
 
 
 def _legacy() -> Iterator[LegacyTable]:

@@ -58,7 +58,7 @@ def pass_device(host: Host, ruleset: Ruleset | None, hook: str, passage: Passage
         if chain.device is None:
             found = [*found, Outcome(End.ACCEPT, None, sure=False)]
         stages.append(_stage(host, hook.upper(), chain, found, passage))
-    return [stage for stage in stages if stage.verdict is not Verdict.ACCEPTED]
+    return stages
 
 
 def _chain_stages(host: Host, name: str, table: Table, chain: Chain, passage: Passage) -> Iterator[Stage]:

@@ -10,7 +10,7 @@ from fairway.net.model.names import INTERFACE_PREFIX
 from fairway.net.model.pod import GATEWAYS
 
 REPAIR = "fairway check --repair"
-_OWN_TABLE = ("inet", "fairway", "antispoof")
+_OWN_TABLE = ("inet", "fairway")
 
 
 def ip(host: Host, command: str) -> str:
@@ -25,7 +25,7 @@ def inside(host: Host, command: str) -> str:
 
 def for_chain(host: Host, chain: Chain, passage: Passage) -> tuple[str, ...]:
     """For a drop in an nftables chain."""
-    if (chain.family, chain.table, chain.name) == _OWN_TABLE:
+    if (chain.family, chain.table) == _OWN_TABLE and chain.name == passage.entering:
         return (
             f"{passage.packet.source} is not an address that the pod behind {passage.entering} may send from:"
             " let the pod use its own address (fairway pod show)",

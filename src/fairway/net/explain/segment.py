@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
 from fairway.net.explain.fib import lookup
-from fairway.net.explain.hooks import pass_hook
+from fairway.net.explain.hooks import pass_device, pass_hook
 from fairway.net.explain.packet import Packet, Passage
 from fairway.net.explain.ruleset import Ruleset
 from fairway.net.explain.snapshot import LOOPBACK, Host, Link, Neighbour, Wires, World
@@ -183,6 +183,8 @@ class Fabric:
             packet = Packet(address, to, "icmp", discovery=message, hidden="saddr" if asks else "daddr")
             passage = Passage(packet, "untracked", entering, leaving)
             stages = pass_hook(asked, self.ruleset(asked), hook, passage)
+            if hook == "prerouting":
+                stages = [*pass_device(asked, self.ruleset(asked), "ingress", passage), *stages]
             if any(stage.verdict is not Verdict.ACCEPTED for stage in stages):
                 return (
                     f"{hook.upper()} of {asked.label} may drop the question for {address}'s link address, or its answer"

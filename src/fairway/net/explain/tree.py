@@ -28,7 +28,7 @@ class Verdict(Enum):
 class Stage:
     """One step on one host; `table`, `chain` and `rule` say where it was decided, if a chain decided it."""
 
-    hook: str  # route, PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING, device
+    hook: str  # route, INGRESS, PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING, device
     verdict: Verdict
     text: str
     table: str = ""

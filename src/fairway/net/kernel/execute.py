@@ -13,7 +13,7 @@ from fairway.net.kernel.sessions import Sessions
 from fairway.net.model.errors import FairwayError, KernelError, NotOursError
 from fairway.net.model.facts import (
     Address,
-    AllowedSource,
+    AllowedSources,
     Bridge,
     BridgePort,
     Fact,
@@ -154,9 +154,15 @@ def _firewall(sessions: Sessions, operations: Sequence[Operation]) -> list[Failu
 
 def _sources(sessions: Sessions, operations: Sequence[Operation]) -> list[Failure]:
     firewall = sessions.firewall(_namespace(operations[0].fact))
-    facts = [operation.fact for operation in operations if isinstance(operation.fact, AllowedSource)]
-    deleting = isinstance(operations[0], Delete)
-    return _together(operations, lambda: firewall.disallow(facts) if deleting else firewall.allow(facts))
+
+    def one(operation: Operation) -> None:
+        assert isinstance(operation.fact, AllowedSources)
+        if isinstance(operation, Delete):
+            firewall.disallow(operation.fact.link)
+        else:
+            firewall.allow(operation.fact)
+
+    return _each(operations, one)
 
 
 def _accepts(sessions: Sessions, operations: Sequence[Operation]) -> list[Failure]:
@@ -285,6 +291,6 @@ _STEPS: dict[type, Step] = {
     Bridge: _links,
     Sysctl: _sysctls,
     Firewall: _firewall,
-    AllowedSource: _sources,
+    AllowedSources: _sources,
     ForwardAccept: _accepts,
 }

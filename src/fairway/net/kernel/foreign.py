@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from fairway.net.kernel import firewall, xtables
-from fairway.net.kernel.nfnetlink import TableReader
+from fairway.net.kernel.nfnetlink import TableSocket
 from fairway.net.kernel.nftables import Json, Nft
 from fairway.net.model.errors import FairwayError, KernelError
 from fairway.net.model.facts import ForeignChain, ForwardAccept
@@ -44,7 +44,7 @@ class ForeignChains:
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
         self._nft = Nft()
-        self._reader = TableReader()
+        self._reader = TableSocket()
 
     def close(self) -> None:
         """End the sockets; the rules stay."""
@@ -112,7 +112,7 @@ class ForeignChains:
 
     def _hooked(self) -> list[Json]:
         """nftables' foreign chains on the forward hook, dropping or not."""
-        if all(table == firewall.TABLE for table in self._reader.forward_tables()):
+        if not self._reader.others_forward(firewall.TABLE):
             return []  # as on most hosts, and seen in a tenth of the time
         chains = [item["chain"] for item in self._nft.run([{"list": {"chains": None}}])]
         return [chain for chain in chains if chain.get("hook") == "forward" and _is_foreign(chain)]

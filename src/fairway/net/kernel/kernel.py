@@ -94,6 +94,14 @@ class Kernel:
         if index:
             self._sessions.netlink(self.home).batch([messages.delete_link(index=index)])
 
+    def silence(self, link: str) -> int:
+        """Let nothing that enters by the home namespace's `link` pass; the handle of the chain that sees to it."""
+        return self._sessions.firewall(self.home).silence(link)
+
+    def end_guard(self, link: str, handle: int) -> None:
+        """Take away the chain of that handle at the home namespace's `link`; 0, or one that is gone: nothing."""
+        self._sessions.firewall(self.home).end(link, handle)
+
     def link_index(self, name: str) -> int:
         """The index of the home namespace's interface of that name; 0 if there is none."""
         return self._sessions.netlink(self.home).index(name)

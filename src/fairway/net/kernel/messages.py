@@ -52,7 +52,7 @@ AF_UNSPEC, AF_INET, AF_INET6 = 0, 2, 10
 
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18  # linux/if_link.h
-_IFLA_IFALIAS, _IFLA_GROUP, _IFLA_NET_NS_FD = 20, 27, 28
+_IFLA_IFALIAS, _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES = 20, 27, 28, 31, 32
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER, _IFLA_BR_STP_STATE = 1, 2, 1, 5
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS, _IFA_PROTO = 1, 2, 4, 8, 11  # linux/if_addr.h
 _NDA_DST, _NDA_LLADDR, _NDA_PROTOCOL = 1, 2, 12  # linux/neighbour.h
@@ -66,15 +66,18 @@ _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, lengths, tos, tabl
 _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr: length, type
 _NUMBER = struct.Struct("=HHI")
 
+# A veth pair never queues; by default it has as many queues as the machine has processors, and each takes time to make.
+_ONE_QUEUE = b"".join(_NUMBER.pack(_NUMBER.size, kind, 1) for kind in (_IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES))
+
 
 def new_veth(fact: Veth, peer_descriptor: int) -> bytes:
     """Make the pair, its far end born in the namespace that `peer_descriptor` is open on."""
     peer = _LINK.pack(0, 0, 0, 0, 0) + _described(fact.peer, fact.mtu, fact.peer_mac)
-    peer += _number(_IFLA_GROUP, pair_group(fact.namespace, fact.name, second=True))
+    peer += _ONE_QUEUE + _number(_IFLA_GROUP, pair_group(fact.namespace, fact.name, second=True))
     peer += _number(_IFLA_NET_NS_FD, peer_descriptor)
     ends = _attribute(_VETH_INFO_PEER, peer)
     group = _number(_IFLA_GROUP, pair_group(fact.namespace, fact.name))
-    return _link(_NEW, _described(fact.name, fact.mtu, fact.mac) + group + _kind("veth", ends))
+    return _link(_NEW, _described(fact.name, fact.mtu, fact.mac) + _ONE_QUEUE + group + _kind("veth", ends))
 
 
 def new_bridge(fact: Bridge) -> bytes:

@@ -6,8 +6,11 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+from fairway.net.kernel import nfmessages
+from fairway.net.kernel.nfmessages import Request
 from fairway.net.model.errors import KernelError
 
 _NETLINK_NETFILTER = 12  # linux/netlink.h
@@ -18,19 +21,14 @@ _NLM_F_DUMP = 0x300
 _NLM_F_DUMP_INTR = 16
 _GET_RULE = 10 << 8 | 7  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETRULE: linux/netfilter/nf_tables.h
 _GET_TABLE = 10 << 8 | 1  # NFT_MSG_GETTABLE
+_GET_CHAIN = 10 << 8 | 4  # NFT_MSG_GETCHAIN
 _NFTA_TABLE_NAME = 1
 _NFTA_TABLE_FLAGS = 2
-_NFTA_RULE_TABLE = 1
-_NFTA_RULE_CHAIN = 2
-_NFTA_RULE_USERDATA = 7
-_UDATA_COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT: libnftnl/udata.h
-_GET_CHAIN = 10 << 8 | 4  # NFT_MSG_GETCHAIN
-_NFTA_CHAIN_TABLE = 1
-_NFTA_CHAIN_HOOK = 4
-_NFTA_HOOK_HOOKNUM = 1
+_NFTA_DEVICE_NAME = 1
 _NF_INET_FORWARD = 2
 _NFPROTO_UNSPEC = 0
-_NFPROTO_INET = 1
+_FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}  # NFPROTO_*: linux/netfilter.h
+_IP = (1, 2, 10)  # of these, the families that see IP packets on their way through
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 _FAMILY = struct.Struct("=BBH")  # struct nfgenmsg: family, version, resource
 _ATTRIBUTE = struct.Struct("=HH")  # struct nlattr: length, type
@@ -39,8 +37,32 @@ _BUFFER = 1 << 16
 _TRIES = 8
 
 
-class TableReader:
-    """A socket in the network namespace of the thread that makes it; it reads tables of the inet family."""
+@dataclass(frozen=True, slots=True)
+class ChainRecord:
+    """A chain as the kernel describes it; without a hook, `hook` is None. `devices` are None if they cannot be read."""
+
+    family: str
+    table: str
+    name: str
+    handle: int
+    kind: str
+    hook: int | None  # NF_INET_*, which depends on the family
+    priority: int
+    policy: int | None  # 0: drop, 1: accept
+    devices: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class RuleRecord:
+    """A rule of a chain: its comment, and the values that it compares with, in their order."""
+
+    chain: str
+    comment: str
+    values: tuple[bytes, ...]
+
+
+class TableSocket:
+    """A socket in the network namespace of the thread that makes it; what it changes is of the inet family."""
 
     def __init__(self) -> None:
         try:
@@ -57,27 +79,71 @@ class TableReader:
         """The flags of `table`, such as 1 for dormant; None if there is no such table."""
         for message in self._dump(_GET_TABLE, b""):
             attributes = dict(_attributes(message[_FAMILY.size :]))
-            if attributes.get(_NFTA_TABLE_NAME, b"").rstrip(b"\0") == table.encode():
+            if _table_name(message) == table:
                 return int.from_bytes(attributes.get(_NFTA_TABLE_FLAGS, b""), "big")
         return None
 
     def comments(self, table: str, chain: str) -> list[str]:
         """The comment of each rule of the chain, in order; empty where there is none. No such chain: no rules."""
-        place = _string(_NFTA_RULE_TABLE, table) + _string(_NFTA_RULE_CHAIN, chain)
-        rules = [dict(_attributes(message[_FAMILY.size :])) for message in self._dump(_GET_RULE, place)]
-        return [_comment_in(rule.get(_NFTA_RULE_USERDATA, b"")) for rule in rules]
+        return [rule.comment for rule in self.rules(table, chain)]
 
-    def forward_tables(self) -> list[str]:
-        """The names of the tables, of any family, that have a chain on the forward hook; one for each chain."""
-        found = []
-        for message in self._dump(_GET_CHAIN, b"", _NFPROTO_UNSPEC):
-            attributes = dict(_attributes(message[_FAMILY.size :]))
-            hook = dict(_attributes(attributes.get(_NFTA_CHAIN_HOOK, b"")))
-            if int.from_bytes(hook.get(_NFTA_HOOK_HOOKNUM, b"\xff"), "big") == _NF_INET_FORWARD:
-                found.append(attributes[_NFTA_CHAIN_TABLE].rstrip(b"\0").decode(errors="replace"))
-        return found
+    def rules(self, table: str, chain: str = "") -> list[RuleRecord]:
+        """The rules of a chain, or of all chains of the table, in order."""
+        place = nfmessages.string(nfmessages.RULE_TABLE, table)
+        place += nfmessages.string(nfmessages.RULE_CHAIN, chain) if chain else b""
+        return [_rule(message) for message in self._dump(_GET_RULE, place)]
 
-    def _dump(self, kind: int, attributes: bytes, family: int = _NFPROTO_INET) -> list[bytes]:
+    def chains(self, family: int = _NFPROTO_UNSPEC) -> list[ChainRecord]:
+        """The chains of every table of that family, or of all."""
+        return [_chain(message) for message in self._dump(_GET_CHAIN, b"", family)]
+
+    def chain(self, table: str, name: str) -> ChainRecord | None:
+        """One chain; None if there is no such."""
+        place = nfmessages.string(nfmessages.CHAIN_TABLE, table) + nfmessages.string(nfmessages.CHAIN_NAME, name)
+        found = self._ask(_GET_CHAIN, place)
+        return _chain(found) if found is not None else None
+
+    def others_forward(self, own: str) -> bool:
+        """Whether a table for IP, other than `own` of the inet family, has a chain on the forward hook."""
+        tables = [(message[0], _table_name(message)) for message in self._dump(_GET_TABLE, b"", _NFPROTO_UNSPEC)]
+        # Each pod has a chain in our table: where no other table is of its family, they need not be read.
+        families = {family for family, name in tables if family in _IP and (_FAMILIES[family], name) != ("inet", own)}
+        found = (chain for family in families for chain in self.chains(family))
+        return any(chain.hook == _NF_INET_FORWARD and (chain.family, chain.table) != ("inet", own) for chain in found)
+
+    def change(self, requests: Sequence[Request]) -> None:
+        """Do all of `requests` in one transaction, or none; KernelError: the first that the kernel refused."""
+        first = self._sequence + 1
+        self._sequence += len(requests) + 2
+        self._socket.send(nfmessages.batch(requests, first))
+        refused: dict[int, int] = {}
+        waited = len(requests)
+        while waited and first not in refused:  # an answer to the batch as a whole is the only one, and a refusal
+            for kind, _, sequence, message in self._receive():
+                if kind != _NLMSG_ERROR or sequence < first:
+                    continue
+                waited -= 1
+                number = _number(message)
+                if number:
+                    refused[sequence] = number
+        if refused:
+            raise _refusal(refused[min(refused)])
+
+    def _ask(self, kind: int, attributes: bytes) -> bytes | None:
+        """The one message that answers; None if there is no such thing."""
+        self._send(kind, 0, attributes, nfmessages.NFPROTO_INET)
+        while True:
+            for answer, _, sequence, message in self._receive():
+                if sequence != self._sequence:
+                    continue
+                if answer != _NLMSG_ERROR:
+                    return message
+                number = _number(message)
+                if number == errno.ENOENT:
+                    return None
+                raise _refusal(number)
+
+    def _dump(self, kind: int, attributes: bytes, family: int = nfmessages.NFPROTO_INET) -> list[bytes]:
         for _ in range(_TRIES):
             messages, interrupted = self._dump_once(kind, attributes, family)
             if not interrupted:
@@ -85,39 +151,101 @@ class TableReader:
         raise KernelError("nftables: the tables changed during every try to read them", errno.EINTR, mend="try again")
 
     def _dump_once(self, kind: int, attributes: bytes, family: int) -> tuple[list[bytes], bool]:
-        self._sequence += 1
-        body = _FAMILY.pack(family, 0, 0) + attributes
-        flags = _NLM_F_REQUEST | _NLM_F_DUMP
-        self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, self._sequence, 0) + body)
+        self._send(kind, _NLM_F_DUMP, attributes, family)
         messages: list[bytes] = []
         interrupted = False
         while True:
-            for answer, flags, message in self._receive():
+            for answer, flags, sequence, message in self._receive():
+                if sequence != self._sequence:
+                    continue
                 interrupted |= bool(flags & _NLM_F_DUMP_INTR)
                 if answer == _NLMSG_DONE:
                     return messages, interrupted
                 if answer == _NLMSG_ERROR:
-                    number = -int(struct.unpack_from("=i", message)[0])
+                    number = _number(message)
                     if number == errno.ENOENT:
                         return [], False
-                    mend = "run it as root (CAP_NET_ADMIN)" if number == errno.EPERM else ""
-                    raise KernelError(f"nftables: {os.strerror(number)}", number, mend=mend)
+                    raise _refusal(number)
                 messages.append(message)
 
-    def _receive(self) -> Iterator[tuple[int, int, bytes]]:
-        """Type, flags and body of each message of one datagram that answers our last request."""
+    def _send(self, kind: int, flags: int, attributes: bytes, family: int) -> None:
+        self._sequence += 1
+        body = _FAMILY.pack(family, 0, 0) + attributes
+        flags |= _NLM_F_REQUEST
+        self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, self._sequence, 0) + body)
+
+    def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
+        """Type, flags, sequence number and body of each message of one datagram."""
         data = self._socket.recv(_BUFFER)
         offset = 0
         while offset + _HEADER.size <= len(data):
             length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
-            if sequence == self._sequence:
-                yield kind, flags, data[offset + _HEADER.size : offset + length]
+            yield kind, flags, sequence, data[offset + _HEADER.size : offset + length]
             offset += (length + 3) & ~3
 
 
-def _string(kind: int, text: str) -> bytes:
-    value = text.encode() + b"\0"
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + b"\0" * (-len(value) % 4)
+def _number(message: bytes) -> int:
+    """The errno of an error message; 0: done."""
+    return -int(struct.unpack_from("=i", message)[0])
+
+
+def _refusal(number: int) -> KernelError:
+    mend = "run it as root (CAP_NET_ADMIN)" if number == errno.EPERM else ""
+    return KernelError(f"nftables: {os.strerror(number)}", number, mend=mend)
+
+
+def _table_name(message: bytes) -> str:
+    return _text(dict(_attributes(message[_FAMILY.size :])).get(_NFTA_TABLE_NAME, b""))
+
+
+def _chain(message: bytes) -> ChainRecord:
+    family = message[0]
+    found = dict(_attributes(message[_FAMILY.size :]))
+    hook = dict(_attributes(found[nfmessages.CHAIN_HOOK])) if nfmessages.CHAIN_HOOK in found else None
+    policy = found.get(nfmessages.CHAIN_POLICY)
+    return ChainRecord(
+        family=_FAMILIES.get(family, str(family)),
+        table=_text(found[nfmessages.CHAIN_TABLE]),
+        name=_text(found[nfmessages.CHAIN_NAME]),
+        handle=int.from_bytes(found.get(nfmessages.CHAIN_HANDLE, b""), "big"),
+        kind=_text(found.get(nfmessages.CHAIN_TYPE, b"")),
+        hook=int.from_bytes(hook[nfmessages.HOOK_NUMBER], "big") if hook else None,
+        priority=int.from_bytes(hook[nfmessages.HOOK_PRIORITY], "big", signed=True) if hook else 0,
+        policy=int.from_bytes(policy, "big") if policy is not None else None,
+        devices=_devices(hook or {}),
+    )
+
+
+def _devices(hook: dict[int, bytes]) -> tuple[str, ...] | None:
+    """The devices of a hook, by their names; None if it has patterns of names (Linux 6.16) among them."""
+    if nfmessages.HOOK_DEVICE in hook:
+        listed = [(_NFTA_DEVICE_NAME, hook[nfmessages.HOOK_DEVICE])]
+    else:
+        listed = list(_attributes(hook.get(nfmessages.HOOK_DEVICES, b"")))
+    if any(kind != _NFTA_DEVICE_NAME or not name.endswith(b"\0") for kind, name in listed):
+        return None
+    return tuple(_text(name) for _, name in listed)
+
+
+def _rule(message: bytes) -> RuleRecord:
+    found = dict(_attributes(message[_FAMILY.size :]))
+    return RuleRecord(
+        chain=_text(found[nfmessages.RULE_CHAIN]),
+        comment=_comment_in(found.get(nfmessages.RULE_USERDATA, b"")),
+        values=tuple(_values(found.get(nfmessages.RULE_EXPRESSIONS, b""))),
+    )
+
+
+def _values(expressions: bytes) -> Iterator[bytes]:
+    for _, element in _attributes(expressions):
+        parts = dict(_attributes(element))
+        if parts.get(nfmessages.EXPRESSION_NAME) == b"cmp\0":
+            compared = dict(_attributes(parts[nfmessages.EXPRESSION_DATA])).get(nfmessages.CMP_DATA, b"")
+            yield dict(_attributes(compared)).get(nfmessages.DATA_VALUE, b"")
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode(errors="replace")
 
 
 def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -134,7 +262,7 @@ def _comment_in(userdata: bytes) -> str:
     offset = 0
     while offset + 2 <= len(userdata):
         kind, length = userdata[offset], userdata[offset + 1]
-        if kind == _UDATA_COMMENT:
-            return userdata[offset + 2 : offset + 2 + length].rstrip(b"\0").decode(errors="replace")
+        if kind == nfmessages.UDATA_COMMENT:
+            return _text(userdata[offset + 2 : offset + 2 + length])
         offset += 2 + length
     return ""

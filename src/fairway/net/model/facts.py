@@ -107,7 +107,7 @@ class Sysctl:
 
 @dataclass(frozen=True, slots=True)
 class Firewall:
-    """Fairway's own nftables table, whole: its chains, rules and sets."""
+    """Fairway's own nftables table, with all in it that is no single pod's."""
 
     rank: ClassVar[int] = 3
     namespace: str
@@ -119,18 +119,18 @@ class Firewall:
 
 
 @dataclass(frozen=True, slots=True)
-class AllowedSource:
-    """A packet that enters by `link` may bear the source `address`: one element of a set of our table."""
+class AllowedSources:
+    """A packet that enters by `link` must bear one of `addresses` as its source: a chain of our table, at the link."""
 
     rank: ClassVar[int] = 4
     namespace: str
     link: str
-    address: IPAddress
+    addresses: frozenset[IPAddress]
 
     @property
     def key(self) -> Key:
-        """An element is its own key."""
-        return ("source", self.namespace, self.link, self.address)
+        """A link has one such chain."""
+        return ("sources", self.namespace, self.link)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +243,7 @@ Fact = (
     | BridgePort
     | Sysctl
     | Firewall
-    | AllowedSource
+    | AllowedSources
     | ForwardAccept
     | Up
     | Address

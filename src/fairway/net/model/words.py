@@ -8,7 +8,7 @@ from typing import Any
 from fairway.net.model.facts import (
     HERE,
     Address,
-    AllowedSource,
+    AllowedSources,
     Bridge,
     BridgePort,
     Fact,
@@ -45,6 +45,13 @@ def _accept(fact: ForwardAccept) -> str:
     return f"the rule that accepts what goes {way} {fact.link}, in the chain {where}"
 
 
+def _sources(fact: AllowedSources) -> str:
+    addresses = ", ".join(
+        str(address) for address in sorted(fact.addresses, key=lambda address: (address.version, address))
+    )
+    return f"the chain that lets {fact.link} send from {addresses or 'no address'} only"
+
+
 def _route(fact: Route) -> str:
     destination = "the default route" if fact.destination.prefixlen == 0 else f"the route to {_short(fact)}"
     via = f" via {fact.gateway}" if fact.gateway is not None else ""
@@ -63,7 +70,7 @@ _THINGS: dict[type[Fact], Callable[[Any], str]] = {
     BridgePort: lambda fact: f"the port {fact.link} of the bridge {fact.bridge}",
     Sysctl: lambda fact: f"the setting {fact.path.replace('/', '.')}",
     Firewall: lambda fact: "Fairway's own nftables table",
-    AllowedSource: lambda fact: f"the permission for {fact.link} to send from {fact.address}",
+    AllowedSources: _sources,
     ForwardAccept: _accept,
     Up: lambda fact: f"the interface {fact.link}",
     Address: lambda fact: f"the address {fact.interface} of {fact.link}",

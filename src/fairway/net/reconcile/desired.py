@@ -8,7 +8,7 @@ from ipaddress import ip_interface, ip_network
 
 from fairway.net.model.facts import (
     Address,
-    AllowedSource,
+    AllowedSources,
     Fact,
     Firewall,
     ForeignChain,
@@ -53,6 +53,7 @@ def pod_facts(home: str, namespace: str, mark: str, pod: Pod, chains: Iterable[F
     facts: set[Fact] = {
         Namespace(namespace, mark),
         Veth(home, pod.link, namespace, POD_INTERFACE, pod.mtu, mac=GATEWAY_MAC, peer_mac=mac),
+        AllowedSources(home, pod.link, frozenset(pod.addresses)),
         Up(home, pod.link, mark),
         Up(namespace, "lo", mark),
         Up(namespace, POD_INTERFACE, mark),
@@ -61,7 +62,6 @@ def pod_facts(home: str, namespace: str, mark: str, pod: Pod, chains: Iterable[F
         gateway = GATEWAYS[0 if address.version == 4 else 1]
         everywhere = ip_network("0.0.0.0/0" if address.version == 4 else "::/0")
         facts |= {
-            AllowedSource(home, pod.link, address),
             Neighbour(home, pod.link, address, mac),
             Route(home, ip_network(address), link=pod.link),
             Address(namespace, POD_INTERFACE, ip_interface(address)),

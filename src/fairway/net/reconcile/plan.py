@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from fairway.net.model.facts import (
     Address,
+    AllowedSources,
     Bridge,
     BridgePort,
     Fact,
@@ -42,7 +43,7 @@ def plan(desired: Iterable[Fact], observed: Iterable[Fact]) -> list[Operation]:
     makings: list[Operation] = []
     for key, fact in wanted.items():
         now = standing.get(key)
-        if now is None:
+        if now is None or _is_in_doubt(now, broken):
             makings.append(Create(fact))
         elif not satisfies(now, fact):
             makings.append(Change(fact, now))
@@ -105,8 +106,20 @@ def _goes_with(fact: Fact, namespaces: set[str], broken: set[_End]) -> bool:
     return False
 
 
+def _is_in_doubt(fact: Fact, broken: set[_End]) -> bool:
+    """Whether `fact` vanishes with a broken link in some kernels only (a chain at its ingress: before Linux 6.16).
+
+    So it is taken away by itself if it is not wanted, and made in any case if it is.
+    """
+    return isinstance(fact, AllowedSources) and (fact.namespace, fact.link) in broken
+
+
 def _order(operation: Operation) -> tuple[int, str, str]:
-    """Ground first; a far-fetched route after those to what is directly on a link, as its gateway may need them."""
+    """Ground first; a far-fetched route after those to what is directly on a link, as its gateway may need them.
+
+    What guards a link comes before the link is up, and goes after the link.
+    """
     fact = operation.fact
     far = isinstance(fact, Route) and fact.gateway is not None
-    return (fact.rank, "far" if far else "", "" if isinstance(fact, Namespace) else fact.namespace)
+    rank = 0 if isinstance(fact, AllowedSources) and isinstance(operation, Delete) else fact.rank
+    return (rank, "far" if far else "", "" if isinstance(fact, Namespace) else fact.namespace)
