@@ -192,6 +192,7 @@ def _supervise(options: Options, settings: Settings, sockets: Sockets, count: in
 async def _run(options: Options, application: Application, settings: Settings, sockets: Sockets) -> None:
     """Serve in this process until a signal comes; a second one does not wait."""
     from fairway.http.server.asgi import LifespanError
+    from fairway.http.server.collector import settle_collector
     from fairway.http.server.service import Service
 
     loop = asyncio.get_running_loop()
@@ -208,6 +209,7 @@ async def _run(options: Options, application: Application, settings: Settings, s
         await service.start()
     except LifespanError as error:
         raise FairwayError(str(error)) from error
+    settle_collector()
     _announce(options, settings, sockets.port)
     await stop.wait()
     closing = loop.create_task(service.close())

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from fairway.aio.relay import Relay
 from fairway.http.server.asgi import Application, LifespanError
+from fairway.http.server.collector import settle_collector
 from fairway.http.server.control import Control, Said, Word
 from fairway.http.server.service import Service, Settings
 from fairway.http.server.sockets import Sockets
@@ -58,6 +59,7 @@ async def _work(
         application, settings, udp=sockets.udp[slot].dup(), tcp=_copies(sockets.tcp), redirect=_copies(sockets.redirect)
     )
     await service.start_application()
+    settle_collector()
     control.say(Word.READY)
     said = await inbox.get()
     if said is not None and said.word is Word.GO:
