@@ -7,7 +7,6 @@ one call and decrypts each. One packet is a batch of one.
 
 from __future__ import annotations
 
-import hmac
 import struct
 from collections.abc import Callable, Sequence
 
@@ -29,6 +28,7 @@ from fairway.quic.packet import (
     expand_number,
 )
 from fairway.tls import CipherSuite, hkdf_expand_label
+from fairway.tls.key_schedule import expand, hmac_digest, key_infos, label_info
 
 TAG_LENGTH = 16  # RFC 9001 section 5.3: all the suites in use have a tag of 16 bytes
 SAMPLE_LENGTH = 16  # section 5.4.2
@@ -62,29 +62,26 @@ _RETRY_KEY = {  # RFC 9001 section 5.8, RFC 9369 section 3.3.3
 _LABELS = {VERSION_1: "quic ", VERSION_2: "quicv2 "}  # RFC 9001 section 5.1, RFC 9369 section 3.3.2
 
 _MASKS = struct.Struct(">BI11x").iter_unpack  # per 16-byte block: one byte, four bytes, the rest unused
+_MASK = struct.Struct(">BI11x").unpack
 _BYTE = tuple(bytes((i,)) for i in range(256))
 _from_bytes = int.from_bytes
 
 MaskFunction = Callable[[bytes], bytes]
 
 
+_INITIAL_LABELS = (label_info("client in", 32), label_info("server in", 32))
+
+
 def initial_secrets(version: int, destination: bytes) -> tuple[bytes, bytes]:
     """The client's and the server's Initial secret, from the client's first Destination Connection ID."""
-    initial = hmac.digest(_INITIAL_SALT[version], destination, "sha256")
-    return (
-        hkdf_expand_label("sha256", initial, "client in", b"", 32),
-        hkdf_expand_label("sha256", initial, "server in", b"", 32),
-    )
+    client, server = expand("sha256", hmac_digest("sha256", _INITIAL_SALT[version], destination), _INITIAL_LABELS)
+    return client, server
 
 
 def packet_keys(version: int, suite: CipherSuite, secret: bytes) -> tuple[bytes, bytes, bytes]:
     """Key, IV and header protection key of a secret (RFC 9001 section 5.1)."""
-    prefix, digest, length = _LABELS[version], suite.hash_name, suite.key_length
-    return (
-        hkdf_expand_label(digest, secret, prefix + "key", b"", length),
-        hkdf_expand_label(digest, secret, prefix + "iv", b"", suite.iv_length),
-        hkdf_expand_label(digest, secret, prefix + "hp", b"", length),
-    )
+    key, iv, hp = expand(suite.hash_name, secret, key_infos(suite, _LABELS[version]))
+    return key, iv, hp
 
 
 def updated_secret(version: int, suite: CipherSuite, secret: bytes) -> bytes:
@@ -99,6 +96,9 @@ def retry_tag(version: int, original_destination: bytes, retry: bytes) -> bytes:
     return AESGCM(key).encrypt(nonce, b"", pseudo)
 
 
+_ECB = modes.ECB()  # it has no state
+
+
 def header_masks(suite: CipherSuite, key: bytes) -> MaskFunction:
     """A function from gathered 16-byte samples to as many 16-byte blocks, of which 5 bytes are the mask."""
     if suite is CipherSuite.CHACHA20_POLY1305_SHA256:
@@ -111,7 +111,7 @@ def header_masks(suite: CipherSuite, key: bytes) -> MaskFunction:
             return b"".join(blocks)
 
         return chacha
-    return Cipher(algorithms.AES(key), modes.ECB()).encryptor().update
+    return Cipher(algorithms.AES(key), _ECB).encryptor().update
 
 
 def _aead(suite: CipherSuite, key: bytes) -> AESGCM | ChaCha20Poly1305:
@@ -167,14 +167,12 @@ class Sealer:
     def seal_long(self, header: bytes, number: int, length: int, payload: bytes) -> bytes:
         """One long header packet; `header` ends with its `length` bytes of packet number."""
         packet = self._encrypt((self._iv ^ number).to_bytes(12, "big"), payload, header)
-        mask = self._masks(packet[4 - length : 4 - length + SAMPLE_LENGTH])
-        masked = bytearray(header)
-        masked[0] ^= mask[0] & 0x0F
-        at = len(header) - length
-        for i in range(length):
-            masked[at + i] ^= mask[1 + i]
+        low = 4 - length
+        first_mask, number_mask = _MASK(self._masks(packet[low : low + SAMPLE_LENGTH]))
+        masked = _from_bytes(header[-length:], "big") ^ (number_mask >> 8 * low)
         self.sealed += 1
-        return bytes(masked) + packet
+        first = _BYTE[header[0] ^ (first_mask & 0x0F)]
+        return b"".join((first, header[1:-length], masked.to_bytes(length, "big"), packet))
 
 
 class Opener:
@@ -248,23 +246,20 @@ class Opener:
     def open_long(self, buffer: Buffer, start: int, header: LongHeader, largest: int) -> tuple[int, bytes] | None:
         """Packet number and payload of one long header packet; None if it does not open."""
         offset = header.number_offset
-        sample = bytes(buffer[offset + 4 : offset + 4 + SAMPLE_LENGTH])
-        if offset + 4 + SAMPLE_LENGTH > header.end:
+        sample = offset + 4
+        if sample + SAMPLE_LENGTH > header.end:
             return None
-        mask = self._masks(sample)
-        first = buffer[start] ^ (mask[0] & 0x0F)
+        first_mask, number_mask = _MASK(self._masks(bytes(buffer[sample : sample + SAMPLE_LENGTH])))
+        first = buffer[start] ^ (first_mask & 0x0F)
         length = (first & 3) + 1
-        plain = bytearray(buffer[start : offset + length])
-        plain[0] = first
-        at = offset - start
-        for i in range(length):
-            plain[at + i] ^= mask[1 + i]
-        number = expand_number(_from_bytes(plain[at:], "big"), length, largest)
+        body = offset + length
+        truncated = _from_bytes(buffer[offset:body], "big") ^ (number_mask >> 8 * (4 - length))
+        number = expand_number(truncated, length, largest)
         try:
             payload = self._decrypt(
                 (self._iv ^ number).to_bytes(12, "big"),
-                memoryview(buffer)[offset + length : header.end],
-                bytes(plain),
+                memoryview(buffer)[body : header.end],
+                b"".join((_BYTE[first], buffer[start + 1 : offset], truncated.to_bytes(length, "big"))),
             )
         except InvalidTag:
             return None

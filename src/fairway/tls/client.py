@@ -310,10 +310,11 @@ class ExpectCertificate:
         for entry in certificate.entries:
             _check_offered(entry.extensions, frozenset(), self.config.fixed_extensions, "RFC 8446 section 4.4.2")
         data = tuple(entry.data for entry in certificate.entries)
-        chain = parse_chain(data if self.config.trust is not None else data[:1])
-        key = signatures.public_key(chain[0])
-        if self.config.trust is not None and self.config.subject is not None:
-            self.config.trust.verify_server(chain, self.config.subject, self.handshake.now())
+        config = self.config
+        if config.trust is not None and config.subject is not None:
+            key = config.trust.server_key(data, config.subject, self.handshake.now())
+        else:
+            key = signatures.public_key(parse_chain(data[:1])[0])
         return ExpectCertificateVerify(self.handshake, self.config, self.keys, self.alpn, self.answer, data, key)
 
 

@@ -36,7 +36,6 @@ from fairway.tls.messages import (
 )
 from fairway.tls.session import Session
 from fairway.tls.signatures import CLIENT_CONTEXT, SERVER_CONTEXT, SignatureScheme
-from fairway.tls.trust import parse_chain
 
 Parameters = Callable[[bytes], bytes]
 """Takes the client's raw transport parameters, gives the server's. What it raises passes through `receive`."""
@@ -316,10 +315,8 @@ class ExpectClientCertificate:
                     "RFC 8446 section 4.4.2",
                 )
         data = tuple(entry.data for entry in certificate.entries)
-        chain = parse_chain(data)
-        key = signatures.public_key(chain[0])
-        if self.config.client_trust is not None:
-            self.config.client_trust.verify_client(chain, self.handshake.now())
+        assert self.config.client_trust is not None  # nobody is asked otherwise
+        key = self.config.client_trust.client_key(data, self.handshake.now())
         return ExpectClientCertificateVerify(self.handshake, self.settled, self.application_secret, data, key)
 
 
