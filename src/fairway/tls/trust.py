@@ -127,11 +127,11 @@ class Trust:
         self._verdicts: dict[tuple[Subject | None, tuple[bytes, ...]], _Verdict] = {}
 
     def server_key(self, chain: tuple[bytes, ...], subject: Subject, now: datetime) -> PublicKey:
-        """The leaf's key. `TlsAlert` unless `chain`, DER, the leaf first, leads to an authority and is for `subject`."""
+        """The leaf's key. `TlsAlert` unless `chain`, DER, leaf first, leads to an authority and is for `subject`."""
         return self._judge(chain, subject, now)
 
     def client_key(self, chain: tuple[bytes, ...], now: datetime) -> PublicKey:
-        """The leaf's key. `TlsAlert` unless `chain`, DER, the leaf first, leads to an authority and is a client's."""
+        """The leaf's key. `TlsAlert` unless `chain`, DER, leaf first, leads to an authority and is a client's."""
         return self._judge(chain, None, now)
 
     def _judge(self, chain: tuple[bytes, ...], subject: Subject | None, now: datetime) -> PublicKey:
