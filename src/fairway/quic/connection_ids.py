@@ -26,9 +26,9 @@ class IssuedId:
 
 
 class LocalIds:
-    """Connection IDs that the peer may address us by."""
+    """Connection IDs that the peer may address us by; `make` gives one with its reset token, random bytes."""
 
-    def __init__(self, first: bytes, make: Callable[[], IssuedIdParts]) -> None:
+    def __init__(self, first: bytes, make: Callable[[], bytes]) -> None:
         self._make = make
         self._active: dict[int, IssuedId] = {0: IssuedId(0, first, b"")}
         self._next_sequence = 1
@@ -57,7 +57,8 @@ class LocalIds:
         self._limit = min(peer_limit, IDS_IN_USE)
         keys = []
         while len(self._active) < self._limit:
-            connection_id, token = self._make()
+            made = self._make()
+            connection_id, token = made[:LOCAL_LENGTH], made[LOCAL_LENGTH:]
             sequence = self._next_sequence
             self._next_sequence += 1
             self._active[sequence] = IssuedId(sequence, connection_id, token)
@@ -77,9 +78,6 @@ class LocalIds:
         del self._active[sequence]
         self.removed.append(issued.connection_id)
         return self.issue(self._limit)
-
-
-IssuedIdParts = tuple[bytes, bytes]
 
 
 class RemoteIds:

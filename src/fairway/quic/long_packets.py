@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fairway.quic.delivery import Delivery
 from fairway.quic.errors import ErrorCode
 from fairway.quic.frames import ACK, CRYPTO, PING, ConnectionClose, Crypto, Ping, encode_ack
 from fairway.quic.limits import MIN_INITIAL_DATAGRAM
@@ -39,21 +38,25 @@ class _Draft:
 class LongPackets:
     """Builds the datagrams that carry Initial and Handshake packets."""
 
-    def __init__(self, state: ConnectionState, delivery: Delivery, short_packet: Callable[[int, float], bytes]) -> None:
+    def __init__(self, state: ConnectionState, short_packet: Callable[[int, float], bytes]) -> None:
         self._state = state
-        self._delivery = delivery
         self._short_packet = short_packet
         """Gives a 1-RTT packet of at most so many bytes, nothing if none is due: it goes where padding would."""
 
     def build(self, now: float) -> bytes | None:
         """The next handshake datagram."""
         state = self._state
+        waiting = [
+            space
+            for space in (state.initial, state.handshake)
+            if space.sealer is not None and (space.received.eliciting or space.probes or space.crypto_pending)
+        ]
+        if not waiting:
+            return None
         limit = min(MIN_INITIAL_DATAGRAM, state.path.send_allowance)
         drafts: list[_Draft] = []
         used = 0
-        for space in (state.initial, state.handshake):
-            if space.sealer is None or not (space.received.eliciting or space.probes or space.crypto_pending):
-                continue
+        for space in waiting:
             overhead = self._overhead(space)
             room = limit - used - overhead
             if room < MIN_ROOM:
@@ -140,7 +143,7 @@ class LongPackets:
         if state.is_client and drafts[-1].space.kind is SpaceKind.HANDSHAKE and not state.initial.discarded:
             state.initial.discard()  # RFC 9001 section 4.9.1
             state.pto_count = 0
-        self._delivery.set_timer(now)
+        state.loss_timer_stale = True
         return b"".join(out)
 
     def _packet(self, space: PacketSpace, payload: bytes) -> bytes:

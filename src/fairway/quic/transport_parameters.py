@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.limits import MAX_CONNECTION_ID_LENGTH, MAX_STREAMS_CAP
-from fairway.wire import WireError, decode_varint, encode_varint
+from fairway.wire import VARINT_MAX, WireError, decode_varint, encode_varint
 
 MAX_ACK_DELAY_EXPONENT = 20  # section 18.2
 MAX_ACK_DELAY_LIMIT_MS = 1 << 14
@@ -107,13 +107,18 @@ _FIELDS = tuple((field.name, encode_varint(_IDS[field.name]), field.default) for
 _CONNECTION_IDS = frozenset({0x00, 0x0F, 0x10})
 _SERVER_ONLY = frozenset({0x00, 0x02, 0x0D, 0x10})  # section 18.2: a client MUST NOT send these
 
-_RANGES = {  # inclusive limits of the integers, by name
-    "max_udp_payload_size": (MIN_UDP_PAYLOAD, (1 << 62) - 1),
+_RANGES = {  # inclusive limits of the integers, by name, where they are not those of the encoding
+    "max_udp_payload_size": (MIN_UDP_PAYLOAD, VARINT_MAX),
     "initial_max_streams_bidi": (0, MAX_STREAMS_CAP),
     "initial_max_streams_uni": (0, MAX_STREAMS_CAP),
     "ack_delay_exponent": (0, MAX_ACK_DELAY_EXPONENT),
     "max_ack_delay_ms": (0, MAX_ACK_DELAY_LIMIT_MS - 1),
-    "active_connection_id_limit": (MIN_ACTIVE_CONNECTION_IDS, (1 << 62) - 1),
+    "active_connection_id_limit": (MIN_ACTIVE_CONNECTION_IDS, VARINT_MAX),
+}
+_INTEGERS = {
+    _IDS[field.name]: (field.name, *_RANGES.get(field.name, (0, VARINT_MAX)))
+    for field in fields(TransportParameters)
+    if type(field.default) is int
 }
 
 
@@ -142,28 +147,48 @@ def encode_parameters(parameters: TransportParameters, grease: tuple[int, bytes]
     return b"".join(out)
 
 
+def encode_ids(source: bytes, original_destination: bytes | None = None, reset_token: bytes | None = None) -> bytes:
+    """The parameters that differ from connection to connection: the second and third are a server's."""
+    out = b"\x0f" + encode_varint(len(source)) + source
+    if original_destination is not None:
+        out += b"\x00" + encode_varint(len(original_destination)) + original_destination
+    if reset_token is not None:
+        out += b"\x02\x10" + reset_token
+    return out
+
+
 def decode_parameters(data: bytes, *, from_client: bool) -> TransportParameters:
     """Parse a peer's parameters; raises `PeerError` with TRANSPORT_PARAMETER_ERROR."""
     found: dict[str, object] = {}
     seen: set[int] = set()
-    offset = 0
+    offset, end = 0, len(data)
     try:
-        while offset < len(data):
+        while offset < end:
             number, offset = decode_varint(data, offset)
-            length, offset = decode_varint(data, offset)
-            value = data[offset : offset + length]
-            offset += length
-            if len(value) != length:
+            length, start = decode_varint(data, offset)
+            offset = start + length
+            if offset > end:
                 raise _error("a parameter runs past the end")
             if number in seen:
                 raise _error(f"parameter {number:#x} is given twice")
             seen.add(number)
             if len(seen) > MAX_PARAMETERS:
                 raise _error("too many parameters")
-            if from_client and number in _SERVER_ONLY:
-                raise _error(f"a client may not send {_NAMES[number]}")
-            if number in _NAMES:
-                found[_NAMES[number]] = _decode_value(number, value)
+            known = _INTEGERS.get(number)
+            if known is not None:
+                name, low, high = known
+                if not length:
+                    raise _error(f"{name} has no value")
+                value, after = decode_varint(data, start)
+                if after != offset:
+                    raise _error(f"{name} has a wrong length")
+                if not low <= value <= high:
+                    raise _error(f"{name} is {value}, outside {low} to {high}")
+                found[name] = value
+            elif number in _NAMES:
+                if from_client and number in _SERVER_ONLY:
+                    raise _error(f"a client may not send {_NAMES[number]}")
+                found[_NAMES[number]] = _decode_value(number, data[start:offset])
     except (WireError, IndexError) as error:
         raise _error("a parameter is cut off") from error
     return TransportParameters(**found)  # type: ignore[arg-type]
@@ -183,14 +208,4 @@ def _decode_value(number: int, value: bytes) -> object:
         if value:
             raise _error("disable_active_migration has a value")
         return True
-    if name == "preferred_address":
-        return PreferredAddress.decode(value)
-    if not value:
-        raise _error(f"{name} has no value")
-    integer, end = decode_varint(value, 0)
-    if end != len(value):
-        raise _error(f"{name} has a wrong length")
-    low, high = _RANGES.get(name, (0, (1 << 62) - 1))
-    if not low <= integer <= high:
-        raise _error(f"{name} is {integer}, outside {low} to {high}")
-    return integer
+    return PreferredAddress.decode(value)
