@@ -160,8 +160,9 @@ class QuicConnection(Lifecycle):
         self._datagram_arrived.fire()
 
     def _terminated(self, event: quic_events.ConnectionTerminated) -> None:
-        for stream in list(self._streams.values()):
-            stream.fail()
+        if self._streams:
+            for stream in list(self._streams.values()):
+                stream.fail()
         self._ending.clear()
         self.changed.fire()
         self._available.fire()

@@ -125,12 +125,13 @@ class Transport:
         """Stop and close the socket."""
         if not self._closed:
             self._closed = True
-            self._queue.clear()
             self._on_buffer = self._on_turn = self._on_error = _nothing  # they lead back to who holds this
             if self._relay is not None:
                 self._loop.remove_reader(self._relay.fileno())
                 self._relay.close()
                 self._relay = None
             self._loop.remove_reader(self.socket.fileno())
-            self._loop.remove_writer(self.socket.fileno())
+            if self._queue:
+                self._queue.clear()
+                self._loop.remove_writer(self.socket.fileno())
             self.socket.close()

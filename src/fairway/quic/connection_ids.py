@@ -12,7 +12,7 @@ from fairway.quic.limits import ACTIVE_CONNECTION_ID_LIMIT, MAX_PENDING_RETIREME
 LOCAL_LENGTH = 8
 """Length of the connection IDs that we choose: short headers carry no length, so all have the same."""
 
-IDS_IN_USE = 4
+IDS_IN_USE = 2
 """Connection IDs that we keep issued: enough for a migration and a probe, each costs a frame and an acknowledgement."""
 
 
