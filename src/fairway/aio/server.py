@@ -87,7 +87,9 @@ class Server(Generic[AnyConnection]):
             if connection is None:
                 connection = self._make(core, self, self._loop, is_client=False)
                 self._connections[core] = connection
-            self._touched[connection] = None
+                connection.process()  # whoever else has sent meanwhile does not hold up a newcomer's answer
+            else:
+                self._touched[connection] = None
 
     def _turn(self) -> None:
         touched, self._touched = self._touched, {}
