@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fairway.quic.errors import ErrorCode
-from fairway.quic.frames import ACK, CRYPTO, PING, ConnectionClose, Crypto, Ping, encode_ack
+from fairway.quic.frames import ACK, CRYPTO, PING, ConnectionClose, crypto_header, encode_ack
 from fairway.quic.limits import MIN_INITIAL_DATAGRAM
 from fairway.quic.packet import FIXED_BIT, PacketType, encode_long_header, long_header_size
 from fairway.quic.protection import TAG_LENGTH
@@ -68,7 +68,7 @@ class LongPackets:
         if not drafts:
             return None
         short = b""
-        padded = any(draft.space.kind is SpaceKind.INITIAL and (state.is_client or draft.eliciting) for draft in drafts)
+        padded = drafts[0].space is state.initial and (state.is_client or drafts[0].eliciting)
         if padded:
             if limit < MIN_INITIAL_DATAGRAM:
                 self._give_back(drafts)
@@ -79,42 +79,42 @@ class LongPackets:
 
     def _overhead(self, space: PacketSpace) -> int:
         state = self._state
-        token = len(state.token) if space.kind is SpaceKind.INITIAL else None
+        token = len(state.token) if space is state.initial else None
         header = long_header_size(len(state.remote_ids.current), len(state.handshake_id), NUMBER_LENGTH, token)
         return header + TAG_LENGTH
 
     def _draft(self, space: PacketSpace, room: int) -> _Draft | None:
-        state = self._state
-        parts: list[bytes] = []
+        parts: list[bytes | memoryview] = []
         records: list[tuple[int, ...]] = []
         received = space.received
-        free = state.path.controller.window - state.bytes_in_flight >= MIN_INITIAL_DATAGRAM
-        sends_more = (free or space.probes > 0) and (space.crypto_pending or space.probes > 0)
+        probing = space.probes > 0
+        sends_more = probing or (space.crypto_pending and self._window_free())
         if received.eliciting and (received.ack_now or received.ack_at is not None or sends_more):
             ack = encode_ack(received.ranges(), 0)
             parts.append(ack)
             records.append((ACK, received.largest))
             room -= len(ack)
             received.ack_sent()
-        eliciting = False
+        acks = len(parts)
         if sends_more:
             while space.crypto_pending and room > _CRYPTO_OVERHEAD:
                 offset, length = space.next_crypto(room - _CRYPTO_OVERHEAD)
-                data = bytes(space.crypto_out.peek(offset, length))
-                space.crypto_sent(offset, length)
-                frame = Crypto(offset, data).encode()
-                parts.append(frame)
+                header = crypto_header(offset, length)
+                parts += (header, space.crypto_out.peek(offset, length))
                 records.append((CRYPTO, offset, length))
-                room -= len(frame)
-                eliciting = True
-            if space.probes and not eliciting:
-                parts.append(Ping().encode())
+                space.crypto_sent(offset, length)
+                room -= len(header) + length
+            if probing and len(parts) == acks:
+                parts.append(b"\x01")
                 records.append((PING, 0))
-                eliciting = True
         if not parts:
             return None
-        payload = b"".join(parts)
-        return _Draft(space, payload.ljust(MIN_PAYLOAD, b"\0"), tuple(records), eliciting)
+        payload = b"".join(parts).ljust(MIN_PAYLOAD, b"\0")
+        return _Draft(space, payload, tuple(records), len(parts) > acks)
+
+    def _window_free(self) -> bool:
+        state = self._state
+        return state.path.controller.window - state.bytes_in_flight >= MIN_INITIAL_DATAGRAM
 
     def _give_back(self, drafts: list[_Draft]) -> None:
         """The datagram may not be sent now: its handshake bytes wait on."""
@@ -128,19 +128,21 @@ class LongPackets:
 
     def _seal(self, drafts: list[_Draft], padded: bool, now: float) -> bytes:
         state = self._state
+        controller = state.path.controller
         out = []
         for draft in drafts:
-            space = draft.space
+            space, number = draft.space, draft.space.next_number
             packet = self._packet(space, draft.payload)
             if draft.eliciting or padded:  # nobody is owed an answer to a bare ACK: it is not remembered
-                frames, number = draft.frames, space.next_number - 1
-                space.sent.add(Run(number, 1, len(packet), now, frames=frames, eliciting=draft.eliciting))
-                state.path.controller.on_sent(now, len(packet), space.next_number - 1)
+                size = len(packet)
+                space.sent.add(Run(number, 1, size, now, frames=draft.frames, eliciting=draft.eliciting))
+                controller.on_sent(now, size, number)
             if draft.eliciting:
                 space.last_eliciting_at = now
-                space.probes = max(space.probes - 1, 0)
+                if space.probes:
+                    space.probes -= 1
             out.append(packet)
-        if state.is_client and drafts[-1].space.kind is SpaceKind.HANDSHAKE and not state.initial.discarded:
+        if state.is_client and drafts[-1].space is state.handshake and not state.initial.discarded:
             state.initial.discard()  # RFC 9001 section 4.9.1
             state.pto_count = 0
         state.loss_timer_stale = True
@@ -160,7 +162,7 @@ class LongPackets:
             number,
             NUMBER_LENGTH,
             len(payload) + TAG_LENGTH,
-            state.token if space.kind is SpaceKind.INITIAL else b"",
+            state.token if space is state.initial else b"",
         )
         return space.sealer.seal_long(header, number, NUMBER_LENGTH, payload)
 

@@ -165,7 +165,9 @@ def decode_parameters(data: bytes, *, from_client: bool) -> TransportParameters:
     try:
         while offset < end:
             number, offset = decode_varint(data, offset)
-            length, start = decode_varint(data, offset)
+            length, start = data[offset], offset + 1
+            if length >= 0x40:
+                length, start = decode_varint(data, offset)
             offset = start + length
             if offset > end:
                 raise _error("a parameter runs past the end")
@@ -179,9 +181,9 @@ def decode_parameters(data: bytes, *, from_client: bool) -> TransportParameters:
                 name, low, high = known
                 if not length:
                     raise _error(f"{name} has no value")
-                value, after = decode_varint(data, start)
-                if after != offset:
+                if length != 1 << (data[start] >> 6):
                     raise _error(f"{name} has a wrong length")
+                value = int.from_bytes(data[start:offset], "big") & (1 << (8 * length - 2)) - 1
                 if not low <= value <= high:
                     raise _error(f"{name} is {value}, outside {low} to {high}")
                 found[name] = value
