@@ -51,6 +51,11 @@ class _Client(Generic[AnyConnection]):
         )
         self.done: asyncio.Future[None] = loop.create_future()
 
+    def begin(self) -> None:
+        """Send the ClientHello; what else there is to prepare is done while the server thinks about it."""
+        self.connection.flush()
+        self._transport.listen()
+
     def _buffer(self, data: bytes, segment: int, address: Any, now: float) -> None:
         self.connection.receive(data, segment, now)
 
@@ -153,7 +158,7 @@ class Dialer(Generic[AnyConnection]):
             sock.close()
             raise
         try:
-            client.connection.flush()
+            client.begin()
             await client.connection.wait_connected()
         except BaseException:
             client.give_up()

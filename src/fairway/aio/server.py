@@ -56,6 +56,7 @@ class Server(Generic[AnyConnection]):
         self._transport = Transport(
             udp, self._loop, on_buffer=self._buffer, on_turn=self._turn, on_error=lambda error: None
         )
+        self._transport.listen()
 
     @property
     def address(self) -> Any:

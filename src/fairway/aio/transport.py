@@ -41,7 +41,11 @@ class Transport:
         self._waiting: dict[Driver, None] = {}
         self._closed = False
         self._relay: Relay | None = None
-        loop.add_reader(sock.fileno(), self._readable)
+
+    def listen(self) -> None:
+        """Take in what arrives from now on."""
+        if not self._closed:
+            self._loop.add_reader(self.socket.fileno(), self._readable)
 
     def _readable(self) -> None:
         receive, on_buffer = self.socket.receive, self._on_buffer

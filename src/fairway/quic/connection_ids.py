@@ -45,7 +45,10 @@ class LocalIds:
         return tuple(issued.connection_id for issued in self._active.values())
 
     def __contains__(self, connection_id: bytes) -> bool:
-        return any(issued.connection_id == connection_id for issued in self._active.values())
+        for issued in self._active.values():  # noqa: SIM110 - asked for every packet, and twice as fast as `any`
+            if issued.connection_id == connection_id:
+                return True
+        return False
 
     def announce(self, sequence: int) -> IssuedId | None:
         """The connection ID with this sequence number, unless retired: it goes into a packet now."""

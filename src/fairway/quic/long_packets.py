@@ -49,7 +49,7 @@ class LongPackets:
         waiting = [
             space
             for space in (state.initial, state.handshake)
-            if space.sealer is not None and (space.received.eliciting or space.probes or space.crypto_pending)
+            if space.can_seal and (space.received.eliciting or space.probes or space.crypto_pending)
         ]
         if not waiting:
             return None
@@ -151,7 +151,6 @@ class LongPackets:
     def _packet(self, space: PacketSpace, payload: bytes) -> bytes:
         """Seal a payload with the space's next packet number."""
         state = self._state
-        assert space.sealer is not None
         number = space.next_number
         space.next_number += 1
         header = encode_long_header(
@@ -176,11 +175,13 @@ class LongPackets:
         short = self._short_close(frame)
         fill = 0
         for space in (state.initial, state.handshake):
-            if space.sealer is None:
+            if not space.can_seal:
                 continue
             payload = hidden.encode()
             if space.kind is SpaceKind.INITIAL:
-                others = len(short) + (self._overhead(state.handshake) + len(payload) if state.handshake.sealer else 0)
+                others = len(short) + (
+                    self._overhead(state.handshake) + len(payload) if state.handshake.can_seal else 0
+                )
                 fill = MIN_INITIAL_DATAGRAM - others - self._overhead(space) - len(payload)
                 if state.path.send_allowance < MIN_INITIAL_DATAGRAM:
                     fill = 0

@@ -121,14 +121,14 @@ def _aead(suite: CipherSuite, key: bytes) -> AESGCM | ChaCha20Poly1305:
 class Sealer:
     """Seals what one endpoint sends with one key; counts what it sealed."""
 
-    __slots__ = ("_encrypt", "_iv", "_masks", "sealed", "suite")
+    __slots__ = ("_encrypt", "_iv", "masks", "sealed", "suite")
 
     def __init__(self, suite: CipherSuite, key: bytes, iv: bytes, masks: MaskFunction) -> None:
         self.suite = suite
         self.sealed = 0
         self._encrypt = _aead(suite, key).encrypt
         self._iv = _from_bytes(iv, "big")
-        self._masks = masks
+        self.masks = masks
 
     @property
     def exhausted(self) -> bool:
@@ -155,7 +155,7 @@ class Sealer:
             for n, payload in zip(numbers, payloads, strict=True)
         ]
         low, high = 4 - length, 4 - length + SAMPLE_LENGTH
-        masks = self._masks(b"".join([packet[low:high] for packet in sealed]))
+        masks = self.masks(b"".join([packet[low:high] for packet in sealed]))
         shift = 8 * low
         out: list[bytes] = []
         for n, (first_mask, number_mask), packet in zip(numbers, _MASKS(masks), sealed, strict=True):
@@ -168,7 +168,7 @@ class Sealer:
         """One long header packet; `header` ends with its `length` bytes of packet number."""
         packet = self._encrypt((self._iv ^ number).to_bytes(12, "big"), payload, header)
         low = 4 - length
-        first_mask, number_mask = _MASK(self._masks(packet[low : low + SAMPLE_LENGTH]))
+        first_mask, number_mask = _MASK(self.masks(packet[low : low + SAMPLE_LENGTH]))
         masked = _from_bytes(header[-length:], "big") ^ (number_mask >> 8 * low)
         self.sealed += 1
         first = _BYTE[header[0] ^ (first_mask & 0x0F)]
@@ -178,13 +178,13 @@ class Sealer:
 class Opener:
     """Opens what the peer sealed with one key; counts what did not open."""
 
-    __slots__ = ("_decrypt", "_iv", "_masks", "suite")
+    __slots__ = ("_decrypt", "_iv", "masks", "suite")
 
     def __init__(self, suite: CipherSuite, key: bytes, iv: bytes, masks: MaskFunction) -> None:
         self.suite = suite
         self._decrypt = _aead(suite, key).decrypt
         self._iv = _from_bytes(iv, "big")
-        self._masks = masks
+        self.masks = masks
 
     def open_batch(
         self, buffer: Buffer, size: int, segment: int, destination: bytes, largest: int, phase: int
@@ -198,7 +198,7 @@ class Opener:
         sample = body + 4
         stop = size - (sample + SAMPLE_LENGTH) + 1  # a datagram that starts there or later has no sample
         starts = range(0, max(stop, 0), segment)
-        masks = self._masks(b"".join([buffer[at + sample : at + sample + SAMPLE_LENGTH] for at in starts]))
+        masks = self.masks(b"".join([buffer[at + sample : at + sample + SAMPLE_LENGTH] for at in starts]))
         decrypt, iv, view = self._decrypt, self._iv, memoryview(buffer)
         numbers: list[int] = []
         payloads: list[bytes] = []
@@ -249,7 +249,7 @@ class Opener:
         sample = offset + 4
         if sample + SAMPLE_LENGTH > header.end:
             return None
-        first_mask, number_mask = _MASK(self._masks(bytes(buffer[sample : sample + SAMPLE_LENGTH])))
+        first_mask, number_mask = _MASK(self.masks(bytes(buffer[sample : sample + SAMPLE_LENGTH])))
         first = buffer[start] ^ (first_mask & 0x0F)
         length = (first & 3) + 1
         body = offset + length
@@ -289,18 +289,14 @@ class ApplicationKeys:
     """
 
     __slots__ = (
-        "_hp_open", "_hp_seal", "_next_open", "_next_seal", "_previous", "_receive", "_send", "_suite", "_version",
-        "awaiting", "first_number", "first_received", "opener", "phase", "previous_until", "sealer", "updates",
+        "_next_open", "_next_seal", "_opener", "_previous", "_receive", "_sealer", "_send", "_suite", "_version",
+        "awaiting", "first_number", "first_received", "phase", "previous_until", "updates",
     )  # fmt: skip
 
     def __init__(self, version: int, suite: CipherSuite, send: bytes, receive: bytes) -> None:
         self._version, self._suite, self._send, self._receive = version, suite, send, receive
-        key, iv, hp = packet_keys(version, suite, send)
-        self._hp_seal = header_masks(suite, hp)
-        self.sealer = Sealer(suite, key, iv, self._hp_seal)
-        key, iv, hp = packet_keys(version, suite, receive)
-        self._hp_open = header_masks(suite, hp)
-        self.opener = Opener(suite, key, iv, self._hp_open)
+        self._sealer: Sealer | None = None
+        self._opener: Opener | None = None
         self.phase = 0
         self.updates = 0
         self.awaiting = False
@@ -314,14 +310,28 @@ class ApplicationKeys:
         self._next_seal: Sealer | None = None
         self._next_open: Opener | None = None
 
+    @property
+    def sealer(self) -> Sealer:
+        """What seals in this phase; the first one is made when it is first used."""
+        if self._sealer is None:
+            self._sealer = make_sealer(self._version, self._suite, self._send)
+        return self._sealer
+
+    @property
+    def opener(self) -> Opener:
+        """What opens in this phase; the first one is made when it is first used."""
+        if self._opener is None:
+            self._opener = make_opener(self._version, self._suite, self._receive)
+        return self._opener
+
     def _prepare(self) -> tuple[Sealer, Opener]:
         """The keys of the next phase, made once; the header keys are never updated (section 6)."""
         if self._next_seal is None or self._next_open is None:
             version, suite = self._version, self._suite
             key, iv, _ = packet_keys(version, suite, updated_secret(version, suite, self._send))
-            self._next_seal = Sealer(suite, key, iv, self._hp_seal)
+            self._next_seal = Sealer(suite, key, iv, self.sealer.masks)
             key, iv, _ = packet_keys(version, suite, updated_secret(version, suite, self._receive))
-            self._next_open = Opener(suite, key, iv, self._hp_open)
+            self._next_open = Opener(suite, key, iv, self.opener.masks)
         return self._next_seal, self._next_open
 
     def update(self, next_number: int, received: int | None, until: float) -> None:
@@ -330,7 +340,7 @@ class ApplicationKeys:
         `received` is the peer's packet that asked for it, None if we begin. The old keys open packets `until` then.
         """
         self._previous, self.previous_until = self.opener, until
-        self.sealer, self.opener = self._prepare()
+        self._sealer, self._opener = self._prepare()
         self.first_received = received
         self._send = updated_secret(self._version, self._suite, self._send)
         self._receive = updated_secret(self._version, self._suite, self._receive)

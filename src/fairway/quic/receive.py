@@ -144,7 +144,7 @@ class Receiver:
         if kind is None:  # 0-RTT is not accepted here
             return
         space = state.spaces[kind]
-        if space.opener is None:
+        if not space.can_open:
             if not space.discarded:
                 self._keep(buffer, start, header.end)
             return
@@ -168,7 +168,7 @@ class Receiver:
     def _keys_known(self) -> tuple[bool, ...]:
         """Which kinds of packets can be opened."""
         state = self._state
-        return state.initial.opener is not None, state.handshake.opener is not None, state.handshake_complete
+        return state.initial.can_open, state.handshake.can_open, state.handshake_complete
 
     def _learn_from(self, header: LongHeader, space: PacketSpace) -> None:
         """What a genuine packet tells about the peer and the path."""
