@@ -12,7 +12,7 @@ MAX_ACK_DELAY_EXPONENT = 20  # section 18.2
 MAX_ACK_DELAY_LIMIT_MS = 1 << 14
 MIN_UDP_PAYLOAD = 1200
 MIN_ACTIVE_CONNECTION_IDS = 2
-MAX_PARAMETERS = 128  # parameters looked at, known or not
+MAX_UNKNOWN_PARAMETERS = 128  # looked at, beside those that are known
 
 _SECTION = "RFC 9000 section 18.2"
 
@@ -116,10 +116,14 @@ _RANGES = {  # inclusive limits of the integers, by name, where they are not tho
     "active_connection_id_limit": (MIN_ACTIVE_CONNECTION_IDS, VARINT_MAX),
 }
 _INTEGERS = {
-    _IDS[field.name]: (field.name, *_RANGES.get(field.name, (0, VARINT_MAX)))
+    _IDS[field.name]: _RANGES.get(field.name, (0, VARINT_MAX))
     for field in fields(TransportParameters)
     if type(field.default) is int
 }
+
+_VALUE_MASKS = {length: (1 << (8 * length - 2)) - 1 for length in (1, 2, 4, 8)}  # without the bits that say the length
+
+_from_bytes = int.from_bytes
 
 
 def _error(reason: str) -> PeerError:
@@ -160,37 +164,36 @@ def encode_ids(source: bytes, original_destination: bytes | None = None, reset_t
 def decode_parameters(data: bytes, *, from_client: bool) -> TransportParameters:
     """Parse a peer's parameters; raises `PeerError` with TRANSPORT_PARAMETER_ERROR."""
     found: dict[str, object] = {}
-    seen: set[int] = set()
+    unknown: set[int] = set()
     offset, end = 0, len(data)
     try:
         while offset < end:
-            number, offset = decode_varint(data, offset)
-            length, start = data[offset], offset + 1
-            if length >= 0x40:
+            number, length, start = data[offset], data[offset + 1], offset + 2
+            if number >= 0x40 or length >= 0x40:  # more than one byte each
+                number, offset = decode_varint(data, offset)
                 length, start = decode_varint(data, offset)
             offset = start + length
             if offset > end:
                 raise _error("a parameter runs past the end")
-            if number in seen:
+            name = _NAMES.get(number)
+            if name in found or number in unknown:
                 raise _error(f"parameter {number:#x} is given twice")
-            seen.add(number)
-            if len(seen) > MAX_PARAMETERS:
-                raise _error("too many parameters")
-            known = _INTEGERS.get(number)
-            if known is not None:
-                name, low, high = known
-                if not length:
-                    raise _error(f"{name} has no value")
-                if length != 1 << (data[start] >> 6):
+            bounds = _INTEGERS.get(number)
+            if bounds is not None:
+                if length not in _VALUE_MASKS or length != 1 << (data[start] >> 6):
                     raise _error(f"{name} has a wrong length")
-                value = int.from_bytes(data[start:offset], "big") & (1 << (8 * length - 2)) - 1
-                if not low <= value <= high:
-                    raise _error(f"{name} is {value}, outside {low} to {high}")
-                found[name] = value
-            elif number in _NAMES:
+                value = _from_bytes(data[start:offset], "big") & _VALUE_MASKS[length]
+                if not bounds[0] <= value <= bounds[1]:
+                    raise _error(f"{name} is {value}, outside {bounds[0]} to {bounds[1]}")
+                found[name] = value  # type: ignore[index]  # an integer has a name
+            elif name is not None:
                 if from_client and number in _SERVER_ONLY:
-                    raise _error(f"a client may not send {_NAMES[number]}")
-                found[_NAMES[number]] = _decode_value(number, data[start:offset])
+                    raise _error(f"a client may not send {name}")
+                found[name] = _decode_value(number, data[start:offset])
+            else:
+                unknown.add(number)
+                if len(unknown) > MAX_UNKNOWN_PARAMETERS:
+                    raise _error("too many parameters")
     except (WireError, IndexError) as error:
         raise _error("a parameter is cut off") from error
     return TransportParameters(**found)  # type: ignore[arg-type]
