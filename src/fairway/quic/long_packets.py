@@ -12,10 +12,12 @@ from fairway.quic.protection import TAG_LENGTH
 from fairway.quic.recovery.sent import Run
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.state import ConnectionState
+from fairway.wire import varint_length
 
 NUMBER_LENGTH = 2  # handshakes have few packets
 MIN_PAYLOAD = 4 - NUMBER_LENGTH  # so that a sample for header protection exists: RFC 9001 section 5.4.2
 MIN_ROOM = 64  # a further packet is not begun in less room than this
+_OVERHEAD = long_header_size(0, 0, NUMBER_LENGTH, None) + TAG_LENGTH
 _CRYPTO_OVERHEAD = 8  # a CRYPTO frame's type, offset and length at their longest here
 
 _TYPES = {SpaceKind.INITIAL: PacketType.INITIAL, SpaceKind.HANDSHAKE: PacketType.HANDSHAKE}
@@ -79,9 +81,10 @@ class LongPackets:
 
     def _overhead(self, space: PacketSpace) -> int:
         state = self._state
-        token = len(state.token) if space is state.initial else None
-        header = long_header_size(len(state.remote_ids.current), len(state.handshake_id), NUMBER_LENGTH, token)
-        return header + TAG_LENGTH
+        size = _OVERHEAD + len(state.remote_ids.current) + len(state.handshake_id)
+        if space is state.initial:
+            size += varint_length(len(state.token)) + len(state.token)
+        return size
 
     def _draft(self, space: PacketSpace, room: int) -> _Draft | None:
         parts: list[bytes | memoryview] = []
