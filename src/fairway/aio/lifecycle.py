@@ -71,6 +71,11 @@ class Lifecycle(Driver):
             await self.changed.wait()
         return self.core.closing
 
+    @property
+    def undelivered(self) -> bool:
+        """Whether `wait_acknowledged` would wait."""
+        return False
+
     async def wait_acknowledged(self) -> None:
         """Wait until the peer has all that was sent on streams that were ended."""
 
