@@ -90,6 +90,39 @@ class TestConnections:
 
         run(scenario)
 
+    @pytest.fixture
+    def sent(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """The lengths of what clients gave to their sockets."""
+        lengths: list[int] = []
+
+        class Counting(UdpSocket):
+            def send(self, data: bytes, segment: int, address: object) -> int:
+                lengths.append(len(data))
+                return super().send(data, segment, address)
+
+        monkeypatch.setattr("fairway.aio.client.UdpSocket", Counting)
+        return lengths
+
+    def test_what_is_sent_at_once_goes_with_the_end_of_the_handshake(self, sent: list[int]) -> None:
+        async def scenario() -> None:
+            async with server() as running, client(running) as connection:
+                stream = await connection.open_stream()
+                await stream.send(b"at once", end=True)
+                await asyncio.sleep(0)
+                assert len(sent) == 2  # the ClientHello; the Finished and the stream
+                assert await stream.receive_all() == b"at once"
+
+        run(scenario)
+
+    def test_who_leaves_at_once_ends_the_handshake_first(self, sent: list[int]) -> None:
+        async def scenario() -> None:
+            async with server() as running:
+                async with client(running):
+                    pass
+                assert len(sent) == 3  # the ClientHello; the Finished; the end
+
+        run(scenario)
+
     def test_a_certificate_that_is_not_trusted_is_refused(self) -> None:
         async def scenario() -> None:
             async with server() as running:
@@ -406,12 +439,16 @@ class TestEnds:
         run(scenario)
 
     def test_a_server_that_closes_accepts_nobody_new(self) -> None:
+        met = asyncio.Event()
+
         async def forever(connection: QuicConnection) -> None:
+            met.set()
             await connection.wait_closed()
 
         async def scenario() -> None:
             running = await server(forever)
             async with client(running):
+                await met.wait()
                 closing = asyncio.create_task(running.close(grace_s=0.5))
                 await asyncio.sleep(0.05)
                 with pytest.raises((TimeoutError, ConnectionClosed)):

@@ -12,7 +12,6 @@ from quic_pair import Pair
 from fairway.quic import Connection, ErrorCode, PeerError, frames
 from fairway.quic import events as ev
 from fairway.quic.configuration import QuicConfiguration
-from fairway.quic.connection_ids import IssuedIdParts
 from fairway.quic.frames import Stream
 from fairway.quic.state import ConnectionState
 from fairway.quic.stream_frames import take_streams
@@ -30,9 +29,6 @@ def server_state() -> ConnectionState:
         initial_max_streams_uni=4,
     )
 
-    def make_id() -> IssuedIdParts:
-        return bytes(8), bytes(16)
-
     return ConnectionState(
         QuicConfiguration(),
         is_client=False,
@@ -41,7 +37,7 @@ def server_state() -> ConnectionState:
         local_id=bytes(8),
         remote_id=bytes(8),
         parameters=parameters,
-        make_id=make_id,
+        make_id=lambda: bytes(24),
     )
 
 

@@ -49,7 +49,11 @@ class _Client(Generic[AnyConnection]):
         self._transport = Transport(
             udp, loop, on_buffer=self._buffer, on_turn=self.connection.process, on_error=self._error
         )
-        self.done: asyncio.Future[None] = loop.create_future()
+
+    def begin(self) -> None:
+        """Send the ClientHello; what else there is to prepare is done while the server thinks about it."""
+        self.connection.flush()
+        self._transport.listen()
 
     def _buffer(self, data: bytes, segment: int, address: Any, now: float) -> None:
         self.connection.receive(data, segment, now)
@@ -65,8 +69,6 @@ class _Client(Generic[AnyConnection]):
     def ended(self, driver: Driver) -> None:
         """The connection is over."""
         self._transport.close()
-        if not self.done.done():
-            self.done.set_result(None)
 
     def give_up(self) -> None:
         """Tell the server that the connection is not wanted any more; then `release`."""
@@ -153,7 +155,7 @@ class Dialer(Generic[AnyConnection]):
             sock.close()
             raise
         try:
-            client.connection.flush()
+            client.begin()
             await client.connection.wait_connected()
         except BaseException:
             client.give_up()
@@ -169,7 +171,7 @@ class Dialer(Generic[AnyConnection]):
         client = self._client
         if client is None:
             return
-        if kind is None:
+        if kind is None and client.connection.undelivered:
             with contextlib.suppress(TimeoutError, ConnectionClosed):
                 async with asyncio.timeout(LINGER_S):
                     await client.connection.wait_acknowledged()

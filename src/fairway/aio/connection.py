@@ -85,6 +85,11 @@ class QuicConnection(Lifecycle):
             await self.wait(self._datagram_arrived)
         return self._datagrams.pop()
 
+    @property
+    def undelivered(self) -> bool:
+        """Whether streams that were ended are not yet acknowledged."""
+        return bool(self._ending)
+
     async def wait_acknowledged(self) -> None:
         """Wait until the peer has all that was sent on streams that were ended."""
         for stream in list(self._ending.values()):
@@ -160,8 +165,9 @@ class QuicConnection(Lifecycle):
         self._datagram_arrived.fire()
 
     def _terminated(self, event: quic_events.ConnectionTerminated) -> None:
-        for stream in list(self._streams.values()):
-            stream.fail()
+        if self._streams:
+            for stream in list(self._streams.values()):
+                stream.fail()
         self._ending.clear()
         self.changed.fire()
         self._available.fire()

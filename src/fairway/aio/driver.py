@@ -94,8 +94,8 @@ class Driver:
         deadline = self.core.next_timeout()
         timer = self._timer
         if timer is not None:
-            if deadline is not None and timer.when() <= deadline:
-                return  # it fires early and is set again then: cheaper than replacing it
+            if deadline is not None and timer.when() <= deadline and self.core.closing is None:
+                return  # it fires early and is set again then: cheaper than replacing it again and again
             timer.cancel()
         self._timer = None if deadline is None else self._loop.call_at(deadline, self._timed_out)
 
@@ -105,7 +105,11 @@ class Driver:
         deadline = self.core.next_timeout()
         if deadline is not None and deadline <= now:
             self.core.handle_timeout(now)
-            self.flush()
+            if self.core.phase is Phase.CLOSED:  # nothing is sent any more
+                self.dispatch()
+                self._end()
+            else:
+                self.flush()
         else:
             self._arm()
 

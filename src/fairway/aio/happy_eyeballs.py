@@ -26,6 +26,9 @@ Won = TypeVar("Won")
 
 async def resolve(host: str, port: int) -> list[Address]:
     """What `getaddrinfo` knows, in its order, without holding up the loop; an address is not worth a thread."""
+    with contextlib.suppress(OSError):  # a plain one is not even worth the question
+        socket.inet_pton(socket.AF_INET, host)
+        return [(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_UDP, "", (host, port))]
     with contextlib.suppress(socket.gaierror):
         return list(socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST))
     return list(await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM))
@@ -33,6 +36,8 @@ async def resolve(host: str, port: int) -> list[Address]:
 
 def interleave(addresses: Sequence[Address]) -> list[Address]:
     """The same addresses with families by turns, the family of the first one first (section 4)."""
+    if len(addresses) == 1:
+        return list(addresses)
     families: dict[int, list[Address]] = {}
     for address in dict.fromkeys(addresses):
         families.setdefault(address[0], []).append(address)

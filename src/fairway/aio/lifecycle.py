@@ -57,6 +57,8 @@ class Lifecycle(Driver):
 
     def close(self, code: int = 0, reason: str = "") -> None:
         """End the connection at once; what was not acknowledged may be lost."""
+        if self._woken:
+            self.flush()
         self.core.close(self._loop.time(), code, reason)
         self.flush()
 
@@ -69,6 +71,11 @@ class Lifecycle(Driver):
             await self.changed.wait()
         return self.core.closing
 
+    @property
+    def undelivered(self) -> bool:
+        """Whether `wait_acknowledged` would wait."""
+        return False
+
     async def wait_acknowledged(self) -> None:
         """Wait until the peer has all that was sent on streams that were ended."""
 
@@ -77,6 +84,18 @@ class Lifecycle(Driver):
         if self.core.closing is not None:
             raise ConnectionClosed(self.core.closing)
         await signal.wait()
+
+    def process(self) -> None:
+        """Tell the application what happened and send what is due.
+
+        When a client's handshake completes, the application comes first: what it sends at once goes with the Finished.
+        """
+        waiting = self.handshake is None
+        self.dispatch()
+        if waiting and self.is_client and self.handshake is not None:
+            self.wake()
+        else:
+            self.flush()
 
 
 AnyConnection = TypeVar("AnyConnection", bound=Lifecycle)

@@ -56,6 +56,7 @@ class Server(Generic[AnyConnection]):
         self._transport = Transport(
             udp, self._loop, on_buffer=self._buffer, on_turn=self._turn, on_error=lambda error: None
         )
+        self._transport.listen()
 
     @property
     def address(self) -> Any:
@@ -87,7 +88,9 @@ class Server(Generic[AnyConnection]):
             if connection is None:
                 connection = self._make(core, self, self._loop, is_client=False)
                 self._connections[core] = connection
-            self._touched[connection] = None
+                connection.process()  # whoever else has sent meanwhile does not hold up a newcomer's answer
+            else:
+                self._touched[connection] = None
 
     def _turn(self) -> None:
         touched, self._touched = self._touched, {}

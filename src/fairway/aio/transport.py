@@ -41,7 +41,11 @@ class Transport:
         self._waiting: dict[Driver, None] = {}
         self._closed = False
         self._relay: Relay | None = None
-        loop.add_reader(sock.fileno(), self._readable)
+
+    def listen(self) -> None:
+        """Take in what arrives from now on."""
+        if not self._closed:
+            self._loop.add_reader(self.socket.fileno(), self._readable)
 
     def _readable(self) -> None:
         receive, on_buffer = self.socket.receive, self._on_buffer
@@ -125,12 +129,13 @@ class Transport:
         """Stop and close the socket."""
         if not self._closed:
             self._closed = True
-            self._queue.clear()
             self._on_buffer = self._on_turn = self._on_error = _nothing  # they lead back to who holds this
             if self._relay is not None:
                 self._loop.remove_reader(self._relay.fileno())
                 self._relay.close()
                 self._relay = None
             self._loop.remove_reader(self.socket.fileno())
-            self._loop.remove_writer(self.socket.fileno())
+            if self._queue:
+                self._queue.clear()
+                self._loop.remove_writer(self.socket.fileno())
             self.socket.close()

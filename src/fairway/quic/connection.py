@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 
 from fairway.quic import closing as ending
 from fairway.quic.configuration import QuicConfiguration
@@ -34,7 +35,7 @@ from fairway.quic.state import ConnectionState, Phase
 from fairway.quic.stream_calls import StreamCalls
 from fairway.quic.timers import Timer
 from fairway.quic.transmit import MAX_SEGMENTS, Transmit, Transmitter
-from fairway.quic.transport_parameters import TransportParameters, encode_parameters
+from fairway.quic.transport_parameters import TransportParameters, encode_ids, encode_parameters
 from fairway.tls import ClientConfig, ClientSession, ServerConfig, ServerSession
 
 Random = Callable[[int], bytes]
@@ -60,7 +61,7 @@ class Connection(StreamCalls, DatagramCalls):
         self._handshake.use_initial_keys(original_destination)
         handlers = FrameHandlers(state, self._delivery, self._handshake)
         self._receiver = Receiver(state, self._delivery, self._handshake, handlers)
-        self._transmitter = Transmitter(state, self._delivery)
+        self._transmitter = Transmitter(state)
 
     @classmethod
     def client(
@@ -77,7 +78,7 @@ class Connection(StreamCalls, DatagramCalls):
         configuration = configuration or QuicConfiguration()
         local_id = random(LOCAL_LENGTH)
         destination = random(FIRST_DESTINATION_LENGTH)
-        parameters = _parameters(configuration, local_id)
+        parameters, encoded = _parameters(configuration)
         state = ConnectionState(
             configuration,
             is_client=True,
@@ -86,9 +87,9 @@ class Connection(StreamCalls, DatagramCalls):
             local_id=local_id,
             remote_id=destination,
             parameters=parameters,
-            make_id=lambda: (random(LOCAL_LENGTH), random(RESET_TOKEN_LENGTH)),
+            make_id=lambda: random(LOCAL_LENGTH + RESET_TOKEN_LENGTH),
         )
-        session = ClientSession(tls, encode_parameters(parameters), random=random, now=clock)
+        session = ClientSession(tls, encoded + encode_ids(local_id), random=random, now=clock)
         connection = cls(state, session, destination)
         connection._begin(now)
         connection._handshake.start(now)
@@ -110,8 +111,9 @@ class Connection(StreamCalls, DatagramCalls):
     ) -> Connection:
         """A server's end for a client's first Initial packet, whose connection IDs these are; pass it to `receive`."""
         configuration = configuration or QuicConfiguration()
-        local_id = random(LOCAL_LENGTH)
-        parameters = _parameters(configuration, local_id, destination, random(RESET_TOKEN_LENGTH))
+        first = random(LOCAL_LENGTH + RESET_TOKEN_LENGTH)
+        local_id, reset_token = first[:LOCAL_LENGTH], first[LOCAL_LENGTH:]
+        parameters, encoded = _parameters(configuration)
         state = ConnectionState(
             configuration,
             is_client=False,
@@ -120,11 +122,11 @@ class Connection(StreamCalls, DatagramCalls):
             local_id=local_id,
             remote_id=source,
             parameters=parameters,
-            make_id=lambda: (random(LOCAL_LENGTH), random(RESET_TOKEN_LENGTH)),
+            make_id=lambda: random(LOCAL_LENGTH + RESET_TOKEN_LENGTH),
         )
         state.version = version
-        encoded = encode_parameters(parameters)
-        session = ServerSession(tls, lambda _: encoded, random=random, now=clock)
+        encoded += encode_ids(local_id, destination, reset_token)
+        session = ServerSession(tls, encoded, random=random, now=clock)
         connection = cls(state, session, destination)
         connection._begin(now)
         return connection
@@ -146,6 +148,7 @@ class Connection(StreamCalls, DatagramCalls):
 
     def handle_timeout(self, now: float) -> None:
         """Time has passed: `next_timeout` was reached."""
+        self._delivery.settle_timer()
         for timer in self._state.timers.expired(now):
             _ON_TIMER[timer](self, now)
 
@@ -161,6 +164,7 @@ class Connection(StreamCalls, DatagramCalls):
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` and `transmit` have to be called at the latest; None for never."""
+        self._delivery.settle_timer()
         deadline = self._state.timers.next()
         ack_at = self._state.application.received.ack_at
         if ack_at is not None and self._state.is_open and (deadline is None or ack_at < deadline):
@@ -296,15 +300,10 @@ _ON_TIMER: dict[Timer, Callable[[Connection, float], None]] = {
 }
 
 
-def _parameters(
-    configuration: QuicConfiguration,
-    local_id: bytes,
-    original_destination: bytes | None = None,
-    reset_token: bytes | None = None,
-) -> TransportParameters:
-    return TransportParameters(
-        original_destination_connection_id=original_destination,
-        stateless_reset_token=reset_token,
+@lru_cache(maxsize=32)
+def _parameters(configuration: QuicConfiguration) -> tuple[TransportParameters, bytes]:
+    """What all connections of a configuration say of themselves; their IDs come after it."""
+    parameters = TransportParameters(
         max_idle_timeout_ms=int(configuration.idle_timeout_s * 1000),
         initial_max_data=configuration.connection_window,
         initial_max_stream_data_bidi_local=configuration.stream_window,
@@ -316,5 +315,5 @@ def _parameters(
         max_datagram_frame_size=configuration.max_datagram_frame_size,
         active_connection_id_limit=ACTIVE_CONNECTION_ID_LIMIT,
         disable_active_migration=True,
-        initial_source_connection_id=local_id,
     )
+    return parameters, encode_parameters(parameters)

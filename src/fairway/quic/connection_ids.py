@@ -12,7 +12,7 @@ from fairway.quic.limits import ACTIVE_CONNECTION_ID_LIMIT, MAX_PENDING_RETIREME
 LOCAL_LENGTH = 8
 """Length of the connection IDs that we choose: short headers carry no length, so all have the same."""
 
-IDS_IN_USE = 4
+IDS_IN_USE = 2
 """Connection IDs that we keep issued: enough for a migration and a probe, each costs a frame and an acknowledgement."""
 
 
@@ -26,9 +26,9 @@ class IssuedId:
 
 
 class LocalIds:
-    """Connection IDs that the peer may address us by."""
+    """Connection IDs that the peer may address us by; `make` gives one with its reset token, random bytes."""
 
-    def __init__(self, first: bytes, make: Callable[[], IssuedIdParts]) -> None:
+    def __init__(self, first: bytes, make: Callable[[], bytes]) -> None:
         self._make = make
         self._active: dict[int, IssuedId] = {0: IssuedId(0, first, b"")}
         self._next_sequence = 1
@@ -45,7 +45,10 @@ class LocalIds:
         return tuple(issued.connection_id for issued in self._active.values())
 
     def __contains__(self, connection_id: bytes) -> bool:
-        return any(issued.connection_id == connection_id for issued in self._active.values())
+        for issued in self._active.values():  # noqa: SIM110 - asked for every packet, and twice as fast as `any`
+            if issued.connection_id == connection_id:
+                return True
+        return False
 
     def announce(self, sequence: int) -> IssuedId | None:
         """The connection ID with this sequence number, unless retired: it goes into a packet now."""
@@ -57,7 +60,8 @@ class LocalIds:
         self._limit = min(peer_limit, IDS_IN_USE)
         keys = []
         while len(self._active) < self._limit:
-            connection_id, token = self._make()
+            made = self._make()
+            connection_id, token = made[:LOCAL_LENGTH], made[LOCAL_LENGTH:]
             sequence = self._next_sequence
             self._next_sequence += 1
             self._active[sequence] = IssuedId(sequence, connection_id, token)
@@ -77,9 +81,6 @@ class LocalIds:
         del self._active[sequence]
         self.removed.append(issued.connection_id)
         return self.issue(self._limit)
-
-
-IssuedIdParts = tuple[bytes, bytes]
 
 
 class RemoteIds:

@@ -78,7 +78,7 @@ class Delivery:
         self._detect(space, now)
         if self._peer_validated_us():
             state.pto_count = 0
-        self.set_timer(now)
+        state.loss_timer_stale = True
 
     def _check(self, space: PacketSpace, ranges: Sequence[tuple[int, int]]) -> None:
         """Only what was sent can be acknowledged (RFC 9000 section 13.1)."""
@@ -193,9 +193,14 @@ class Delivery:
 
     # Timers
 
-    def set_timer(self, now: float) -> None:
-        """Set the timer for the next loss by time, or the next probe (RFC 9002 appendix A.8)."""
+    def settle_timer(self) -> None:
+        """Set the timer for the next loss by time, or the next probe (RFC 9002 appendix A.8), if anything changed."""
         state = self._state
+        if not state.loss_timer_stale:
+            return
+        state.loss_timer_stale = False
+        if not state.is_open:
+            return
         due = [space.loss.due for space in state.spaces if space.loss.due is not None]
         if due:
             state.timers.set(Timer.LOSS, min(due))
@@ -203,10 +208,10 @@ class Delivery:
         if not state.path.validated and state.path.send_allowance < state.path.packet_size:
             state.timers.clear(Timer.LOSS)  # nothing could be sent: section 6.2.2.1
             return
-        probe = self._next_probe(now)
+        probe = self._next_probe()
         state.timers.set(Timer.LOSS, None if probe is None else probe[0])
 
-    def _next_probe(self, now: float) -> tuple[float, PacketSpace] | None:
+    def _next_probe(self) -> tuple[float, PacketSpace] | None:
         state = self._state
         backoff = 1 << min(state.pto_count, MAX_PTO_BACKOFF)
         timeout = state.path.rtt.timeout * backoff
@@ -240,9 +245,9 @@ class Delivery:
         if due:
             for space in due:
                 self._detect(space, now)
-            self.set_timer(now)
+            state.loss_timer_stale = True
             return
-        probe = self._next_probe(now)
+        probe = self._next_probe()
         if probe is None:
             return
         space = probe[1]
@@ -257,4 +262,4 @@ class Delivery:
                 other.probes = PROBE_PACKETS
                 other.crypto_out.declared_lost(other.crypto_out.start, other.crypto_out.sent)
         space.last_eliciting_at = now
-        self.set_timer(now)
+        state.loss_timer_stale = True

@@ -134,6 +134,8 @@ class Ack:
 def encode_ack(ranges: tuple[tuple[int, int], ...], delay: int, *, ecn: bool = False) -> bytes:
     """An ACK frame for inclusive ranges, the largest first, without ECN counts."""
     first, largest = ranges[0]
+    if largest < 64 and delay < 64 and len(ranges) == 1 and not ecn:  # a handshake's: every field is one byte
+        return bytes((ACK, largest, delay, 0, largest - first))
     out = [ACK_ECN if ecn else ACK, largest, delay, len(ranges) - 1, largest - first]
     smallest = first
     for first, last in ranges[1:]:
@@ -202,7 +204,7 @@ class Crypto:
     data: bytes
 
     def encode(self) -> bytes:
-        return _varints(CRYPTO, self.offset, len(self.data)) + self.data
+        return crypto_header(self.offset, len(self.data)) + self.data
 
     @classmethod
     def decode(cls, reader: Reader, frame_type: int) -> Self:
@@ -211,6 +213,11 @@ class Crypto:
         if offset + len(data) > MAX_OFFSET:
             raise bad_encoding(frame_type, "CRYPTO data passes 2^62 - 1")
         return cls(offset, data)
+
+
+def crypto_header(offset: int, length: int) -> bytes:
+    """A CRYPTO frame up to its data."""
+    return b"\x06" + encode_varint(offset) + encode_varint(length)
 
 
 @dataclass(frozen=True, slots=True)

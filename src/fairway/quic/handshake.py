@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.events import HandshakeCompleted, HandshakeConfirmed, TicketReceived
@@ -60,8 +61,8 @@ class Handshake:
         client, server = initial_secrets(state.version, destination)
         ours, theirs = (client, server) if state.is_client else (server, client)
         suite = CipherSuite.AES_128_GCM_SHA256
-        state.initial.sealer = make_sealer(state.version, suite, ours)
-        state.initial.opener = make_opener(state.version, suite, theirs)
+        state.initial.seal_with(partial(make_sealer, state.version, suite, ours))
+        state.initial.open_with(partial(make_opener, state.version, suite, theirs))
 
     def follow_retry(self, source: bytes, token: bytes) -> None:
         """A genuine Retry arrived: begin again with its token and connection ID (RFC 9000 section 17.2.5.2)."""
@@ -125,9 +126,9 @@ class Handshake:
         if event.level is Level.HANDSHAKE:
             space = state.handshake
             if event.sending:
-                space.sealer = make_sealer(state.version, event.cipher_suite, event.secret)
+                space.seal_with(partial(make_sealer, state.version, event.cipher_suite, event.secret))
             else:
-                space.opener = make_opener(state.version, event.cipher_suite, event.secret)
+                space.open_with(partial(make_opener, state.version, event.cipher_suite, event.secret))
         elif event.level is Level.APPLICATION:
             self._secrets[event.sending] = event.secret
             if len(self._secrets) == 2:

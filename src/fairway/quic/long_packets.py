@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fairway.quic.delivery import Delivery
 from fairway.quic.errors import ErrorCode
-from fairway.quic.frames import ACK, CRYPTO, PING, ConnectionClose, Crypto, Ping, encode_ack
+from fairway.quic.frames import ACK, CRYPTO, PING, ConnectionClose, crypto_header, encode_ack
 from fairway.quic.limits import MIN_INITIAL_DATAGRAM
 from fairway.quic.packet import FIXED_BIT, PacketType, encode_long_header, long_header_size
 from fairway.quic.protection import TAG_LENGTH
 from fairway.quic.recovery.sent import Run
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.state import ConnectionState
+from fairway.wire import varint_length
 
 NUMBER_LENGTH = 2  # handshakes have few packets
 MIN_PAYLOAD = 4 - NUMBER_LENGTH  # so that a sample for header protection exists: RFC 9001 section 5.4.2
 MIN_ROOM = 64  # a further packet is not begun in less room than this
+_OVERHEAD = long_header_size(0, 0, NUMBER_LENGTH, None) + TAG_LENGTH
 _CRYPTO_OVERHEAD = 8  # a CRYPTO frame's type, offset and length at their longest here
 
 _TYPES = {SpaceKind.INITIAL: PacketType.INITIAL, SpaceKind.HANDSHAKE: PacketType.HANDSHAKE}
@@ -39,21 +40,25 @@ class _Draft:
 class LongPackets:
     """Builds the datagrams that carry Initial and Handshake packets."""
 
-    def __init__(self, state: ConnectionState, delivery: Delivery, short_packet: Callable[[int, float], bytes]) -> None:
+    def __init__(self, state: ConnectionState, short_packet: Callable[[int, float], bytes]) -> None:
         self._state = state
-        self._delivery = delivery
         self._short_packet = short_packet
         """Gives a 1-RTT packet of at most so many bytes, nothing if none is due: it goes where padding would."""
 
     def build(self, now: float) -> bytes | None:
         """The next handshake datagram."""
         state = self._state
+        waiting = [
+            space
+            for space in (state.initial, state.handshake)
+            if space.can_seal and (space.received.eliciting or space.probes or space.crypto_pending)
+        ]
+        if not waiting:
+            return None
         limit = min(MIN_INITIAL_DATAGRAM, state.path.send_allowance)
         drafts: list[_Draft] = []
         used = 0
-        for space in (state.initial, state.handshake):
-            if space.sealer is None or not (space.received.eliciting or space.probes or space.crypto_pending):
-                continue
+        for space in waiting:
             overhead = self._overhead(space)
             room = limit - used - overhead
             if room < MIN_ROOM:
@@ -65,7 +70,7 @@ class LongPackets:
         if not drafts:
             return None
         short = b""
-        padded = any(draft.space.kind is SpaceKind.INITIAL and (state.is_client or draft.eliciting) for draft in drafts)
+        padded = drafts[0].space is state.initial and (state.is_client or drafts[0].eliciting)
         if padded:
             if limit < MIN_INITIAL_DATAGRAM:
                 self._give_back(drafts)
@@ -76,42 +81,43 @@ class LongPackets:
 
     def _overhead(self, space: PacketSpace) -> int:
         state = self._state
-        token = len(state.token) if space.kind is SpaceKind.INITIAL else None
-        header = long_header_size(len(state.remote_ids.current), len(state.handshake_id), NUMBER_LENGTH, token)
-        return header + TAG_LENGTH
+        size = _OVERHEAD + len(state.remote_ids.current) + len(state.handshake_id)
+        if space is state.initial:
+            size += varint_length(len(state.token)) + len(state.token)
+        return size
 
     def _draft(self, space: PacketSpace, room: int) -> _Draft | None:
-        state = self._state
-        parts: list[bytes] = []
+        parts: list[bytes | memoryview] = []
         records: list[tuple[int, ...]] = []
         received = space.received
-        free = state.path.controller.window - state.bytes_in_flight >= MIN_INITIAL_DATAGRAM
-        sends_more = (free or space.probes > 0) and (space.crypto_pending or space.probes > 0)
+        probing = space.probes > 0
+        sends_more = probing or (space.crypto_pending and self._window_free())
         if received.eliciting and (received.ack_now or received.ack_at is not None or sends_more):
             ack = encode_ack(received.ranges(), 0)
             parts.append(ack)
             records.append((ACK, received.largest))
             room -= len(ack)
             received.ack_sent()
-        eliciting = False
+        acks = len(parts)
         if sends_more:
             while space.crypto_pending and room > _CRYPTO_OVERHEAD:
                 offset, length = space.next_crypto(room - _CRYPTO_OVERHEAD)
-                data = bytes(space.crypto_out.peek(offset, length))
-                space.crypto_sent(offset, length)
-                frame = Crypto(offset, data).encode()
-                parts.append(frame)
+                header = crypto_header(offset, length)
+                parts += (header, space.crypto_out.peek(offset, length))
                 records.append((CRYPTO, offset, length))
-                room -= len(frame)
-                eliciting = True
-            if space.probes and not eliciting:
-                parts.append(Ping().encode())
+                space.crypto_sent(offset, length)
+                room -= len(header) + length
+            if probing and len(parts) == acks:
+                parts.append(b"\x01")
                 records.append((PING, 0))
-                eliciting = True
         if not parts:
             return None
-        payload = b"".join(parts)
-        return _Draft(space, payload.ljust(MIN_PAYLOAD, b"\0"), tuple(records), eliciting)
+        payload = b"".join(parts).ljust(MIN_PAYLOAD, b"\0")
+        return _Draft(space, payload, tuple(records), len(parts) > acks)
+
+    def _window_free(self) -> bool:
+        state = self._state
+        return state.path.controller.window - state.bytes_in_flight >= MIN_INITIAL_DATAGRAM
 
     def _give_back(self, drafts: list[_Draft]) -> None:
         """The datagram may not be sent now: its handshake bytes wait on."""
@@ -125,28 +131,29 @@ class LongPackets:
 
     def _seal(self, drafts: list[_Draft], padded: bool, now: float) -> bytes:
         state = self._state
+        controller = state.path.controller
         out = []
         for draft in drafts:
-            space = draft.space
+            space, number = draft.space, draft.space.next_number
             packet = self._packet(space, draft.payload)
             if draft.eliciting or padded:  # nobody is owed an answer to a bare ACK: it is not remembered
-                frames, number = draft.frames, space.next_number - 1
-                space.sent.add(Run(number, 1, len(packet), now, frames=frames, eliciting=draft.eliciting))
-                state.path.controller.on_sent(now, len(packet), space.next_number - 1)
+                size = len(packet)
+                space.sent.add(Run(number, 1, size, now, frames=draft.frames, eliciting=draft.eliciting))
+                controller.on_sent(now, size, number)
             if draft.eliciting:
                 space.last_eliciting_at = now
-                space.probes = max(space.probes - 1, 0)
+                if space.probes:
+                    space.probes -= 1
             out.append(packet)
-        if state.is_client and drafts[-1].space.kind is SpaceKind.HANDSHAKE and not state.initial.discarded:
+        if state.is_client and drafts[-1].space is state.handshake and not state.initial.discarded:
             state.initial.discard()  # RFC 9001 section 4.9.1
             state.pto_count = 0
-        self._delivery.set_timer(now)
+        state.loss_timer_stale = True
         return b"".join(out)
 
     def _packet(self, space: PacketSpace, payload: bytes) -> bytes:
         """Seal a payload with the space's next packet number."""
         state = self._state
-        assert space.sealer is not None
         number = space.next_number
         space.next_number += 1
         header = encode_long_header(
@@ -157,7 +164,7 @@ class LongPackets:
             number,
             NUMBER_LENGTH,
             len(payload) + TAG_LENGTH,
-            state.token if space.kind is SpaceKind.INITIAL else b"",
+            state.token if space is state.initial else b"",
         )
         return space.sealer.seal_long(header, number, NUMBER_LENGTH, payload)
 
@@ -171,11 +178,13 @@ class LongPackets:
         short = self._short_close(frame)
         fill = 0
         for space in (state.initial, state.handshake):
-            if space.sealer is None:
+            if not space.can_seal:
                 continue
             payload = hidden.encode()
             if space.kind is SpaceKind.INITIAL:
-                others = len(short) + (self._overhead(state.handshake) + len(payload) if state.handshake.sealer else 0)
+                others = len(short) + (
+                    self._overhead(state.handshake) + len(payload) if state.handshake.can_seal else 0
+                )
                 fill = MIN_INITIAL_DATAGRAM - others - self._overhead(space) - len(payload)
                 if state.path.send_allowance < MIN_INITIAL_DATAGRAM:
                     fill = 0

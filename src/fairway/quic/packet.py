@@ -6,8 +6,8 @@ and puts it on. Everything here works on plain bytes and never raises anything b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from fairway.quic.limits import MAX_CONNECTION_ID_LENGTH
 from fairway.wire import WireError, decode_varint, encode_varint
@@ -28,6 +28,8 @@ RETRY_TAG_LENGTH = 16  # RFC 9001 section 5.8
 
 Buffer = bytes | bytearray | memoryview
 
+_from_bytes = int.from_bytes
+
 
 class PacketType(IntEnum):
     """The long header types of version 1 (RFC 9000 section 17.2), and the two without a type of their own."""
@@ -47,8 +49,7 @@ _TYPE_BITS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class LongHeader:
+class LongHeader(NamedTuple):
     """The visible part of a long header packet; `end` is where the packet ends in the datagram."""
 
     version: int
@@ -68,16 +69,24 @@ def parse_long_header(buffer: Buffer, start: int, end: int) -> LongHeader:
     if end - start < 7:
         raise WireError("a long header needs at least 7 bytes")
     first = buffer[start]
-    version = int.from_bytes(buffer[start + 1 : start + 5], "big")
-    offset = start + 5
-    known = version in _TYPE_BITS
-    destination, offset = _connection_id(buffer, offset, end, known)
-    source, offset = _connection_id(buffer, offset, end, known)
+    version = _from_bytes(buffer[start + 1 : start + 5], "big")
+    types = _TYPE_BITS.get(version)
+    most = MAX_CONNECTION_ID_LENGTH if types is not None else 255
+    at = start + 6
+    offset = at + buffer[at - 1]
+    if offset >= end or offset - at > most:
+        raise WireError("a connection ID runs past the datagram or is too long")
+    destination = bytes(buffer[at:offset])
+    at = offset + 1
+    offset = at + buffer[at - 1]
+    if offset > end or offset - at > most:
+        raise WireError("a connection ID runs past the datagram or is too long")
+    source = bytes(buffer[at:offset])
     if version == VERSION_NEGOTIATION:
         return LongHeader(version, PacketType.VERSION_NEGOTIATION, destination, source, b"", offset, end)
-    if not known:
+    if types is None:
         return LongHeader(version, None, destination, source, b"", offset, end)
-    kind = _TYPE_BITS[version][(first >> 4) & 3]
+    kind = types[(first >> 4) & 3]
     token = b""
     if kind is PacketType.RETRY:
         if end - offset < RETRY_TAG_LENGTH:
@@ -104,18 +113,6 @@ def _varint(buffer: Buffer, offset: int, end: int) -> tuple[int, int]:
     return decode_varint(buffer, offset)
 
 
-def _connection_id(buffer: Buffer, offset: int, end: int, known: bool) -> tuple[bytes, int]:
-    if offset >= end:
-        raise WireError("a connection ID's length is missing")
-    length = buffer[offset]
-    offset += 1
-    if known and length > MAX_CONNECTION_ID_LENGTH:
-        raise WireError("a connection ID is longer than 20 bytes")
-    if length > end - offset:
-        raise WireError("a connection ID runs past the datagram")
-    return bytes(buffer[offset : offset + length]), offset + length
-
-
 def encode_long_header(
     kind: PacketType,
     version: int,
@@ -128,20 +125,18 @@ def encode_long_header(
 ) -> bytes:
     """A long header up to and with its packet number; `payload_length` counts the AEAD tag."""
     first = LONG_HEADER | FIXED_BIT | (_TYPE_BITS[version].index(kind) << 4) | (number_length - 1)
-    parts = [
-        bytes((first,)),
-        version.to_bytes(4, "big"),
-        bytes((len(destination),)),
-        destination,
-        bytes((len(source),)),
-        source,
-    ]
-    if kind is PacketType.INITIAL:
-        parts += (encode_varint(len(token)), token)
-    # Always two bytes, so that the header's length does not depend on the payload's.
-    parts.append((0x4000 | (number_length + payload_length)).to_bytes(2, "big"))
-    parts.append(truncate_number(number, number_length))
-    return b"".join(parts)
+    return b"".join(
+        (
+            (first << 40 | version << 8 | len(destination)).to_bytes(6, "big"),
+            destination,
+            encode_varint(len(source)),  # at most 20, so one byte
+            source,
+            encode_varint(len(token)) + token if kind is PacketType.INITIAL else b"",
+            # Always two bytes, so that the header's length does not depend on the payload's.
+            (0x4000 | (number_length + payload_length)).to_bytes(2, "big"),
+            truncate_number(number, number_length),
+        )
+    )
 
 
 def long_header_size(destination: int, source: int, number_length: int, token: int | None) -> int:

@@ -7,7 +7,6 @@ one call and decrypts each. One packet is a batch of one.
 
 from __future__ import annotations
 
-import hmac
 import struct
 from collections.abc import Callable, Sequence
 
@@ -29,6 +28,7 @@ from fairway.quic.packet import (
     expand_number,
 )
 from fairway.tls import CipherSuite, hkdf_expand_label
+from fairway.tls.key_schedule import expand, hmac_digest, key_infos, label_info
 
 TAG_LENGTH = 16  # RFC 9001 section 5.3: all the suites in use have a tag of 16 bytes
 SAMPLE_LENGTH = 16  # section 5.4.2
@@ -62,29 +62,26 @@ _RETRY_KEY = {  # RFC 9001 section 5.8, RFC 9369 section 3.3.3
 _LABELS = {VERSION_1: "quic ", VERSION_2: "quicv2 "}  # RFC 9001 section 5.1, RFC 9369 section 3.3.2
 
 _MASKS = struct.Struct(">BI11x").iter_unpack  # per 16-byte block: one byte, four bytes, the rest unused
+_MASK = struct.Struct(">BI11x").unpack
 _BYTE = tuple(bytes((i,)) for i in range(256))
 _from_bytes = int.from_bytes
 
 MaskFunction = Callable[[bytes], bytes]
 
 
+_INITIAL_LABELS = (label_info("client in", 32), label_info("server in", 32))
+
+
 def initial_secrets(version: int, destination: bytes) -> tuple[bytes, bytes]:
     """The client's and the server's Initial secret, from the client's first Destination Connection ID."""
-    initial = hmac.digest(_INITIAL_SALT[version], destination, "sha256")
-    return (
-        hkdf_expand_label("sha256", initial, "client in", b"", 32),
-        hkdf_expand_label("sha256", initial, "server in", b"", 32),
-    )
+    client, server = expand("sha256", hmac_digest("sha256", _INITIAL_SALT[version], destination), _INITIAL_LABELS)
+    return client, server
 
 
 def packet_keys(version: int, suite: CipherSuite, secret: bytes) -> tuple[bytes, bytes, bytes]:
     """Key, IV and header protection key of a secret (RFC 9001 section 5.1)."""
-    prefix, digest, length = _LABELS[version], suite.hash_name, suite.key_length
-    return (
-        hkdf_expand_label(digest, secret, prefix + "key", b"", length),
-        hkdf_expand_label(digest, secret, prefix + "iv", b"", suite.iv_length),
-        hkdf_expand_label(digest, secret, prefix + "hp", b"", length),
-    )
+    key, iv, hp = expand(suite.hash_name, secret, key_infos(suite, _LABELS[version]))
+    return key, iv, hp
 
 
 def updated_secret(version: int, suite: CipherSuite, secret: bytes) -> bytes:
@@ -99,6 +96,9 @@ def retry_tag(version: int, original_destination: bytes, retry: bytes) -> bytes:
     return AESGCM(key).encrypt(nonce, b"", pseudo)
 
 
+_ECB = modes.ECB()  # it has no state
+
+
 def header_masks(suite: CipherSuite, key: bytes) -> MaskFunction:
     """A function from gathered 16-byte samples to as many 16-byte blocks, of which 5 bytes are the mask."""
     if suite is CipherSuite.CHACHA20_POLY1305_SHA256:
@@ -111,7 +111,7 @@ def header_masks(suite: CipherSuite, key: bytes) -> MaskFunction:
             return b"".join(blocks)
 
         return chacha
-    return Cipher(algorithms.AES(key), modes.ECB()).encryptor().update
+    return Cipher(algorithms.AES(key), _ECB).encryptor().update
 
 
 def _aead(suite: CipherSuite, key: bytes) -> AESGCM | ChaCha20Poly1305:
@@ -121,14 +121,14 @@ def _aead(suite: CipherSuite, key: bytes) -> AESGCM | ChaCha20Poly1305:
 class Sealer:
     """Seals what one endpoint sends with one key; counts what it sealed."""
 
-    __slots__ = ("_encrypt", "_iv", "_masks", "sealed", "suite")
+    __slots__ = ("_encrypt", "_iv", "masks", "sealed", "suite")
 
     def __init__(self, suite: CipherSuite, key: bytes, iv: bytes, masks: MaskFunction) -> None:
         self.suite = suite
         self.sealed = 0
         self._encrypt = _aead(suite, key).encrypt
         self._iv = _from_bytes(iv, "big")
-        self._masks = masks
+        self.masks = masks
 
     @property
     def exhausted(self) -> bool:
@@ -155,7 +155,7 @@ class Sealer:
             for n, payload in zip(numbers, payloads, strict=True)
         ]
         low, high = 4 - length, 4 - length + SAMPLE_LENGTH
-        masks = self._masks(b"".join([packet[low:high] for packet in sealed]))
+        masks = self.masks(b"".join([packet[low:high] for packet in sealed]))
         shift = 8 * low
         out: list[bytes] = []
         for n, (first_mask, number_mask), packet in zip(numbers, _MASKS(masks), sealed, strict=True):
@@ -167,26 +167,24 @@ class Sealer:
     def seal_long(self, header: bytes, number: int, length: int, payload: bytes) -> bytes:
         """One long header packet; `header` ends with its `length` bytes of packet number."""
         packet = self._encrypt((self._iv ^ number).to_bytes(12, "big"), payload, header)
-        mask = self._masks(packet[4 - length : 4 - length + SAMPLE_LENGTH])
-        masked = bytearray(header)
-        masked[0] ^= mask[0] & 0x0F
-        at = len(header) - length
-        for i in range(length):
-            masked[at + i] ^= mask[1 + i]
+        low = 4 - length
+        first_mask, number_mask = _MASK(self.masks(packet[low : low + SAMPLE_LENGTH]))
+        masked = _from_bytes(header[-length:], "big") ^ (number_mask >> 8 * low)
         self.sealed += 1
-        return bytes(masked) + packet
+        first = _BYTE[header[0] ^ (first_mask & 0x0F)]
+        return b"".join((first, header[1:-length], masked.to_bytes(length, "big"), packet))
 
 
 class Opener:
     """Opens what the peer sealed with one key; counts what did not open."""
 
-    __slots__ = ("_decrypt", "_iv", "_masks", "suite")
+    __slots__ = ("_decrypt", "_iv", "masks", "suite")
 
     def __init__(self, suite: CipherSuite, key: bytes, iv: bytes, masks: MaskFunction) -> None:
         self.suite = suite
         self._decrypt = _aead(suite, key).decrypt
         self._iv = _from_bytes(iv, "big")
-        self._masks = masks
+        self.masks = masks
 
     def open_batch(
         self, buffer: Buffer, size: int, segment: int, destination: bytes, largest: int, phase: int
@@ -200,7 +198,7 @@ class Opener:
         sample = body + 4
         stop = size - (sample + SAMPLE_LENGTH) + 1  # a datagram that starts there or later has no sample
         starts = range(0, max(stop, 0), segment)
-        masks = self._masks(b"".join([buffer[at + sample : at + sample + SAMPLE_LENGTH] for at in starts]))
+        masks = self.masks(b"".join([buffer[at + sample : at + sample + SAMPLE_LENGTH] for at in starts]))
         decrypt, iv, view = self._decrypt, self._iv, memoryview(buffer)
         numbers: list[int] = []
         payloads: list[bytes] = []
@@ -248,23 +246,20 @@ class Opener:
     def open_long(self, buffer: Buffer, start: int, header: LongHeader, largest: int) -> tuple[int, bytes] | None:
         """Packet number and payload of one long header packet; None if it does not open."""
         offset = header.number_offset
-        sample = bytes(buffer[offset + 4 : offset + 4 + SAMPLE_LENGTH])
-        if offset + 4 + SAMPLE_LENGTH > header.end:
+        sample = offset + 4
+        if sample + SAMPLE_LENGTH > header.end:
             return None
-        mask = self._masks(sample)
-        first = buffer[start] ^ (mask[0] & 0x0F)
+        first_mask, number_mask = _MASK(self.masks(bytes(buffer[sample : sample + SAMPLE_LENGTH])))
+        first = buffer[start] ^ (first_mask & 0x0F)
         length = (first & 3) + 1
-        plain = bytearray(buffer[start : offset + length])
-        plain[0] = first
-        at = offset - start
-        for i in range(length):
-            plain[at + i] ^= mask[1 + i]
-        number = expand_number(_from_bytes(plain[at:], "big"), length, largest)
+        body = offset + length
+        truncated = _from_bytes(buffer[offset:body], "big") ^ (number_mask >> 8 * (4 - length))
+        number = expand_number(truncated, length, largest)
         try:
             payload = self._decrypt(
                 (self._iv ^ number).to_bytes(12, "big"),
-                memoryview(buffer)[offset + length : header.end],
-                bytes(plain),
+                memoryview(buffer)[body : header.end],
+                b"".join((_BYTE[first], buffer[start + 1 : offset], truncated.to_bytes(length, "big"))),
             )
         except InvalidTag:
             return None
@@ -294,18 +289,14 @@ class ApplicationKeys:
     """
 
     __slots__ = (
-        "_hp_open", "_hp_seal", "_next_open", "_next_seal", "_previous", "_receive", "_send", "_suite", "_version",
-        "awaiting", "first_number", "first_received", "opener", "phase", "previous_until", "sealer", "updates",
+        "_next_open", "_next_seal", "_opener", "_previous", "_receive", "_sealer", "_send", "_suite", "_version",
+        "awaiting", "first_number", "first_received", "phase", "previous_until", "updates",
     )  # fmt: skip
 
     def __init__(self, version: int, suite: CipherSuite, send: bytes, receive: bytes) -> None:
         self._version, self._suite, self._send, self._receive = version, suite, send, receive
-        key, iv, hp = packet_keys(version, suite, send)
-        self._hp_seal = header_masks(suite, hp)
-        self.sealer = Sealer(suite, key, iv, self._hp_seal)
-        key, iv, hp = packet_keys(version, suite, receive)
-        self._hp_open = header_masks(suite, hp)
-        self.opener = Opener(suite, key, iv, self._hp_open)
+        self._sealer: Sealer | None = None
+        self._opener: Opener | None = None
         self.phase = 0
         self.updates = 0
         self.awaiting = False
@@ -319,14 +310,28 @@ class ApplicationKeys:
         self._next_seal: Sealer | None = None
         self._next_open: Opener | None = None
 
+    @property
+    def sealer(self) -> Sealer:
+        """What seals in this phase; the first one is made when it is first used."""
+        if self._sealer is None:
+            self._sealer = make_sealer(self._version, self._suite, self._send)
+        return self._sealer
+
+    @property
+    def opener(self) -> Opener:
+        """What opens in this phase; the first one is made when it is first used."""
+        if self._opener is None:
+            self._opener = make_opener(self._version, self._suite, self._receive)
+        return self._opener
+
     def _prepare(self) -> tuple[Sealer, Opener]:
         """The keys of the next phase, made once; the header keys are never updated (section 6)."""
         if self._next_seal is None or self._next_open is None:
             version, suite = self._version, self._suite
             key, iv, _ = packet_keys(version, suite, updated_secret(version, suite, self._send))
-            self._next_seal = Sealer(suite, key, iv, self._hp_seal)
+            self._next_seal = Sealer(suite, key, iv, self.sealer.masks)
             key, iv, _ = packet_keys(version, suite, updated_secret(version, suite, self._receive))
-            self._next_open = Opener(suite, key, iv, self._hp_open)
+            self._next_open = Opener(suite, key, iv, self.opener.masks)
         return self._next_seal, self._next_open
 
     def update(self, next_number: int, received: int | None, until: float) -> None:
@@ -335,7 +340,7 @@ class ApplicationKeys:
         `received` is the peer's packet that asked for it, None if we begin. The old keys open packets `until` then.
         """
         self._previous, self.previous_until = self.opener, until
-        self.sealer, self.opener = self._prepare()
+        self._sealer, self._opener = self._prepare()
         self.first_received = received
         self._send = updated_secret(self._version, self._suite, self._send)
         self._receive = updated_secret(self._version, self._suite, self._receive)

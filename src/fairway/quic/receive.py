@@ -14,7 +14,7 @@ from fairway.quic.connection_ids import LOCAL_LENGTH
 from fairway.quic.delivery import Delivery
 from fairway.quic.dispatch import FrameHandlers
 from fairway.quic.errors import ClosedBy, Closing, ErrorCode, PeerError
-from fairway.quic.frames import ACK, STREAM, bad_encoding, decode_ack
+from fairway.quic.frames import ACK, PADDING, STREAM, bad_encoding, decode_ack
 from fairway.quic.gather import Gatherer
 from fairway.quic.handshake import Handshake
 from fairway.quic.limits import MAX_STASHED_BYTES, MAX_STASHED_PACKETS, MAX_TOKEN_BYTES, MIN_INITIAL_DATAGRAM
@@ -29,7 +29,7 @@ from fairway.quic.packet import (
 )
 from fairway.quic.protection import INTEGRITY_LIMIT, retry_tag
 from fairway.quic.spaces import PacketSpace, SpaceKind
-from fairway.quic.state import ConnectionState, Phase
+from fairway.quic.state import OPEN_PHASES, ConnectionState, Phase
 from fairway.quic.stream_frames import STREAM_MASK, take_streams
 from fairway.wire import Reader, WireError
 
@@ -50,6 +50,8 @@ class Receiver:
         self._handlers = handlers
         self.peer_seen = False
         """True once a packet of the peer was opened."""
+        self._heard = False
+        """True if the buffer at hand has brought a genuine packet."""
         self._closing_packets = 0
 
     def receive(self, buffer: Buffer, segment: int, now: float) -> None:
@@ -67,8 +69,12 @@ class Receiver:
         else:
             for start in range(0, size, segment):
                 self._datagram(buffer, start, min(start + segment, size), now)
+        if self._heard:
+            self._heard = False
+            if state.is_open:
+                heard_from_peer(state, now)
         if not state.path.validated:
-            self._delivery.set_timer(now)  # more may be sent now: RFC 9002 section 6.2.2.1
+            state.loss_timer_stale = True  # more may be sent now: RFC 9002 section 6.2.2.1
 
     def _answer_while_closing(self, size: int, segment: int) -> None:
         """CONNECTION_CLOSE again, ever more rarely (RFC 9000 section 10.2.1)."""
@@ -138,7 +144,7 @@ class Receiver:
         if kind is None:  # 0-RTT is not accepted here
             return
         space = state.spaces[kind]
-        if space.opener is None:
+        if not space.can_open:
             if not space.discarded:
                 self._keep(buffer, start, header.end)
             return
@@ -151,14 +157,18 @@ class Receiver:
         if not payload:
             raise _violation("a packet without frames", "RFC 9000 section 12.4")
         self._learn_from(header, space)
-        heard_from_peer(state, now)
+        self._heard = True
         in_order = space.received.add(number, number, now)
-        completed = state.handshake_complete
-        openers = sum(s.opener is not None for s in state.spaces)
+        keys = self._keys_known() if state.stash else None
         if self._frames(payload, space, now):
             space.received.elicit(1, in_order, now, 0.0)
-        if state.handshake_complete != completed or openers != sum(s.opener is not None for s in state.spaces):
+        if keys is not None and keys != self._keys_known():
             self.replay(now)
+
+    def _keys_known(self) -> tuple[bool, ...]:
+        """Which kinds of packets can be opened."""
+        state = self._state
+        return state.initial.can_open, state.handshake.can_open, state.handshake_complete
 
     def _learn_from(self, header: LongHeader, space: PacketSpace) -> None:
         """What a genuine packet tells about the peer and the path."""
@@ -200,7 +210,7 @@ class Receiver:
         if not hmac.compare_digest(tag, bytes(buffer[header.number_offset : header.end])):
             return
         self._handshake.follow_retry(header.source, header.token)
-        self._delivery.set_timer(now)
+        state.loss_timer_stale = True
 
     # Short headers
 
@@ -277,7 +287,7 @@ class Receiver:
         received = space.received
         highest = received.largest
         if numbers[-1] > highest or any(number not in received for number in numbers):  # a replay is no sign of life
-            heard_from_peer(state, now)
+            self._heard = True
         eliciting = 0
         in_order = True
         for start, stop in _rows(numbers):
@@ -315,15 +325,17 @@ class Receiver:
 
     def _frames(self, payload: bytes, space: PacketSpace, now: float) -> bool:
         """Act on all frames of a packet; True if one of them asks for an acknowledgement."""
-        reader = Reader(payload)
-        handle = self._handlers.handle
+        reader, end = Reader(payload), len(payload)
+        state, handle = self._state, self._handlers.handle
         eliciting = False
         streams_allowed = space.kind is SpaceKind.APPLICATION
-        while reader.remaining and self._state.is_open:
+        while reader.offset < end and state.phase in OPEN_PHASES:
             frame_type = payload[reader.offset]
             if frame_type & STREAM_MASK == STREAM and streams_allowed:
-                reader.offset = take_streams(self._state, payload, reader.offset)
+                reader.offset = take_streams(state, payload, reader.offset)
                 eliciting = True
+            elif frame_type == PADDING:
+                reader.offset = end - len(payload[reader.offset :].lstrip(b"\0"))
             elif frame_type == ACK:
                 reader.offset += 1
                 try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 
 from fairway.quic.limits import MAX_ACK_RANGES, MAX_ACK_RANGES_SENT
@@ -67,6 +68,9 @@ class ReceivedNumbers:
     def ranges(self) -> tuple[tuple[int, int], ...]:
         """Inclusive ranges for an ACK frame, the largest first."""
         ranges = self._ranges
+        if len(ranges) == 1:
+            first, stop = ranges[0]
+            return ((first, stop - 1),)
         count = min(len(ranges), MAX_ACK_RANGES_SENT)
         return tuple((ranges[-i][0], ranges[-i][1] - 1) for i in range(1, count + 1))
 
@@ -89,8 +93,12 @@ class PacketSpace:
 
     def __init__(self, kind: SpaceKind) -> None:
         self.kind = kind
-        self.sealer: Sealer | None = None
-        self.opener: Opener | None = None
+        self.can_seal = False
+        """True while there are keys to seal handshake packets with."""
+        self.can_open = False
+        """True while there are keys to open handshake packets with."""
+        self._sealer: Sealer | Callable[[], Sealer] | None = None
+        self._opener: Opener | Callable[[], Opener] | None = None
         self.keys: ApplicationKeys | None = None
         """The application space's; the others have `sealer` and `opener`."""
         self.discarded = False
@@ -112,7 +120,31 @@ class PacketSpace:
     @property
     def can_send(self) -> bool:
         """True while there are keys to seal with."""
-        return self.sealer is not None or self.keys is not None
+        return self.can_seal or self.keys is not None
+
+    def seal_with(self, make: Callable[[], Sealer]) -> None:
+        """Seal with what `make` gives; it is called when there is something to seal."""
+        self._sealer, self.can_seal = make, True
+
+    def open_with(self, make: Callable[[], Opener]) -> None:
+        """Open with what `make` gives; it is called when there is something to open."""
+        self._opener, self.can_open = make, True
+
+    @property
+    def sealer(self) -> Sealer:
+        """What seals the space's packets, while it `can_seal`."""
+        if not isinstance(self._sealer, Sealer):
+            assert self._sealer is not None
+            self._sealer = self._sealer()
+        return self._sealer
+
+    @property
+    def opener(self) -> Opener:
+        """What opens the space's packets, while it `can_open`."""
+        if not isinstance(self._opener, Opener):
+            assert self._opener is not None
+            self._opener = self._opener()
+        return self._opener
 
     @property
     def crypto_pending(self) -> bool:
@@ -138,7 +170,8 @@ class PacketSpace:
 
     def discard(self) -> None:
         """Drop keys and all state (RFC 9001 section 4.9)."""
-        self.sealer = self.opener = self.keys = None
+        self._sealer = self._opener = self.keys = None
+        self.can_seal = self.can_open = False
         self.discarded = True
         self.sent.clear()
         self.loss.due = None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from fairway.quic.configuration import QuicConfiguration
-from fairway.quic.connection_ids import IssuedIdParts, LocalIds, RemoteIds
+from fairway.quic.connection_ids import LocalIds, RemoteIds
 from fairway.quic.datagrams import Datagrams
 from fairway.quic.errors import Closing
 from fairway.quic.events import Event
@@ -58,7 +58,7 @@ class ConnectionState:
         local_id: bytes,
         remote_id: bytes,
         parameters: TransportParameters,
-        make_id: Callable[[], IssuedIdParts],
+        make_id: Callable[[], bytes],
     ) -> None:
         self.configuration = configuration
         self.is_client = is_client
@@ -95,6 +95,8 @@ class ConnectionState:
         """What a client puts into its Initial packets (Retry)."""
         self.new_tokens: list[bytes] = []
         self.pto_count = 0
+        self.loss_timer_stale = False
+        """True if what the loss timer depends on has changed since it was set."""
         self.window_limited = False
         """True if the congestion window or the pacer, not the application, ended the last transmission."""
         self.sent_since_receive = False

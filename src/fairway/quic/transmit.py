@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from fairway.quic.closing import restart_idle
 from fairway.quic.control import render
 from fairway.quic.datagrams import Datagrams
-from fairway.quic.delivery import Delivery
 from fairway.quic.errors import ClosedBy, ErrorCode, PeerError
 from fairway.quic.frames import (
     ACK,
@@ -63,11 +62,10 @@ class Transmit:
 class Transmitter:
     """Fills buffers for one connection."""
 
-    def __init__(self, state: ConnectionState, delivery: Delivery) -> None:
+    def __init__(self, state: ConnectionState) -> None:
         self._state = state
-        self._delivery = delivery
-        self._short = _ShortPackets(state, delivery)
-        self._long = LongPackets(state, delivery, self._short.build_within)
+        self._short = _ShortPackets(state)
+        self._long = LongPackets(state, self._short.build_within)
         self._held: bytes | None = None
         """A handshake datagram that was too long for the last buffer."""
 
@@ -79,7 +77,8 @@ class Transmitter:
         if state.phase is Phase.CLOSING:
             data = self._close()
         elif state.is_open:
-            data, segment = self._handshake(now, max_segments)
+            if not state.handshake.discarded:
+                data, segment = self._handshake(now, max_segments)
             if data is None and state.handshake_complete and state.application.keys is not None:
                 data, segment = self._short.build(state.application.keys, now, max_segments, state.path.packet_size)
                 state.path.bytes_sent += len(data or b"")
@@ -104,10 +103,9 @@ class Transmitter:
         return b"".join(datagrams), len(first)
 
     def _next_handshake(self, now: float) -> bytes | None:
-        if self._state.handshake.discarded:
-            return None
         data = self._long.build(now)
-        self._state.path.bytes_sent += len(data or b"")
+        if data is not None:
+            self._state.path.bytes_sent += len(data)
         return data
 
     def _close(self) -> bytes | None:
@@ -127,9 +125,8 @@ class Transmitter:
 class _ShortPackets:
     """Builds batches of 1-RTT packets."""
 
-    def __init__(self, state: ConnectionState, delivery: Delivery) -> None:
+    def __init__(self, state: ConnectionState) -> None:
         self._state = state
-        self._delivery = delivery
         self._skip_at = 32 + state.random(1)[0] % 64  # nobody may foresee the first one either
         self._overhead = 0
         self._eliciting = False
@@ -170,7 +167,7 @@ class _ShortPackets:
             if not state.sent_since_receive:
                 state.sent_since_receive = True
                 restart_idle(state, now)
-            self._delivery.set_timer(now)
+            state.loss_timer_stale = True
         return data, len(payloads[0]) + self._overhead
 
     def build_within(self, room: int, now: float) -> bytes:

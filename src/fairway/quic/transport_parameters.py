@@ -6,13 +6,13 @@ from dataclasses import dataclass, fields
 
 from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.limits import MAX_CONNECTION_ID_LENGTH, MAX_STREAMS_CAP
-from fairway.wire import WireError, decode_varint, encode_varint
+from fairway.wire import VARINT_MAX, WireError, decode_varint, encode_varint
 
 MAX_ACK_DELAY_EXPONENT = 20  # section 18.2
 MAX_ACK_DELAY_LIMIT_MS = 1 << 14
 MIN_UDP_PAYLOAD = 1200
 MIN_ACTIVE_CONNECTION_IDS = 2
-MAX_PARAMETERS = 128  # parameters looked at, known or not
+MAX_UNKNOWN_PARAMETERS = 128  # looked at, beside those that are known
 
 _SECTION = "RFC 9000 section 18.2"
 
@@ -107,14 +107,23 @@ _FIELDS = tuple((field.name, encode_varint(_IDS[field.name]), field.default) for
 _CONNECTION_IDS = frozenset({0x00, 0x0F, 0x10})
 _SERVER_ONLY = frozenset({0x00, 0x02, 0x0D, 0x10})  # section 18.2: a client MUST NOT send these
 
-_RANGES = {  # inclusive limits of the integers, by name
-    "max_udp_payload_size": (MIN_UDP_PAYLOAD, (1 << 62) - 1),
+_RANGES = {  # inclusive limits of the integers, by name, where they are not those of the encoding
+    "max_udp_payload_size": (MIN_UDP_PAYLOAD, VARINT_MAX),
     "initial_max_streams_bidi": (0, MAX_STREAMS_CAP),
     "initial_max_streams_uni": (0, MAX_STREAMS_CAP),
     "ack_delay_exponent": (0, MAX_ACK_DELAY_EXPONENT),
     "max_ack_delay_ms": (0, MAX_ACK_DELAY_LIMIT_MS - 1),
-    "active_connection_id_limit": (MIN_ACTIVE_CONNECTION_IDS, (1 << 62) - 1),
+    "active_connection_id_limit": (MIN_ACTIVE_CONNECTION_IDS, VARINT_MAX),
 }
+_INTEGERS = {
+    _IDS[field.name]: _RANGES.get(field.name, (0, VARINT_MAX))
+    for field in fields(TransportParameters)
+    if type(field.default) is int
+}
+
+_VALUE_MASKS = {length: (1 << (8 * length - 2)) - 1 for length in (1, 2, 4, 8)}  # without the bits that say the length
+
+_from_bytes = int.from_bytes
 
 
 def _error(reason: str) -> PeerError:
@@ -142,28 +151,49 @@ def encode_parameters(parameters: TransportParameters, grease: tuple[int, bytes]
     return b"".join(out)
 
 
+def encode_ids(source: bytes, original_destination: bytes | None = None, reset_token: bytes | None = None) -> bytes:
+    """The parameters that differ from connection to connection: the second and third are a server's."""
+    out = b"\x0f" + encode_varint(len(source)) + source
+    if original_destination is not None:
+        out += b"\x00" + encode_varint(len(original_destination)) + original_destination
+    if reset_token is not None:
+        out += b"\x02\x10" + reset_token
+    return out
+
+
 def decode_parameters(data: bytes, *, from_client: bool) -> TransportParameters:
     """Parse a peer's parameters; raises `PeerError` with TRANSPORT_PARAMETER_ERROR."""
     found: dict[str, object] = {}
-    seen: set[int] = set()
-    offset = 0
+    unknown: set[int] = set()
+    offset, end = 0, len(data)
     try:
-        while offset < len(data):
-            number, offset = decode_varint(data, offset)
-            length, offset = decode_varint(data, offset)
-            value = data[offset : offset + length]
-            offset += length
-            if len(value) != length:
+        while offset < end:
+            number, length, start = data[offset], data[offset + 1], offset + 2
+            if number >= 0x40 or length >= 0x40:  # more than one byte each
+                number, offset = decode_varint(data, offset)
+                length, start = decode_varint(data, offset)
+            offset = start + length
+            if offset > end:
                 raise _error("a parameter runs past the end")
-            if number in seen:
+            name = _NAMES.get(number)
+            if name in found or number in unknown:
                 raise _error(f"parameter {number:#x} is given twice")
-            seen.add(number)
-            if len(seen) > MAX_PARAMETERS:
-                raise _error("too many parameters")
-            if from_client and number in _SERVER_ONLY:
-                raise _error(f"a client may not send {_NAMES[number]}")
-            if number in _NAMES:
-                found[_NAMES[number]] = _decode_value(number, value)
+            bounds = _INTEGERS.get(number)
+            if bounds is not None:
+                if length not in _VALUE_MASKS or length != 1 << (data[start] >> 6):
+                    raise _error(f"{name} has a wrong length")
+                value = _from_bytes(data[start:offset], "big") & _VALUE_MASKS[length]
+                if not bounds[0] <= value <= bounds[1]:
+                    raise _error(f"{name} is {value}, outside {bounds[0]} to {bounds[1]}")
+                found[name] = value  # type: ignore[index]  # an integer has a name
+            elif name is not None:
+                if from_client and number in _SERVER_ONLY:
+                    raise _error(f"a client may not send {name}")
+                found[name] = _decode_value(number, data[start:offset])
+            else:
+                unknown.add(number)
+                if len(unknown) > MAX_UNKNOWN_PARAMETERS:
+                    raise _error("too many parameters")
     except (WireError, IndexError) as error:
         raise _error("a parameter is cut off") from error
     return TransportParameters(**found)  # type: ignore[arg-type]
@@ -183,14 +213,4 @@ def _decode_value(number: int, value: bytes) -> object:
         if value:
             raise _error("disable_active_migration has a value")
         return True
-    if name == "preferred_address":
-        return PreferredAddress.decode(value)
-    if not value:
-        raise _error(f"{name} has no value")
-    integer, end = decode_varint(value, 0)
-    if end != len(value):
-        raise _error(f"{name} has a wrong length")
-    low, high = _RANGES.get(name, (0, (1 << 62) - 1))
-    if not low <= integer <= high:
-        raise _error(f"{name} is {integer}, outside {low} to {high}")
-    return integer
+    return PreferredAddress.decode(value)

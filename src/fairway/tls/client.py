@@ -104,7 +104,7 @@ def _check_offered(received: Extensions, legal: frozenset[int], offered: Extensi
             raise TlsAlert(AlertDescription.UNSUPPORTED_EXTENSION, f"extension {kind} was not offered", section)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ExpectServerHello:
     """A ClientHello is out; `retry` is the HelloRetryRequest that it answers, if it is the second."""
 
@@ -192,7 +192,7 @@ _IN_ENCRYPTED_EXTENSIONS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Keys:
     """What ServerHello settled."""
 
@@ -203,7 +203,7 @@ class _Keys:
     server_secret: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ExpectEncryptedExtensions:
     """ServerHello is in."""
 
@@ -242,7 +242,7 @@ class ExpectEncryptedExtensions:
         raise illegal("the server's protocol was not offered", "RFC 7301 section 3.1")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ExpectCertificateRequest:
     """EncryptedExtensions is in; the server may ask for a certificate before it shows its own."""
 
@@ -271,7 +271,7 @@ class ExpectCertificateRequest:
         return ExpectCertificate(self.handshake, self.config, self.keys, self.alpn, answer)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """What the client has for a CertificateRequest: who it is, if anybody, and the schemes that the server takes."""
 
@@ -286,7 +286,7 @@ class Answer:
         return next((scheme for scheme in self.identity.schemes if scheme in self.schemes), None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ExpectCertificate:
     """The server is to show its certificate; `answer` is what it asked of ours, if it did."""
 
@@ -310,14 +310,15 @@ class ExpectCertificate:
         for entry in certificate.entries:
             _check_offered(entry.extensions, frozenset(), self.config.fixed_extensions, "RFC 8446 section 4.4.2")
         data = tuple(entry.data for entry in certificate.entries)
-        chain = parse_chain(data if self.config.trust is not None else data[:1])
-        key = signatures.public_key(chain[0])
-        if self.config.trust is not None and self.config.subject is not None:
-            self.config.trust.verify_server(chain, self.config.subject, self.handshake.now())
+        config = self.config
+        if config.trust is not None and config.subject is not None:
+            key = config.trust.server_key(data, config.subject, self.handshake.now())
+        else:
+            key = signatures.public_key(parse_chain(data[:1])[0])
         return ExpectCertificateVerify(self.handshake, self.config, self.keys, self.alpn, self.answer, data, key)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ExpectCertificateVerify:
     """The server's chain is good; now it must show that the key is its own."""
 
@@ -341,7 +342,7 @@ class ExpectCertificateVerify:
         return ExpectFinished(self.handshake, self.config, self.keys, self.alpn, self.answer, self.chain)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ExpectFinished:
     """The server is who it says; its Finished closes its flight and opens ours."""
 

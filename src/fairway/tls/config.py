@@ -18,7 +18,7 @@ from fairway.tls.identity import Identity, IdentityTable
 from fairway.tls.key_exchange import DEFAULT_GROUPS, SUPPORTED_GROUPS, NamedGroup
 from fairway.tls.messages import TLS_1_3, CertificateRequest
 from fairway.tls.signatures import OFFERED_SCHEMES
-from fairway.tls.trust import Authorities, Subject, Trust, server_subject
+from fairway.tls.trust import Authorities, Subject, Trust, server_subject, trust_in
 
 KeyLog = Callable[[str], None]
 """Takes one line of the NSS key log format, without its line end."""
@@ -65,7 +65,7 @@ class ClientConfig:
             raise ValueError("a key share is for a group that is not among the groups")
         object.__setattr__(self, "shares", shares)
         object.__setattr__(self, "subject", subject)
-        object.__setattr__(self, "trust", Trust(self.ca) if self.verify else None)
+        object.__setattr__(self, "trust", trust_in(self.ca) if self.verify else None)
         object.__setattr__(self, "fixed_extensions", self._fixed_extensions())
 
     def _fixed_extensions(self) -> dict[int, bytes]:
@@ -111,7 +111,7 @@ class ServerConfig:
             raise ValueError("client certificates cannot be required without client_ca")
         schemes = {int(ExtensionType.SIGNATURE_ALGORITHMS): extensions.encode_codes(OFFERED_SCHEMES)}
         object.__setattr__(self, "table", IdentityTable(self.identities))
-        object.__setattr__(self, "client_trust", None if self.client_ca is None else Trust(self.client_ca))
+        object.__setattr__(self, "client_trust", None if self.client_ca is None else trust_in(self.client_ca))
         object.__setattr__(self, "certificate_request", CertificateRequest(b"", schemes).encode())
 
 

@@ -85,7 +85,7 @@ def decode_extensions(block: bytes) -> dict[int, bytes]:
 
 def encode_codes(codes: Sequence[int]) -> bytes:
     """Two-byte codes preceded by their length: supported_groups (4.2.7), signature_algorithms (4.2.3)."""
-    return Writer().vector16(struct.pack(f"!{len(codes)}H", *codes)).finish()
+    return struct.pack(f"!{len(codes) + 1}H", 2 * len(codes), *codes)
 
 
 def decode_codes(body: bytes) -> tuple[int, ...]:

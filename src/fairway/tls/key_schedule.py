@@ -1,13 +1,14 @@
 """From shared secrets to traffic secrets (RFC 8446 section 7) and from those to QUIC's keys (RFC 9001 section 5.1).
 
-`hmac.digest` is HKDF's only primitive here: for the short outputs that TLS asks for, extract and expand are one call.
+HMAC is HKDF's only primitive, and for the short outputs that TLS asks for extract and expand are one call of it. Each
+side of a handshake calls it some thirty times, so it is spelled out here (RFC 2104): two hashes keyed with the secret
+and copied for every label cost a third of what an HMAC set up anew does.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, lru_cache
 
 from fairway.tls.cipher_suites import CipherSuite
@@ -18,35 +19,78 @@ _HASH_LENGTHS = {"sha256": 32, "sha384": 48}
 MESSAGE_HASH = 254  # RFC 8446 section 4.4.1: the synthetic message that stands for the first ClientHello
 
 
+_BLOCK_LENGTHS = {"sha256": 64, "sha384": 128}
+_INNER = bytes(byte ^ 0x36 for byte in range(256))  # RFC 2104 section 2: ipad and opad
+_OUTER = bytes(byte ^ 0x5C for byte in range(256))
+
+Info = tuple[bytes, int]
+"""What `expand` takes for a label: HKDF-Expand's info with its counter, and the length of the output."""
+
+
+def _keyed(hash_name: str, key: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:
+    """HMAC's two hashes after their first block, which is the key's."""
+    make, length = _CONSTRUCTORS[hash_name], _BLOCK_LENGTHS[hash_name]
+    block = (key if len(key) <= length else make(key).digest()).ljust(length, b"\0")
+    return make(block.translate(_INNER)), make(block.translate(_OUTER))
+
+
+def hmac_digest(hash_name: str, key: bytes, message: bytes) -> bytes:
+    """HMAC of `message` (RFC 2104)."""
+    inner, outer = _keyed(hash_name, key)
+    inner.update(message)
+    outer.update(inner.digest())
+    return outer.digest()
+
+
 @lru_cache(maxsize=256)
 def _label_prefix(label: str, context_length: int, length: int) -> bytes:
     full = b"tls13 " + label.encode("ascii")
     return length.to_bytes(2, "big") + bytes((len(full),)) + full + bytes((context_length,))
 
 
+def label_info(label: str, length: int, context: bytes = b"") -> Info:
+    """A label of HKDF-Expand-Label (RFC 8446 section 7.1) for `expand`; `length` is at most the hash's."""
+    return _label_prefix(label, len(context), length) + context + b"\x01", length
+
+
+def expand(hash_name: str, secret: bytes, infos: Iterable[Info]) -> list[bytes]:
+    """HKDF-Expand-Label for several labels of one secret, in their order."""
+    keyed_inner, keyed_outer = _keyed(hash_name, secret)
+    out = []
+    for info, length in infos:
+        inner, outer = keyed_inner.copy(), keyed_outer.copy()
+        inner.update(info)
+        outer.update(inner.digest())
+        out.append(outer.digest()[:length])
+    return out
+
+
 def hkdf_expand_label(hash_name: str, secret: bytes, label: str, context: bytes, length: int) -> bytes:
     """HKDF-Expand-Label of RFC 8446 section 7.1; `label` without "tls13 ", `hash_name` as `hashlib` knows it."""
     info = _label_prefix(label, len(context), length) + context
-    block = hmac.digest(secret, info + b"\x01", hash_name)
-    if length <= len(block):
-        return block[:length]
-    output = block
+    output = block = hmac_digest(hash_name, secret, info + b"\x01")
     counter = 2
     while len(output) < length:
-        block = hmac.digest(secret, block + info + bytes((counter,)), hash_name)
+        block = hmac_digest(hash_name, secret, block + info + bytes((counter,)))
         output += block
         counter += 1
     return output[:length]
 
 
+@cache
+def key_infos(cipher_suite: CipherSuite, prefix: str = "quic ") -> tuple[Info, Info, Info]:
+    """The labels of packet key, IV and header protection key; `prefix` is the QUIC version's."""
+    return (
+        label_info(prefix + "key", cipher_suite.key_length),
+        label_info(prefix + "iv", cipher_suite.iv_length),
+        label_info(prefix + "hp", cipher_suite.key_length),
+    )
+
+
 def derive_keys(cipher_suite: CipherSuite, secret: bytes) -> tuple[bytes, bytes, bytes]:
     """Packet key, IV and header protection key of a traffic secret (RFC 9001 section 5.1)."""
-    name, length = cipher_suite.hash_name, cipher_suite.key_length
-    return (
-        hkdf_expand_label(name, secret, "quic key", b"", length),
-        hkdf_expand_label(name, secret, "quic iv", b"", cipher_suite.iv_length),
-        hkdf_expand_label(name, secret, "quic hp", b"", length),
-    )
+    key, iv, hp = expand(cipher_suite.hash_name, secret, key_infos(cipher_suite))
+    return key, iv, hp
 
 
 def next_secret(cipher_suite: CipherSuite, secret: bytes) -> bytes:
@@ -57,16 +101,12 @@ def next_secret(cipher_suite: CipherSuite, secret: bytes) -> bytes:
 def finished_mac(hash_name: str, secret: bytes, transcript_hash: bytes) -> bytes:
     """The verify_data of a Finished message under a handshake traffic secret (RFC 8446 section 4.4.4)."""
     key = hkdf_expand_label(hash_name, secret, "finished", b"", _HASH_LENGTHS[hash_name])
-    return hmac.digest(key, transcript_hash, hash_name)
+    return hmac_digest(hash_name, key, transcript_hash)
 
 
 @cache
 def _empty_hash(hash_name: str) -> bytes:
     return hashlib.new(hash_name).digest()
-
-
-def _extract(hash_name: str, salt: bytes, keying_material: bytes) -> bytes:
-    return hmac.digest(salt, keying_material, hash_name)
 
 
 def _derived(hash_name: str, secret: bytes) -> bytes:
@@ -76,7 +116,7 @@ def _derived(hash_name: str, secret: bytes) -> bytes:
 @cache
 def _early_secret_without_psk(hash_name: str) -> bytes:
     zeros = bytes(_HASH_LENGTHS[hash_name])
-    return _extract(hash_name, zeros, zeros)
+    return hmac_digest(hash_name, zeros, zeros)
 
 
 @cache
@@ -96,7 +136,7 @@ class KeySchedule:
             self._secret = _early_secret_without_psk(self._name)
             self._salt = _handshake_salt_without_psk(self._name)
         else:
-            self._secret = _extract(self._name, bytes(self._length), psk)
+            self._secret = hmac_digest(self._name, bytes(self._length), psk)
             self._salt = _derived(self._name, self._secret)
 
     @property
@@ -110,13 +150,32 @@ class KeySchedule:
 
     def enter_handshake(self, shared_secret: bytes, transcript_hash: bytes) -> tuple[bytes, bytes]:
         """Mix the key exchange in; both handshake traffic secrets, the client's first. The hash ends at ServerHello."""
-        self._secret = _extract(self._name, self._salt, shared_secret)
-        return self.derive("c hs traffic", transcript_hash), self.derive("s hs traffic", transcript_hash)
+        self._secret = hmac_digest(self._name, self._salt, shared_secret)
+        length = self._length
+        client, server, self._salt = expand(
+            self._name,
+            self._secret,
+            (
+                label_info("c hs traffic", length, transcript_hash),
+                label_info("s hs traffic", length, transcript_hash),
+                label_info("derived", length, _empty_hash(self._name)),
+            ),
+        )
+        return client, server
 
     def enter_application(self, transcript_hash: bytes) -> tuple[bytes, bytes]:
         """Go on to the master secret; both application traffic secrets. The hash ends at the server's Finished."""
-        self._secret = _extract(self._name, _derived(self._name, self._secret), bytes(self._length))
-        return self.derive("c ap traffic", transcript_hash), self.derive("s ap traffic", transcript_hash)
+        self._secret = hmac_digest(self._name, self._salt, bytes(self._length))
+        length = self._length
+        client, server = expand(
+            self._name,
+            self._secret,
+            (
+                label_info("c ap traffic", length, transcript_hash),
+                label_info("s ap traffic", length, transcript_hash),
+            ),
+        )
+        return client, server
 
 
 class Transcript:

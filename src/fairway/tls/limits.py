@@ -35,6 +35,15 @@ MAX_CHAIN_CERTIFICATES = 12
 MAX_CHAIN_DEPTH = 10
 """Certificate authorities between a leaf and the trust anchor, neither counted."""
 
+MAX_VERDICTS = 64
+"""Chains found good that one `Trust` remembers; the oldest go."""
+
+MAX_REMEMBERED_CHAIN_BYTES = 16_384
+"""Longer chains are judged every time."""
+
+VERDICT_LIFETIME_S = 600
+"""How long a chain's verdict is remembered; the validity of its certificates is looked at every time."""
+
 MAX_RSA_BITS = 8_192
 """Longer keys cost more to verify than an honest peer would ask for."""
 

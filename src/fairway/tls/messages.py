@@ -12,7 +12,14 @@ from typing import ClassVar
 
 from fairway.tls import limits
 from fairway.tls.alerts import AlertDescription, TlsAlert
-from fairway.tls.extensions import Extensions, ExtensionType, decode_extensions, encode_extensions, unpack_codes
+from fairway.tls.extensions import (
+    Extensions,
+    ExtensionType,
+    decode_extensions,
+    encode_codes,
+    encode_extensions,
+    unpack_codes,
+)
 from fairway.wire import Reader, WireError, Writer
 
 LEGACY_VERSION = 0x0303  # RFC 8446 section 4.1.2
@@ -38,7 +45,9 @@ class HandshakeType(IntEnum):
 
 
 def _message(kind: HandshakeType, body: bytes) -> bytes:
-    return bytes((kind,)) + len(body).to_bytes(3, "big") + body
+    if len(body) >= 1 << 24:
+        raise WireError(f"a message of {len(body)} bytes does not fit")
+    return (kind << 24 | len(body)).to_bytes(4, "big") + body
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +63,16 @@ class ClientHello:
 
     def encode(self) -> bytes:
         """The whole message."""
-        suites = b"".join([suite.to_bytes(2, "big") for suite in self.cipher_suites])
-        body = Writer().u16(LEGACY_VERSION).raw(self.random).vector8(self.legacy_session_id).vector16(suites)
-        return _message(self.kind, body.raw(b"\x01\x00").raw(encode_extensions(self.extensions)).finish())
+        body = (
+            b"\x03\x03",  # LEGACY_VERSION
+            self.random,
+            bytes((len(self.legacy_session_id),)),
+            self.legacy_session_id,
+            encode_codes(self.cipher_suites),
+            b"\x01\x00",  # no compression
+            encode_extensions(self.extensions),
+        )
+        return _message(self.kind, b"".join(body))
 
     @classmethod
     def decode(cls, body: bytes) -> ClientHello:
@@ -97,8 +113,16 @@ class ServerHello:
 
     def encode(self) -> bytes:
         """The whole message."""
-        body = Writer().u16(LEGACY_VERSION).raw(self.random).vector8(self.legacy_session_id).u16(self.cipher_suite)
-        return _message(self.kind, body.u8(0).raw(encode_extensions(self.extensions)).finish())
+        body = (
+            b"\x03\x03",  # LEGACY_VERSION
+            self.random,
+            bytes((len(self.legacy_session_id),)),
+            self.legacy_session_id,
+            self.cipher_suite.to_bytes(2, "big"),
+            b"\x00",  # no compression
+            encode_extensions(self.extensions),
+        )
+        return _message(self.kind, b"".join(body))
 
     @classmethod
     def decode(cls, body: bytes) -> ServerHello:

@@ -36,7 +36,6 @@ from fairway.tls.messages import (
 )
 from fairway.tls.session import Session
 from fairway.tls.signatures import CLIENT_CONTEXT, SERVER_CONTEXT, SignatureScheme
-from fairway.tls.trust import parse_chain
 
 Parameters = Callable[[bytes], bytes]
 """Takes the client's raw transport parameters, gives the server's. What it raises passes through `receive`."""
@@ -64,7 +63,7 @@ class ServerSession(Session):
         super().__init__(handshake, ExpectClientHello(handshake, config, ours, None))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Retry:
     """What was settled when a ClientHello had no share to go on with."""
 
@@ -73,7 +72,7 @@ class _Retry:
     group: NamedGroup
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Offer:
     """A ClientHello's extensions, read."""
 
@@ -95,7 +94,7 @@ _UNCHANGED = frozenset(ExtensionType) - {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ExpectClientHello:
     """Nothing is settled; `retry` is what was, if a HelloRetryRequest is out."""
 
@@ -269,7 +268,7 @@ def _check_second(retry: _Retry, hello: ClientHello, offered: _Offer) -> None:
         raise illegal("the second ClientHello has not the one share asked for", "RFC 8446 section 4.2.8")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Settled:
     """What the server's flight settled."""
 
@@ -282,7 +281,7 @@ class _Settled:
     server_name: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ExpectClientCertificate:
     """The flight is out and asked for a certificate."""
 
@@ -316,14 +315,12 @@ class ExpectClientCertificate:
                     "RFC 8446 section 4.4.2",
                 )
         data = tuple(entry.data for entry in certificate.entries)
-        chain = parse_chain(data)
-        key = signatures.public_key(chain[0])
-        if self.config.client_trust is not None:
-            self.config.client_trust.verify_client(chain, self.handshake.now())
+        assert self.config.client_trust is not None  # nobody is asked otherwise
+        key = self.config.client_trust.client_key(data, self.handshake.now())
         return ExpectClientCertificateVerify(self.handshake, self.settled, self.application_secret, data, key)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ExpectClientCertificateVerify:
     """The client's chain is good; now it must show that the key is its own."""
 
@@ -345,7 +342,7 @@ class ExpectClientCertificateVerify:
         return ExpectClientFinished(self.handshake, self.settled, self.application_secret, self.chain)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ExpectClientFinished:
     """Only the client's Finished is missing."""
 

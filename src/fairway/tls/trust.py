@@ -1,6 +1,7 @@
 """Whom an endpoint trusts: certificate authorities, and the judgement on a peer's chain.
 
-Building and checking the path is `cryptography.x509.verification`'s; it bounds the signatures that it checks.
+Building and checking the path is `cryptography.x509.verification`'s; it bounds the signatures that it checks. What a
+chain was found to be is remembered for a while: whoever calls the same server again is shown the same chain.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from ipaddress import ip_address
@@ -25,7 +27,7 @@ from cryptography.x509.verification import (
 
 from fairway.tls import limits
 from fairway.tls.alerts import AlertDescription, TlsAlert
-from fairway.tls.signatures import public_key
+from fairway.tls.signatures import PublicKey, public_key
 
 Authorities = str | Path | Iterable[x509.Certificate] | None
 """Where trust comes from: a PEM file, certificates, or None for the system's store."""
@@ -71,12 +73,23 @@ def system_store_path() -> Path:
     raise FileNotFoundError(f"no store of certificate authorities at {named or ', '.join(_SYSTEM_STORES)}")
 
 
+def trust_in(authorities: Authorities) -> Trust:
+    """Trust in the authorities of a file, loaded once until it changes, or in these.
+
+    `OSError` or `ValueError` if they cannot be read or there are none.
+    """
+    if authorities is None or isinstance(authorities, str | Path):
+        path = system_store_path() if authorities is None else Path(authorities)
+        return _trust_in_file(path, path.stat().st_mtime_ns)
+    return Trust(list(authorities))
+
+
 @lru_cache(maxsize=8)
-def _store_from_file(path: Path, _modified_ns: int) -> Store:
+def _trust_in_file(path: Path, _modified_ns: int) -> Trust:
     with warnings.catch_warnings():
         # An old authority's odd serial number is no news to who connects; it is trusted or not by its key.
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-        return Store(x509.load_pem_x509_certificates(path.read_bytes()))
+        return Trust(x509.load_pem_x509_certificates(path.read_bytes()))
 
 
 def server_subject(name: str) -> Subject:
@@ -87,40 +100,71 @@ def server_subject(name: str) -> Subject:
         return x509.DNSName(name)
 
 
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """A chain that was found good at the time `at`; `since` and `until` bound the validity of its path."""
+
+    key: PublicKey
+    at: datetime
+    since: datetime
+    until: datetime
+
+    def holds(self, now: datetime) -> bool:
+        """Whether judging anew could come to no other verdict, as only time has passed, and not much of it."""
+        age_s = (now - self.at).total_seconds()
+        return self.since <= now <= self.until and 0 <= age_s <= limits.VERDICT_LIFETIME_S
+
+
 class Trust:
-    """Authorities, parsed once, and the checks of peers against them.
+    """Authorities, and the judgement of peers against them. `ValueError` without any authority."""
 
-    `OSError` or `ValueError` if `authorities` cannot be read or hold no certificate.
-    """
+    __slots__ = ("_client_policy", "_server_policy", "_verdicts")
 
-    __slots__ = ("_client_policy", "_server_policy")
-
-    def __init__(self, authorities: Authorities) -> None:
-        if authorities is None or isinstance(authorities, str | Path):
-            path = system_store_path() if authorities is None else Path(authorities)
-            store = _store_from_file(path, path.stat().st_mtime_ns)
-        else:
-            store = Store(list(authorities))
+    def __init__(self, authorities: list[x509.Certificate]) -> None:
+        store = Store(authorities)
         self._server_policy = _policy(store, _SERVER_LEAF_POLICY)
         self._client_policy = _policy(store, _CLIENT_LEAF_POLICY)
+        self._verdicts: dict[tuple[Subject | None, tuple[bytes, ...]], _Verdict] = {}
 
-    def verify_server(self, chain: Sequence[x509.Certificate], subject: Subject, now: datetime) -> None:
-        """`TlsAlert` unless `chain`, the leaf first, leads to an authority and is for `subject` at the time `now`."""
-        builder = self._server_policy.time(now)
+    def server_key(self, chain: tuple[bytes, ...], subject: Subject, now: datetime) -> PublicKey:
+        """The leaf's key. `TlsAlert` unless `chain`, DER, leaf first, leads to an authority and is for `subject`."""
+        return self._judge(chain, subject, now)
+
+    def client_key(self, chain: tuple[bytes, ...], now: datetime) -> PublicKey:
+        """The leaf's key. `TlsAlert` unless `chain`, DER, leaf first, leads to an authority and is a client's."""
+        return self._judge(chain, None, now)
+
+    def _judge(self, chain: tuple[bytes, ...], subject: Subject | None, now: datetime) -> PublicKey:
+        verdict = self._verdicts.get((subject, chain))
+        if verdict is None or not verdict.holds(now):
+            certificates = parse_chain(chain)
+            key = public_key(certificates[0])
+            path = self._verify(certificates, subject, now)
+            since = max(certificate.not_valid_before_utc for certificate in path)
+            until = min(certificate.not_valid_after_utc for certificate in path)
+            verdict = _Verdict(key, now, since, until)
+            self._remember((subject, chain), verdict)
+        return verdict.key
+
+    def _verify(
+        self, chain: list[x509.Certificate], subject: Subject | None, now: datetime
+    ) -> Sequence[x509.Certificate]:
+        """The path from the leaf to the authority."""
         _check_keys(chain)
         try:
-            builder.build_server_verifier(subject).verify(chain[0], list(chain[1:]))
+            if subject is None:
+                return self._client_policy.time(now).build_client_verifier().verify(chain[0], chain[1:]).chain
+            return self._server_policy.time(now).build_server_verifier(subject).verify(chain[0], chain[1:])
         except Exception as error:  # besides VerificationError, whatever parsing a certificate's insides raises
             raise _diagnose(chain, now, error) from None
 
-    def verify_client(self, chain: Sequence[x509.Certificate], now: datetime) -> None:
-        """`TlsAlert` unless `chain`, the leaf first, leads to an authority and is for a client at the time `now`."""
-        builder = self._client_policy.time(now)
-        _check_keys(chain)
-        try:
-            builder.build_client_verifier().verify(chain[0], list(chain[1:]))
-        except Exception as error:  # besides VerificationError, whatever parsing a certificate's insides raises
-            raise _diagnose(chain, now, error) from None
+    def _remember(self, question: tuple[Subject | None, tuple[bytes, ...]], verdict: _Verdict) -> None:
+        if sum(map(len, question[1])) > limits.MAX_REMEMBERED_CHAIN_BYTES:
+            return
+        self._verdicts.pop(question, None)
+        for oldest in list(self._verdicts)[: max(len(self._verdicts) + 1 - limits.MAX_VERDICTS, 0)]:
+            self._verdicts.pop(oldest, None)
+        self._verdicts[question] = verdict
 
 
 def _policy(store: Store, leaf: ExtensionPolicy) -> PolicyBuilder:

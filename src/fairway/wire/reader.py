@@ -15,8 +15,11 @@ class Reader:
 
     def __init__(self, data: bytes | bytearray | memoryview, offset: int = 0, end: int | None = None) -> None:
         self._data = data
-        self._end = len(data) if end is None else end
         self.offset = offset
+        if end is None and not offset:  # the common case: all of it
+            self._end = len(data)
+            return
+        self._end = len(data) if end is None else end
         if not 0 <= offset <= self._end <= len(data):
             raise WireError("the part to read lies outside the buffer")
 

@@ -70,6 +70,11 @@ class HttpConnection(Lifecycle):
             self.closing.clean or (self.closing.application and self.closing.code == H3Code.H3_NO_ERROR)
         )
 
+    @property
+    def undelivered(self) -> bool:
+        """Whether streams that were ended are not yet acknowledged."""
+        return bool(self._undelivered)
+
     async def wait_acknowledged(self) -> None:
         """Wait until the peer has all that was sent on streams that were ended."""
         while self._undelivered:

@@ -174,10 +174,17 @@ class Endpoint:
 
 
 def _one_destination(buffer: Buffer, segment: int) -> bool:
-    """True if all datagrams are short header packets for one connection ID: each of its columns is constant."""
+    """True if all datagrams begin with the same form of header, and are for one connection ID."""
+    if buffer[0] & LONG_HEADER:
+        end = 6 + buffer[5] if segment > 5 else segment
+        known = buffer[5:end]
+        return all(
+            buffer[start] & LONG_HEADER and buffer[start + 5 : start + end] == known
+            for start in range(segment, len(buffer), segment)
+        )
     if any(first & LONG_HEADER for first in buffer[0::segment]):
         return False
-    for column in range(1, 1 + LOCAL_LENGTH):
+    for column in range(1, 1 + LOCAL_LENGTH):  # each of the ID's columns is constant
         values = bytes(buffer[column::segment])
         if values.count(values[:1]) != len(values):
             return False

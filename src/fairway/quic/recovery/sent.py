@@ -115,6 +115,8 @@ class SentPackets:
         runs = self._runs
         if not runs or last < runs[0].first:
             return []
+        if first <= runs[0].first and last >= runs[-1].last:  # all of them, as it mostly is
+            return self.clear()
         low = bisect_right(runs, first, key=_first) - 1 if first > runs[0].first else 0
         if runs[low].last < first:
             low += 1
