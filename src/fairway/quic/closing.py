@@ -68,11 +68,11 @@ def abandon(state: ConnectionState, closing: Closing, now: float) -> None:
 def _end(state: ConnectionState, phase: Phase, closing: Closing, now: float) -> None:
     state.go(phase)
     state.closing = closing
-    if state.watch is not None:
-        state.watch.closed(closing, now)
     state.timers.clear_all()
     state.timers.set(Timer.CLOSE, now + CLOSE_PROBES * state.probe_timeout_s)
     state.stash.clear()
     for space in state.spaces:
         space.sent.clear()
     state.events.append(ConnectionTerminated(closing))
+    if state.watch is not None:
+        state.watch.closed(closing, now)

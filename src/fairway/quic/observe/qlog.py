@@ -84,7 +84,7 @@ class QlogObserver(Observer):
         self._seen = _Seen(state)
         role = "client" if state.is_client else "server"
         self._sink = self._open_sink(f"{original_destination.hex()}_{role}")
-        moment = self._clock().isoformat(timespec="milliseconds")
+        moment = self._clock().isoformat(timespec="microseconds")
         head = {
             "file_schema": FILE_SCHEMA,
             "serialization_format": SERIALIZATION,
@@ -198,7 +198,8 @@ class _Seen:
         self._metrics: dict[str, float | int] = {}
         self._phase = state.phase
         self._congestion: str | None = None
-        self._peer_known = self._retried = False
+        self._token = state.token
+        self._peer_known = False
         self._key_phase = 0
         self._keys = {SpaceKind.HANDSHAKE: False, SpaceKind.APPLICATION: False}
         self._discarded = {SpaceKind.INITIAL: False, SpaceKind.HANDSHAKE: False}
@@ -208,8 +209,8 @@ class _Seen:
     def changes(self, state: ConnectionState) -> list[tuple[str, dict[str, Any]]]:
         """Events for what is different now."""
         out: list[tuple[str, dict[str, Any]]] = []
-        if state.token and not self._retried:
-            self._retried = True
+        if state.token != self._token:
+            self._token = state.token
             token = {"type": "retry", "raw": {"length": len(state.token)}}
             out.append(("packet_received", {"header": {"packet_type": "retry", "token": token}}))
         if state.peer_parameters != _UNKNOWN and not self._peer_known:
