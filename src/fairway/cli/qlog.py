@@ -8,6 +8,7 @@ from typing import TextIO
 
 import click
 
+from fairway.net.model.errors import FairwayError
 from fairway.quic.observe.qvis import for_qvis, records
 
 
@@ -24,6 +25,7 @@ def qlog(files: tuple[Path, ...], output: TextIO) -> None:
         try:
             traces.append(records(file.read_bytes()))
         except ValueError as error:
-            raise click.ClickException(f"{file}: {error}") from error
+            mend = "give .sqlog files, as --qlog DIR and $QLOGDIR make them"
+            raise FairwayError(f"{file}: {error}", mend=mend) from error
     json.dump(for_qvis(traces), output, separators=(",", ":"))
     output.write("\n")
