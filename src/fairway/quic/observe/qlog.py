@@ -226,7 +226,8 @@ class _Seen:
     def _key_changes(self, state: ConnectionState) -> list[tuple[str, dict[str, Any]]]:
         out: list[tuple[str, dict[str, Any]]] = []
         keys = state.application.keys
-        there = {SpaceKind.HANDSHAKE: state.handshake.opener is not None, SpaceKind.APPLICATION: keys is not None}
+        handshake = state.handshake.can_send or state.handshake.discarded
+        there = {SpaceKind.HANDSHAKE: handshake, SpaceKind.APPLICATION: keys is not None}
         for kind, name in ((SpaceKind.HANDSHAKE, "handshake"), (SpaceKind.APPLICATION, "1rtt")):
             if there[kind] and not self._keys[kind]:
                 self._keys[kind] = True
