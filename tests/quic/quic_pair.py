@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from fairway.quic import Connection, Endpoint, QuicConfiguration
 from fairway.quic import events as ev
+from fairway.quic.observe import Observe, nobody
 from fairway.tls import ClientConfig, Identity, ServerConfig, self_signed_identity
 
 CLIENT_ADDRESS = ("192.0.2.1", 4000)
@@ -116,6 +117,8 @@ class Pair:
         server_configuration: QuicConfiguration | None = None,
         connect: bool = True,
         max_segments: int = 64,
+        observe_client: Observe = nobody,
+        observe_server: Observe = nobody,
     ) -> None:
         self.rng = random.Random(seed)
         self.now = 1000.0
@@ -129,6 +132,7 @@ class Pair:
             server_configuration or configuration,
             random=self.rng.randbytes,
             clock=clock,
+            observe=observe_server,
         )
         self.client = Side("client")
         self.server = Side("server")
@@ -139,6 +143,7 @@ class Pair:
             random=self.rng.randbytes,
             clock=clock,
             address=SERVER_ADDRESS,
+            observers=observe_client(),
         )
         self._wire: list[tuple[float, int, bool, bytes]] = []
         self._sequence = 0

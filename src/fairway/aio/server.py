@@ -16,10 +16,13 @@ from fairway.aio.connection import QuicConnection
 from fairway.aio.driver import Driver
 from fairway.aio.keylog import keylog_to
 from fairway.aio.lifecycle import AnyConnection, MakeConnection
+from fairway.aio.qlog import qlog_to
 from fairway.aio.relay import Relay
 from fairway.aio.transport import Transport
 from fairway.aio.udp import UdpSocket, bind
 from fairway.quic import Connection, ConnectionClosed, Endpoint, QuicConfiguration, StreamReset, Transmit
+from fairway.quic.endpoint.statistics import EndpointStatistics
+from fairway.quic.observe import Observe, nobody
 from fairway.tls import Identity, ServerConfig
 
 Handler = Callable[[QuicConnection], Awaitable[None]]
@@ -44,11 +47,12 @@ class Server(Generic[AnyConnection]):
         tls: ServerConfig,
         configuration: QuicConfiguration,
         make: MakeConnection[AnyConnection],
+        observe: Observe = nobody,
     ) -> None:
         self._handler = handler
         self._make = make
         self._loop = asyncio.get_running_loop()
-        self._endpoint = Endpoint(tls, configuration, random=os.urandom, clock=_now)
+        self._endpoint = Endpoint(tls, configuration, random=os.urandom, clock=_now, observe=observe)
         self._connections: dict[Connection, AnyConnection] = {}
         self._touched: dict[AnyConnection, None] = {}
         self._tasks: dict[AnyConnection, asyncio.Task[None]] = {}
@@ -81,6 +85,16 @@ class Server(Generic[AnyConnection]):
         """Leave the socket to another process, which hands on what is for this one; accept nobody new."""
         self._endpoint.accepting = False
         self._transport.divert(relay)
+
+    @property
+    def statistics(self) -> EndpointStatistics:
+        """What was counted over the server's life."""
+        return self._endpoint.statistics
+
+    @property
+    def pending(self) -> int:
+        """Connections whose handshake is not complete."""
+        return self._endpoint.pending
 
     def _buffer(self, data: bytes, segment: int, address: Any, now: float) -> None:
         for core in self._endpoint.receive(data, segment, address, now):
@@ -125,7 +139,7 @@ class Server(Generic[AnyConnection]):
     def ended(self, driver: Driver) -> None:
         """A connection is over."""
         connection = self._connections.pop(driver.core, None)
-        self._endpoint.forget(driver.core)
+        self._endpoint.forget(driver.core, None if connection is None else connection.statistics())
         if connection is not None:
             self._tasks.pop(connection, None)
 
@@ -169,7 +183,8 @@ class Listener(Generic[AnyConnection]):
 
     `handler(connection)` runs as a task for every connection once its handshake is complete; when it returns, the
     connection closes. Leaving the block closes the server gracefully. `sock` is a bound UDP socket to use instead of
-    `host` and `port`; the server closes it.
+    `host` and `port`; the server closes it. `qlog` is a directory for a log of each connection ($QLOGDIR by
+    default): docs/qlog.md.
     """
 
     def __init__(
@@ -185,6 +200,7 @@ class Listener(Generic[AnyConnection]):
         require_client_certificate: bool = False,
         configuration: QuicConfiguration | None = None,
         keylog: str | Path | None = None,
+        qlog: str | Path | None = None,
         grace_s: float = GRACE_S,
         tls: ServerConfig | None = None,
         sock: socket.socket | None = None,
@@ -202,6 +218,7 @@ class Listener(Generic[AnyConnection]):
             keylog=keylog_to(keylog),
         )
         self._make = make
+        self._observe = qlog_to(qlog)
         self._server: Server[AnyConnection] | None = None
 
     def __await__(self) -> Generator[Any, None, Server[AnyConnection]]:
@@ -209,7 +226,7 @@ class Listener(Generic[AnyConnection]):
 
     async def _start(self) -> Server[AnyConnection]:
         udp = UdpSocket(self._socket or bind(self._host, self._port))
-        self._server = Server(self._handler, udp, self._tls, self._configuration, self._make)
+        self._server = Server(self._handler, udp, self._tls, self._configuration, self._make, self._observe)
         return self._server
 
     async def __aenter__(self) -> Server[AnyConnection]:

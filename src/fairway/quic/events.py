@@ -91,6 +91,14 @@ class TicketReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class ObserverFailed:
+    """An observer raised an error and was taken off; the connection goes on."""
+
+    observer: object
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionTerminated:
     """The connection ended; no event follows it."""
 
@@ -109,5 +117,6 @@ Event = (
     | StreamsAvailable
     | DatagramReceived
     | TicketReceived
+    | ObserverFailed
     | ConnectionTerminated
 )
