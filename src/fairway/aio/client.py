@@ -20,7 +20,15 @@ from fairway.aio.lifecycle import AnyConnection, MakeConnection
 from fairway.aio.qlog import qlog_to
 from fairway.aio.transport import Transport
 from fairway.aio.udp import UdpSocket
-from fairway.quic import ClosedBy, Connection, ConnectionClosed, QuicConfiguration, Transmit
+from fairway.quic import (
+    ClosedBy,
+    Connection,
+    ConnectionClosed,
+    KnownServer,
+    QuicConfiguration,
+    SessionStore,
+    Transmit,
+)
 from fairway.quic.observe import Observe
 from fairway.tls import ClientConfig, Identity
 
@@ -43,6 +51,7 @@ class _Client(Generic[AnyConnection]):
         configuration: QuicConfiguration,
         make: MakeConnection[AnyConnection],
         observe: Observe,
+        server: KnownServer | None,
     ) -> None:
         loop = asyncio.get_running_loop()
         udp = UdpSocket(sock)
@@ -55,6 +64,7 @@ class _Client(Generic[AnyConnection]):
             clock=_now,
             address=address,
             observers=observe(),
+            server=server,
         )
         self.connection = make(core, self, loop, is_client=True)
         self._transport = Transport(
@@ -109,6 +119,7 @@ class Dialer(Generic[AnyConnection]):
     streams that were ended, then closes. `ca` is a PEM file or certificates; without it the system's store is used.
     Of several addresses the first that completes the handshake is used (RFC 8305); `resolve` finds them.
     `qlog` is a directory for a log of the connection ($QLOGDIR by default): docs/qlog.md.
+    What the server gives for the next visit is kept in `session_store` and made use of.
     Raises `ConnectionClosed` if the handshake fails, `TimeoutError` after `timeout` seconds, `OSError` for a
     name that is not known.
     """
@@ -131,6 +142,7 @@ class Dialer(Generic[AnyConnection]):
         local_address: tuple[str, int] | None = None,
         tls: ClientConfig | None = None,
         resolve: Resolve = resolve,
+        session_store: SessionStore | None = None,
     ) -> None:
         self._resolve = resolve
         self._host, self._port = host, port
@@ -145,6 +157,9 @@ class Dialer(Generic[AnyConnection]):
             identity=identity,
             keylog=keylog_to(keylog),
         )
+        self._server: KnownServer | None = None
+        if session_store is not None:
+            self._server = KnownServer(session_store, (self._tls.server_name or host, port, self._tls.alpn))
         self._make = make
         self._observe = qlog_to(qlog)
         self._client: _Client[AnyConnection] | None = None
@@ -164,7 +179,7 @@ class Dialer(Generic[AnyConnection]):
         try:
             if self._local_address is not None:
                 sock.bind(self._local_address)
-            client = _Client(sock, address, self._tls, self._configuration, self._make, self._observe)
+            client = _Client(sock, address, self._tls, self._configuration, self._make, self._observe, self._server)
         except OSError:
             sock.close()
             raise

@@ -23,7 +23,7 @@ from fairway.aio.udp import UdpSocket, bind
 from fairway.quic import Connection, ConnectionClosed, Endpoint, QuicConfiguration, StreamReset, Transmit
 from fairway.quic.endpoint.statistics import EndpointStatistics
 from fairway.quic.observe import Observe, nobody
-from fairway.tls import Identity, ServerConfig
+from fairway.tls import Identity, SealingKeys, ServerConfig
 
 Handler = Callable[[QuicConnection], Awaitable[None]]
 AnyHandler = Callable[[AnyConnection], Awaitable[None]]
@@ -48,11 +48,22 @@ class Server(Generic[AnyConnection]):
         configuration: QuicConfiguration,
         make: MakeConnection[AnyConnection],
         observe: Observe = nobody,
+        *,
+        retry: bool = False,
+        token_keys: SealingKeys | None = None,
     ) -> None:
         self._handler = handler
         self._make = make
         self._loop = asyncio.get_running_loop()
-        self._endpoint = Endpoint(tls, configuration, random=os.urandom, clock=_now, observe=observe)
+        self._endpoint = Endpoint(
+            tls,
+            configuration,
+            random=os.urandom,
+            clock=_now,
+            observe=observe,
+            retry=retry,
+            token_keys=token_keys,
+        )
         self._connections: dict[Connection, AnyConnection] = {}
         self._touched: dict[AnyConnection, None] = {}
         self._tasks: dict[AnyConnection, asyncio.Task[None]] = {}
@@ -185,6 +196,8 @@ class Listener(Generic[AnyConnection]):
     connection closes. Leaving the block closes the server gracefully. `sock` is a bound UDP socket to use instead of
     `host` and `port`; the server closes it. `qlog` is a directory for a log of each connection ($QLOGDIR by
     default): docs/qlog.md.
+    With `retry` clients have to prove their address before anything is kept of them; without, only while many
+    handshakes are pending. Processes that answer for the same address share `token_keys`.
     """
 
     def __init__(
@@ -204,6 +217,8 @@ class Listener(Generic[AnyConnection]):
         grace_s: float = GRACE_S,
         tls: ServerConfig | None = None,
         sock: socket.socket | None = None,
+        retry: bool = False,
+        token_keys: SealingKeys | None = None,
     ) -> None:
         self._handler = handler
         self._host, self._port = host, port
@@ -219,6 +234,7 @@ class Listener(Generic[AnyConnection]):
         )
         self._make = make
         self._observe = qlog_to(qlog)
+        self._retry, self._token_keys = retry, token_keys
         self._server: Server[AnyConnection] | None = None
 
     def __await__(self) -> Generator[Any, None, Server[AnyConnection]]:
@@ -226,7 +242,16 @@ class Listener(Generic[AnyConnection]):
 
     async def _start(self) -> Server[AnyConnection]:
         udp = UdpSocket(self._socket or bind(self._host, self._port))
-        self._server = Server(self._handler, udp, self._tls, self._configuration, self._make, self._observe)
+        self._server = Server(
+            self._handler,
+            udp,
+            self._tls,
+            self._configuration,
+            self._make,
+            self._observe,
+            retry=self._retry,
+            token_keys=self._token_keys,
+        )
         return self._server
 
     async def __aenter__(self) -> Server[AnyConnection]:

@@ -31,6 +31,7 @@ from fairway.quic.observe.observer import Observer, Watch
 from fairway.quic.packet import Buffer
 from fairway.quic.paths import Address, Path
 from fairway.quic.receive import Receiver
+from fairway.quic.sessions import KnownServer
 from fairway.quic.state import ConnectionState, Phase
 from fairway.quic.statistics import statistics
 from fairway.quic.stream_calls import StreamCalls
@@ -75,8 +76,9 @@ class Connection(StreamCalls, DatagramCalls):
         clock: WallClock,
         address: Address | None = None,
         observers: Sequence[Observer] = (),
+        server: KnownServer | None = None,
     ) -> Connection:
-        """A client that begins its handshake at once: call `transmit`."""
+        """A client that begins its handshake at once: call `transmit`. It makes use of what it knows of `server`."""
         configuration = configuration or QuicConfiguration()
         local_id = random(LOCAL_LENGTH)
         destination = random(FIRST_DESTINATION_LENGTH)
@@ -91,6 +93,9 @@ class Connection(StreamCalls, DatagramCalls):
             parameters=parameters,
             make_id=lambda: random(LOCAL_LENGTH + RESET_TOKEN_LENGTH),
         )
+        if server is not None:
+            state.server = server
+            state.token = server.take_token()
         session = ClientSession(tls, encoded + encode_ids(local_id), random=random, now=clock)
         connection = cls(state, session, destination)
         connection._begin(now, observers)
@@ -111,8 +116,15 @@ class Connection(StreamCalls, DatagramCalls):
         version: int,
         address: Address | None = None,
         observers: Sequence[Observer] = (),
+        validated: bool = False,
+        before_retry: bytes | None = None,
+        make_token: Callable[[Address], bytes] | None = None,
     ) -> Connection:
-        """A server's end for a client's first Initial packet, whose connection IDs these are; pass it to `receive`."""
+        """A server's end for a client's first Initial packet, whose connection IDs these are; pass it to `receive`.
+
+        `validated` is whether a token proved the address; `before_retry` the first Destination Connection ID of all,
+        if the packet follows a Retry. `make_token` makes what NEW_TOKEN gives the client for its next visit.
+        """
         configuration = configuration or QuicConfiguration()
         first = random(LOCAL_LENGTH + RESET_TOKEN_LENGTH)
         local_id, reset_token = first[:LOCAL_LENGTH], first[LOCAL_LENGTH:]
@@ -128,7 +140,12 @@ class Connection(StreamCalls, DatagramCalls):
             make_id=lambda: random(LOCAL_LENGTH + RESET_TOKEN_LENGTH),
         )
         state.version = version
-        encoded += encode_ids(local_id, destination, reset_token)
+        state.path.validated = validated
+        state.make_token = make_token
+        if before_retry is None:
+            encoded += encode_ids(local_id, destination, reset_token)
+        else:  # section 7.3
+            encoded += encode_ids(local_id, before_retry, reset_token, destination)
         session = ServerSession(tls, encoded, random=random, now=clock)
         connection = cls(state, session, destination)
         connection._begin(now, observers)

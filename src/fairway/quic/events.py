@@ -99,6 +99,13 @@ class ObserverFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenReceived:
+    """An address token of the server (NEW_TOKEN), for the next connection to it."""
+
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionTerminated:
     """The connection ended; no event follows it."""
 
@@ -118,5 +125,6 @@ Event = (
     | DatagramReceived
     | TicketReceived
     | ObserverFailed
+    | TokenReceived
     | ConnectionTerminated
 )

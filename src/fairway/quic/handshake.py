@@ -7,7 +7,7 @@ from functools import partial
 
 from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.events import HandshakeCompleted, HandshakeConfirmed, TicketReceived
-from fairway.quic.frames import CRYPTO, HANDSHAKE_DONE
+from fairway.quic.frames import CRYPTO, HANDSHAKE_DONE, NEW_TOKEN
 from fairway.quic.limits import (
     MAX_CRYPTO_BUFFER,
     MAX_CRYPTO_FRAGMENTS,
@@ -175,6 +175,8 @@ class Handshake:
             state.watch.handshake_completed(completed, now)
         if not state.is_client:
             state.control[(HANDSHAKE_DONE, 0)] = None
+            if state.make_token is not None:
+                state.control[(NEW_TOKEN, 0)] = None
             self.confirm(now)
 
     def confirm(self, now: float) -> None:

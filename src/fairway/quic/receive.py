@@ -162,6 +162,8 @@ class Receiver:
             self._drop(DropReason.NO_KEYS, header.end - start, now)
             return
         space = state.spaces[kind]
+        if header.token and state.is_client:
+            return  # RFC 9000 section 17.2.2: a server sends none
         if not space.can_open:
             if not space.discarded:
                 self._keep(buffer, start, header.end, now)

@@ -14,6 +14,7 @@ from fairway.quic.errors import Closing
 from fairway.quic.events import Event
 from fairway.quic.paths import Address, Path
 from fairway.quic.recovery.rtt import RttEstimator
+from fairway.quic.sessions import KnownServer
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.statistics import Counters
 from fairway.quic.streams.table import StreamTable
@@ -97,8 +98,11 @@ class ConnectionState:
         """None until the first datagram: most connections have none."""
         self.timers = Timers()
         self.token = b""
-        """What a client puts into its Initial packets (Retry)."""
-        self.new_tokens: list[bytes] = []
+        """What a client puts into its Initial packets (Retry, NEW_TOKEN)."""
+        self.server: KnownServer | None = None
+        """Where a client keeps what it learns for its next visit."""
+        self.make_token: Callable[[Address], bytes] | None = None
+        """What makes a server's tokens for a client's next visit."""
         self.pto_count = 0
         self.loss_timer_stale = False
         """True if what the loss timer depends on has changed since it was set."""

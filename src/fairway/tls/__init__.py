@@ -9,9 +9,11 @@ from fairway.tls.events import Complete, CryptoData, Event, Level, NewSecret, Pe
 from fairway.tls.identity import Identity
 from fairway.tls.key_exchange import DEFAULT_GROUPS, SUPPORTED_GROUPS, NamedGroup
 from fairway.tls.key_schedule import derive_keys, hkdf_expand_label, next_secret
+from fairway.tls.sealing import SealingKeys
 from fairway.tls.server import ServerSession
 from fairway.tls.session import Session
 from fairway.tls.signatures import SignatureScheme
+from fairway.tls.strikes import StrikeRegister, Strikes
 
 __all__ = [
     "DEFAULT_CIPHER_SUITES",
@@ -30,11 +32,14 @@ __all__ = [
     "NamedGroup",
     "NewSecret",
     "PeerParameters",
+    "SealingKeys",
     "ServerConfig",
     "ServerSession",
     "Session",
     "SessionTicket",
     "SignatureScheme",
+    "StrikeRegister",
+    "Strikes",
     "TlsAlert",
     "derive_keys",
     "hkdf_expand_label",

@@ -55,3 +55,6 @@ MAX_SESSION_TICKETS = 16
 
 MAX_TICKET_LIFETIME_S = 604_800
 """RFC 8446 section 4.6.1: seven days."""
+
+MAX_STRIKES = 100_000
+"""Uses that one generation of a strike register remembers, some 10 MB."""

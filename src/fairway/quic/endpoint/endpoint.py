@@ -10,7 +10,9 @@ from fairway.quic.configuration import QuicConfiguration
 from fairway.quic.connection import Connection, Random, WallClock
 from fairway.quic.connection_ids import LOCAL_LENGTH
 from fairway.quic.endpoint.admission import Admission
+from fairway.quic.endpoint.answers import invalid_token, retry
 from fairway.quic.endpoint.statistics import EndpointStatistics
+from fairway.quic.endpoint.tokens import ABSENT, Tokens, Verdict
 from fairway.quic.limits import MIN_INITIAL_DATAGRAM
 from fairway.quic.observe.observer import Observe, nobody
 from fairway.quic.packet import (
@@ -23,7 +25,7 @@ from fairway.quic.packet import (
     parse_long_header,
 )
 from fairway.quic.paths import Address
-from fairway.tls import ServerConfig
+from fairway.tls import SealingKeys, ServerConfig
 from fairway.wire import WireError
 
 MIN_CLIENT_DESTINATION = 8  # RFC 9000 section 7.2
@@ -41,7 +43,8 @@ class Endpoint:
     """A server's connections by their IDs.
 
     IDs that a peer chose (the first Destination Connection ID) are keys here too; `bytes` hash with a secret of the
-    process, so nobody can make them collide.
+    process, so nobody can make them collide. With `retry` every newcomer has to prove its address; without, only while
+    the endpoint is loaded. `token_keys` seal the proofs.
     """
 
     def __init__(
@@ -53,6 +56,8 @@ class Endpoint:
         clock: WallClock,
         admission: Admission | None = None,
         observe: Observe = nobody,
+        retry: bool = False,
+        token_keys: SealingKeys | None = None,
     ) -> None:
         self._tls = tls
         self._configuration = configuration or QuicConfiguration()
@@ -62,6 +67,8 @@ class Endpoint:
         self._observe = observe
         self.statistics = EndpointStatistics()
         """What was counted over the endpoint's life."""
+        self._retry = retry
+        self._tokens = Tokens(token_keys or SealingKeys(), random=random, clock=clock)
         self._by_id: dict[bytes, Connection] = {}
         self._ids: dict[Connection, set[bytes]] = {}
         self._pending: set[Connection] = set()
@@ -154,11 +161,34 @@ class Endpoint:
         self.statistics.version_negotiations += 1
 
     def _accept(self, header: LongHeader, address: Address, now: float) -> Connection | None:
-        pending = len(self._pending)
-        refusal = self._admission.refusal(len(self._ids), pending) if self.accepting else "closing"
+        """A newcomer, whose address a token may have proved (section 8.1)."""
+        if not self.accepting:
+            self.statistics.refused["closing"] += 1
+            return None
+        verdict = self._tokens.judge(header.token, address, header.destination) if header.token else ABSENT
+        if verdict.invalid_retry:
+            self.statistics.invalid_tokens += 1
+            if self._admission.may_answer(now):
+                self.replies.append(Reply(invalid_token(header), address))
+            return None
+        if not verdict.validated and (self._retry or self._admission.doubts(len(self._pending))):
+            self._ask_for_proof(header, address)
+            return None
+        refusal = self._admission.refusal(len(self._ids), len(self._pending))
         if refusal is not None:
             self.statistics.refused[refusal] += 1
             return None
+        return self._begin(header, verdict, address, now)
+
+    def _ask_for_proof(self, header: LongHeader, address: Address) -> None:
+        """Retry (section 8.1.2): nothing of the newcomer is kept."""
+        source = self._random(LOCAL_LENGTH)
+        token = self._tokens.for_retry(address, header.destination, source)
+        self.replies.append(Reply(retry(header, source, token), address))
+        self.statistics.retries += 1
+
+    def _begin(self, header: LongHeader, verdict: Verdict, address: Address, now: float) -> Connection:
+        original = verdict.original_destination
         connection = Connection.server(
             self._tls,
             self._configuration,
@@ -170,6 +200,9 @@ class Endpoint:
             version=header.version,
             address=address,
             observers=self._observe(),
+            validated=verdict.validated,
+            before_retry=original,
+            make_token=self._tokens.for_later,
         )
         self.statistics.accepted += 1
         self._ids[connection] = {header.destination}
