@@ -96,7 +96,14 @@ class Connection(StreamCalls, DatagramCalls):
         if server is not None:
             state.server = server
             state.token = server.take_token()
-        session = ClientSession(tls, encoded + encode_ids(local_id), random=random, now=clock)
+        saved = None if server is None else server.take_session()
+        session = ClientSession(
+            tls,
+            encoded + encode_ids(local_id),
+            random=random,
+            now=clock,
+            ticket=None if saved is None or saved.version != state.version else saved.ticket,
+        )
         connection = cls(state, session, destination)
         connection._begin(now, observers)
         connection._handshake.start(now)

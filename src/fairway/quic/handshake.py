@@ -16,6 +16,7 @@ from fairway.quic.limits import (
     MAX_TICKETS_KEPT,
 )
 from fairway.quic.protection import ApplicationKeys, initial_secrets, make_opener, make_sealer
+from fairway.quic.sessions import SavedSession
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.state import ConnectionState, Phase
 from fairway.quic.timers import Timer
@@ -120,6 +121,8 @@ class Handshake:
                 self._tickets += 1
                 if self._tickets <= MAX_TICKETS_KEPT:
                     state.events.append(TicketReceived(event))
+                    if state.server is not None:
+                        state.server.save_session(SavedSession(event, state.version, state.peer_parameters))
 
     def _take_secret(self, event: NewSecret) -> None:
         state = self._state
