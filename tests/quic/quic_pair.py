@@ -125,6 +125,7 @@ class Pair:
         endpoint: Endpoint | None = None,
         now: float = 1000.0,
         server: KnownServer | None = None,
+        early_data: bool = False,
         **endpoint_options: Any,
     ) -> None:
         self.rng = random.Random(seed)
@@ -153,6 +154,7 @@ class Pair:
             address=SERVER_ADDRESS,
             observers=observe_client(),
             server=server,
+            early_data=early_data,
         )
         self._wire: list[tuple[float, int, bool, bytes]] = []
         self._sequence = 0

@@ -52,6 +52,7 @@ class _Client(Generic[AnyConnection]):
         make: MakeConnection[AnyConnection],
         observe: Observe,
         server: KnownServer | None,
+        early_data: bool,
     ) -> None:
         loop = asyncio.get_running_loop()
         udp = UdpSocket(sock)
@@ -65,6 +66,7 @@ class _Client(Generic[AnyConnection]):
             address=address,
             observers=observe(),
             server=server,
+            early_data=early_data,
         )
         self.connection = make(core, self, loop, is_client=True)
         self._transport = Transport(
@@ -73,7 +75,10 @@ class _Client(Generic[AnyConnection]):
 
     def begin(self) -> None:
         """Send the ClientHello; what else there is to prepare is done while the server thinks about it."""
-        self.connection.flush()
+        if self.connection.ready:
+            self.connection.wake()  # what the application says early goes with it
+        else:
+            self.connection.flush()
         self._transport.listen()
 
     def _buffer(self, data: bytes, segment: int, address: Any, now: float) -> None:
@@ -119,7 +124,10 @@ class Dialer(Generic[AnyConnection]):
     streams that were ended, then closes. `ca` is a PEM file or certificates; without it the system's store is used.
     Of several addresses the first that completes the handshake is used (RFC 8305); `resolve` finds them.
     `qlog` is a directory for a log of the connection ($QLOGDIR by default): docs/qlog.md.
-    What the server gives for the next visit is kept in `session_store` and made use of.
+    What the server gives for the next visit is kept in `session_store` and made use of. With `early_data` the block
+    begins at once where the server took early data before: what is sent until `wait_connected` returns may be replayed
+    by others, and a failure to connect shows only when a stream is used. Early data that the server rejects is sent
+    again by itself.
     Raises `ConnectionClosed` if the handshake fails, `TimeoutError` after `timeout` seconds, `OSError` for a
     name that is not known.
     """
@@ -143,6 +151,7 @@ class Dialer(Generic[AnyConnection]):
         tls: ClientConfig | None = None,
         resolve: Resolve = resolve,
         session_store: SessionStore | None = None,
+        early_data: bool = False,
     ) -> None:
         self._resolve = resolve
         self._host, self._port = host, port
@@ -160,6 +169,7 @@ class Dialer(Generic[AnyConnection]):
         self._server: KnownServer | None = None
         if session_store is not None:
             self._server = KnownServer(session_store, (self._tls.server_name or host, port, self._tls.alpn))
+        self._early_data = early_data
         self._make = make
         self._observe = qlog_to(qlog)
         self._client: _Client[AnyConnection] | None = None
@@ -179,13 +189,23 @@ class Dialer(Generic[AnyConnection]):
         try:
             if self._local_address is not None:
                 sock.bind(self._local_address)
-            client = _Client(sock, address, self._tls, self._configuration, self._make, self._observe, self._server)
+            client = _Client(
+                sock,
+                address,
+                self._tls,
+                self._configuration,
+                self._make,
+                self._observe,
+                self._server,
+                self._early_data,
+            )
         except OSError:
             sock.close()
             raise
         try:
             client.begin()
-            await client.connection.wait_connected()
+            if not client.connection.ready:
+                await client.connection.wait_connected()
         except BaseException:
             client.give_up()
             raise

@@ -114,6 +114,8 @@ class Server(Generic[AnyConnection]):
                 connection = self._make(core, self, self._loop, is_client=False)
                 self._connections[core] = connection
                 connection.process()  # whoever else has sent meanwhile does not hold up a newcomer's answer
+                if connection.ready:  # early data
+                    self._serve(connection)
             else:
                 self._touched[connection] = None
 
@@ -121,12 +123,16 @@ class Server(Generic[AnyConnection]):
         touched, self._touched = self._touched, {}
         for connection in touched:
             connection.process()
-            if connection.handshake is not None and connection not in self._tasks and connection.closing is None:
-                self._tasks[connection] = self._loop.create_task(self._handle(connection))
+            if connection.ready:
+                self._serve(connection)
         replies = self._endpoint.replies
         while replies:
             reply = replies.popleft()
             self._transport.send_alone(reply.data, reply.address)
+
+    def _serve(self, connection: AnyConnection) -> None:
+        if connection not in self._tasks and connection.closing is None:
+            self._tasks[connection] = self._loop.create_task(self._handle(connection))
 
     async def _handle(self, connection: AnyConnection) -> None:
         """Run the handler; its end is the connection's."""

@@ -12,6 +12,7 @@ acknowledgements, `handshake` drives TLS, `closing` ends. This class only passes
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -77,8 +78,13 @@ class Connection(StreamCalls, DatagramCalls):
         address: Address | None = None,
         observers: Sequence[Observer] = (),
         server: KnownServer | None = None,
+        early_data: bool = False,
     ) -> Connection:
-        """A client that begins its handshake at once: call `transmit`. It makes use of what it knows of `server`."""
+        """A client that begins its handshake at once: call `transmit`. It makes use of what it knows of `server`.
+
+        With `early_data` streams can be used at once where the server may take them (`early`): what is written on them
+        before the handshake is complete may be replayed by others.
+        """
         configuration = configuration or QuicConfiguration()
         local_id = random(LOCAL_LENGTH)
         destination = random(FIRST_DESTINATION_LENGTH)
@@ -103,10 +109,13 @@ class Connection(StreamCalls, DatagramCalls):
             random=random,
             now=clock,
             ticket=None if saved is None or saved.version != state.version else saved.ticket,
+            early_data=early_data,
         )
         connection = cls(state, session, destination)
         connection._begin(now, observers)
         connection._handshake.start(now)
+        if saved is not None:
+            connection._handshake.remember(saved.parameters)
         return connection
 
     @classmethod
@@ -153,7 +162,8 @@ class Connection(StreamCalls, DatagramCalls):
             encoded += encode_ids(local_id, destination, reset_token)
         else:  # section 7.3
             encoded += encode_ids(local_id, before_retry, reset_token, destination)
-        session = ServerSession(tls, encoded, random=random, now=clock)
+        context = _early_context(configuration, version)
+        session = ServerSession(tls, encoded, random=random, now=clock, early_context=context)
         connection = cls(state, session, destination)
         connection._begin(now, observers)
         return connection
@@ -204,14 +214,18 @@ class Connection(StreamCalls, DatagramCalls):
         self._delivery.settle_timer()
         deadline = self._state.timers.next()
         ack_at = self._state.application.received.ack_at
-        if ack_at is not None and self._state.is_open and (deadline is None or ack_at < deadline):
+        due = ack_at is not None and self._state.is_open and self._state.path.may_send_full
+        if due and ack_at is not None and (deadline is None or ack_at < deadline):
             return ack_at
         return deadline
 
     def events(self) -> list[Event]:
         """What happened since the last call, in order."""
         state = self._state
-        events: list[Event] = [StreamOpened(stream_id) for stream_id in state.streams.opened]
+        early = state.early_streams
+        events: list[Event] = [StreamOpened(stream_id, stream_id in early) for stream_id in state.streams.opened]
+        if early:
+            early.clear()
         state.streams.opened.clear()
         events += state.events
         state.events.clear()
@@ -265,6 +279,11 @@ class Connection(StreamCalls, DatagramCalls):
         return self._state.handshake_complete
 
     @property
+    def early(self) -> bool:
+        """True while the handshake is not complete and streams may be used all the same (0-RTT)."""
+        return self._state.streams_usable and not self._state.handshake_complete
+
+    @property
     def phase(self) -> Phase:
         """Where in its life the connection is."""
         return self._state.phase
@@ -307,6 +326,9 @@ class Connection(StreamCalls, DatagramCalls):
     def _idled(self, now: float) -> None:
         ending.abandon(self._state, Closing(ClosedBy.IDLE), now)
 
+    def _forget_early_keys(self, now: float) -> None:
+        self._state.early = None
+
     def _closed(self, now: float) -> None:
         if self._state.phase in (Phase.CLOSING, Phase.DRAINING):
             self._state.go(Phase.CLOSED)
@@ -319,6 +341,7 @@ _ON_TIMER: dict[Timer, Callable[[Connection, float], None]] = {
     Timer.KEEP_ALIVE: Connection._keep_alive,
     Timer.LOSS: Connection._probe_or_lose,
     Timer.PACING: Connection._pace,
+    Timer.EARLY_KEYS: Connection._forget_early_keys,
     Timer.CLOSE: Connection._closed,
 }
 
@@ -340,3 +363,9 @@ def _parameters(configuration: QuicConfiguration) -> tuple[TransportParameters, 
         disable_active_migration=True,
     )
     return parameters, encode_parameters(parameters)
+
+
+@lru_cache(maxsize=32)
+def _early_context(configuration: QuicConfiguration, version: int) -> bytes:
+    """What early data is bound to: a server takes it only while it allows what it did (RFC 9000 section 7.4.1)."""
+    return hashlib.sha256(version.to_bytes(4, "big") + _parameters(configuration)[1]).digest()[:16]

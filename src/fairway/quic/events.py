@@ -27,9 +27,10 @@ class HandshakeConfirmed:
 
 @dataclass(frozen=True, slots=True)
 class StreamOpened:
-    """The peer opened a stream."""
+    """The peer opened a stream; `early` if in a 0-RTT packet, which may be a replay (RFC 9001 section 9.2)."""
 
     stream_id: int
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,19 @@ class ObserverFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlyDataAccepted:
+    """0-RTT: a client's early data was accepted; a server may use streams before the handshake is complete."""
+
+    alpn: str | None
+    server_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyDataRejected:
+    """0-RTT: the server did not take the early data; it is sent again by itself when the handshake is complete."""
+
+
+@dataclass(frozen=True, slots=True)
 class TokenReceived:
     """An address token of the server (NEW_TOKEN), for the next connection to it."""
 
@@ -115,6 +129,8 @@ class ConnectionTerminated:
 Event = (
     HandshakeCompleted
     | HandshakeConfirmed
+    | EarlyDataAccepted
+    | EarlyDataRejected
     | StreamOpened
     | StreamReadable
     | StreamWritable

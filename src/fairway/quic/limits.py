@@ -113,6 +113,14 @@ NEW_TOKEN_LIFETIME_S = 86_400.0
 MAX_NEW_TOKENS_REMEMBERED = 50_000
 """Tokens of NEW_TOKEN that were used, remembered for a lifetime so that each is good once; past it none is."""
 
+# 0-RTT packets that overtook their Initial packet
+
+MAX_EARLY_PACKETS_KEPT = 32
+"""Buffers of datagrams that one endpoint keeps for half a second, of all strangers together."""
+
+MAX_EARLY_BYTES_KEPT = 128 * 1024
+"""Their bytes."""
+
 # What a client remembers
 
 MAX_SERVERS_REMEMBERED = 256

@@ -30,6 +30,11 @@ class Path:
     """PATH_CHALLENGE data to be answered (RFC 9000 section 8.2.2)."""
 
     @property
+    def may_send_full(self) -> bool:
+        """True unless address validation holds back a full packet."""
+        return self.validated or self.send_allowance >= self.packet_size
+
+    @property
     def send_allowance(self) -> int:
         """Bytes that may be sent before the address is validated (RFC 9000 section 8.1); large if it is."""
         if self.validated:

@@ -22,6 +22,7 @@ from fairway.quic.timers import Timers
 from fairway.quic.transport_parameters import TransportParameters
 
 if TYPE_CHECKING:
+    from fairway.quic.early_data import EarlyKeys
     from fairway.quic.observe.observer import Watch
 
 
@@ -112,6 +113,10 @@ class ConnectionState:
         """True once an ack-eliciting packet was sent after the last packet arrived (RFC 9000 section 10.1)."""
         self.closing: Closing | None = None
         self.close_pending = False
+        self.early: EarlyKeys | None = None
+        """The keys of 0-RTT packets, while there are any."""
+        self.early_streams: set[int] = set()
+        """Streams that the peer opened in 0-RTT packets, for the events."""
         self.stash: list[bytes] = []
         """Packets that arrived before the keys that open them."""
         self.forged = 0
@@ -143,6 +148,11 @@ class ConnectionState:
     def handshake_complete(self) -> bool:
         """True once the application may send (RFC 9001 section 4.1.1)."""
         return self.phase in _COMPLETE_PHASES
+
+    @property
+    def streams_usable(self) -> bool:
+        """True once streams may be opened: with early data before the handshake is complete (RFC 9001 4.6)."""
+        return self.phase in _COMPLETE_PHASES or (self.early is not None and self.phase is Phase.HANDSHAKE)
 
     @property
     def max_ack_delay_s(self) -> float:

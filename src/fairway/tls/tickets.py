@@ -102,7 +102,7 @@ class Tickets:
             raise ValueError(f"a ticket lives for 1 to {limits.MAX_TICKET_LIFETIME_S} seconds, not {lifetime_s}")
         self._keys = keys or SealingKeys()
         self._lifetime_s = lifetime_s
-        self._strikes = strikes or StrikeRegister()
+        self._strikes = StrikeRegister() if strikes is None else strikes
         self.early_data = early_data
 
     def issue(

@@ -11,6 +11,7 @@ from fairway.quic.connection import Connection, Random, WallClock
 from fairway.quic.connection_ids import LOCAL_LENGTH
 from fairway.quic.endpoint.admission import Admission
 from fairway.quic.endpoint.answers import invalid_token, retry
+from fairway.quic.endpoint.early_packets import EarlyPackets
 from fairway.quic.endpoint.statistics import EndpointStatistics
 from fairway.quic.endpoint.tokens import ABSENT, Tokens, Verdict
 from fairway.quic.limits import MIN_INITIAL_DATAGRAM
@@ -69,6 +70,7 @@ class Endpoint:
         """What was counted over the endpoint's life."""
         self._retry = retry
         self._tokens = Tokens(token_keys or SealingKeys(), random=random, clock=clock)
+        self._early = EarlyPackets()
         self._by_id: dict[bytes, Connection] = {}
         self._ids: dict[Connection, set[bytes]] = {}
         self._pending: set[Connection] = set()
@@ -107,6 +109,9 @@ class Endpoint:
                 self.pass_on(buffer, segment, address)
             return []
         connection.receive(buffer, segment, now)
+        if self._early and connection in self._pending:
+            for early, early_segment in self._early.take(bytes(buffer[6 : 6 + buffer[5]]), address, now):
+                connection.receive(early, early_segment, now)
         if not connection.heard:  # whoever sent this did not mean a handshake: keep nothing
             self._forget(connection)
             self.statistics.unheard += 1
@@ -139,11 +144,14 @@ class Endpoint:
         known = self._by_id.get(bytes(buffer[6 : 6 + buffer[5]])) if end > 6 else None
         if known is not None:
             return known
-        if end < MIN_INITIAL_DATAGRAM:
-            return None
         try:
             header = parse_long_header(buffer, 0, end)
         except WireError:
+            return None
+        if header.type is PacketType.ZERO_RTT and self.accepting and not self._retry:
+            self._early.keep(header.destination, address, bytes(buffer), end, now)
+            return None
+        if end < MIN_INITIAL_DATAGRAM:
             return None
         if header.type is None:
             self._negotiate(header, address, now)

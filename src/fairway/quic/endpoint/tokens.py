@@ -55,7 +55,7 @@ class Tokens:
         self._keys = keys
         self._random = random
         self._clock = clock
-        self._strikes = strikes or StrikeRegister(MAX_NEW_TOKENS_REMEMBERED)
+        self._strikes = StrikeRegister(MAX_NEW_TOKENS_REMEMBERED) if strikes is None else strikes
 
     def for_retry(self, address: Address, original_destination: bytes, source: bytes) -> bytes:
         """The token of a Retry whose Source Connection ID is `source`."""
