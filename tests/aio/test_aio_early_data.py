@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fairway.aio import QuicConnection, connect, serve
+from fairway.aio import QuicConnection, connect, http3, serve
 from fairway.quic import MemorySessionStore
 from fairway.tls import ServerConfig, Tickets, self_signed_identity
 
@@ -95,5 +95,33 @@ def test_who_does_not_ask_for_it_sends_nothing_early() -> None:
                     assert await ask(connection, b"data") == b"data"
             assert connection.handshake.resumed
         assert echo.early == [False, False]
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+def test_http_requests_that_came_early_are_marked_and_unsafe_ones_answered_by_425() -> None:
+    async def scenario() -> None:
+        seen: list[tuple[bytes | None, bool]] = []
+
+        async def handler(request: http3.Request) -> None:
+            seen.append((request.field(b":method"), request.early))
+            request.respond([(b":status", b"200")], b"done", end=True)
+
+        store = MemorySessionStore()
+        h3 = ServerConfig((IDENTITY,), ("h3",), tickets=Tickets(early_data=True))
+        async with http3.serve(handler, "127.0.0.1", 0, identities=(), tls=h3, grace_s=0) as server:
+            statuses = []
+            for method in ("GET", "GET", "POST"):
+                async with http3.connect(
+                    "127.0.0.1", server.port, verify=False, session_store=store, early_data=True
+                ) as connection:
+                    response = await connection.request(method, "localhost")
+                    await response.receive_all()
+                    await connection.wait_connected()
+                    statuses.append(response.status)
+                    again = await connection.request(method, "localhost")  # a ticket has arrived by then
+                    statuses.append(again.status)
+        assert statuses == [200, 200, 200, 200, 425, 200]
+        assert seen == [(b"GET", False), (b"GET", False), (b"GET", True), (b"GET", False), (b"POST", False)]
 
     asyncio.run(asyncio.wait_for(scenario(), 20))

@@ -19,13 +19,16 @@ from fairway.http3.webtransport import is_session_request, session_response, wit
 from fairway.quic import Connection, ConnectionClosed
 from fairway.quic.events import ConnectionTerminated
 
+SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})  # RFC 9110 section 9.2.1
+TOO_EARLY: Fields = [(b":status", b"425")]  # RFC 8470 section 5.2: the client asks again after the handshake
+
 RequestHandler = Callable[["Request"], Awaitable[None]]
 
 
 class Request(HttpStream):
     """A client's request, and the way to answer it."""
 
-    __slots__ = ("ended", "fields", "responded")
+    __slots__ = ("early", "ended", "fields", "responded")
 
     connection: ServerConnection
 
@@ -33,6 +36,8 @@ class Request(HttpStream):
         super().__init__(connection, event.stream_id)
         self.fields = event.fields
         """Pseudo-fields first: `:method`, `:scheme`, `:authority`, `:path`."""
+        self.early = connection.core.early
+        """True if it came in 0-RTT and the handshake is not complete: it may be a replay (RFC 8470 section 3)."""
         self.ended = event.ended
         """True if there is no body."""
         self.responded = False
@@ -83,9 +88,11 @@ class ServerConnection(HttpConnection):
         handler: RequestHandler,
         settings: Settings,
         outlive: bool = False,
+        early_unsafe: bool = False,
     ) -> None:
         super().__init__(core, outlet, loop, is_client=is_client, settings=settings)
         self._handler = handler
+        self._early_unsafe = early_unsafe
         self._outlive = outlive
         self.context: Any = None
         """For the handler: what it wants to remember about the connection."""
@@ -113,7 +120,10 @@ class ServerConnection(HttpConnection):
         """Run the handler; what it left undone is ended here."""
         code = H3Code.H3_NO_ERROR
         try:
-            await self._handler(request)
+            if request.early and not self._early_unsafe and request.field(b":method") not in SAFE_METHODS:
+                request.respond(TOO_EARLY, end=True)
+            else:
+                await self._handler(request)
         except (ConnectionClosed, RequestError):
             code = H3Code.H3_REQUEST_CANCELLED  # the client left: the handler need not catch it
         except asyncio.CancelledError:
@@ -191,8 +201,9 @@ class serve(Listener[ServerConnection]):  # noqa: N801 - used like a function
     """`async with serve(handler, host, port, identities=...) as server`, or `server = await serve(...)`.
 
     `handler(request)` runs as a task for every request; it is cancelled when the client's connection ends, but not with
-    `outlive`: then it learns of the end from what it waits for. `webtransport` lets clients ask for sessions. The other
-    arguments are those of `fairway.aio.serve`.
+    `outlive`: then it learns of the end from what it waits for. `webtransport` lets clients ask for sessions. Where
+    the tickets of `tls` allow early data, requests that may be replays are marked (`Request.early`), and those that are
+    not safe answered with 425 unless `early_unsafe`. The other arguments are those of `fairway.aio.serve`.
     """
 
     def __init__(
@@ -204,11 +215,14 @@ class serve(Listener[ServerConnection]):  # noqa: N801 - used like a function
         settings: Settings = DEFAULT_SETTINGS,
         outlive: bool = False,
         webtransport: bool = False,
+        early_unsafe: bool = False,
         **options: Any,
     ) -> None:
         if webtransport:
             settings = with_webtransport(settings)
             options["configuration"] = taking_datagrams(options.get("configuration"))
-        make = functools.partial(ServerConnection, handler=handler, settings=settings, outlive=outlive)
+        make = functools.partial(
+            ServerConnection, handler=handler, settings=settings, outlive=outlive, early_unsafe=early_unsafe
+        )
         options.setdefault("alpn", ALPN)
         super().__init__(_attend, host, port, make, **options)
