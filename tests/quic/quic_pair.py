@@ -134,13 +134,17 @@ class Pair:
         self.there = there or SimulatedPath()
         self.back = back or replace(self.there)
         configuration = configuration or QuicConfiguration(handshake_timeout_s=120.0)
-        self.endpoint = endpoint or Endpoint(
-            server_tls or ServerConfig((identity(),), ("test",)),
-            server_configuration or configuration,
-            random=self.rng.randbytes,
-            clock=self.clock,
-            observe=observe_server,
-            **endpoint_options,
+        self.endpoint = (
+            endpoint
+            if endpoint is not None
+            else Endpoint(
+                server_tls or ServerConfig((identity(),), ("test",)),
+                server_configuration or configuration,
+                random=self.rng.randbytes,
+                clock=self.clock,
+                observe=observe_server,
+                **endpoint_options,
+            )
         )
         self.client_address: tuple[object, ...] = CLIENT_ADDRESS
         self.client = Side("client")
