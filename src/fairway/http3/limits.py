@@ -68,7 +68,7 @@ MAX_WAITING_DATAGRAMS = 64
 """Datagrams of WebTransport sessions that were asked for and are not granted yet; the oldest goes first."""
 
 MAX_UNACCEPTED_STREAMS = 256
-"""Streams of a WebTransport session that the application did not accept; QUIC's own limit on streams is the other bound."""
+"""Streams of a WebTransport session that the application did not accept; the other bound is QUIC's."""
 
 CAPSULES_READ = 16 * 1024
 """Bytes of capsules that are looked at together."""

@@ -88,7 +88,7 @@ class SessionClosed:
     """False if nobody closed it: its stream was reset, or given up for what came on it. The code is 0 then."""
 
     def encode(self) -> bytes:
-        """The WT_CLOSE_SESSION capsule. `UsageError` for a code of more than 32 bits, and for text that has no UTF-8."""
+        """The WT_CLOSE_SESSION capsule. `UsageError` for a code of more than 32 bits, or no text."""
         if not 0 <= self.code < 1 << 32:
             raise UsageError(f"a session closes with a code of 32 bits, {self.code} is none")
         try:

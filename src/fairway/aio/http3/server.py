@@ -183,15 +183,17 @@ class ServerConnection(HttpConnection):
             self._finish(request, code)
 
     def _finish(self, request: Request, code: H3Code) -> None:
-        if self.closing is None and not self.http.is_over(request.stream_id):
-            if code is H3Code.H3_NO_ERROR:
-                self.http.stop_reading(request.stream_id)  # section 4.1.1: the answer did not need the rest
-                code = H3Code.H3_INTERNAL_ERROR  # for an answer that was not ended
-            self.http.abort(request.stream_id, code)
-            self.wake()
         session = self._sessions.get(request.stream_id)
         if session is not None:
             session.abandoned()
+        if self.closing is None and not self.http.is_over(request.stream_id):
+            if code is H3Code.H3_NO_ERROR:
+                self.http.stop_reading(request.stream_id)  # section 4.1.1: the answer did not need the rest
+                if session is not None and self.http.can_send(request.stream_id):
+                    self.http.send_data(request.stream_id, b"", end=True)
+                code = H3Code.H3_INTERNAL_ERROR  # for an answer that was not ended
+            self.http.abort(request.stream_id, code)
+            self.wake()
         self.forget(request)
 
     def _done(self, task: asyncio.Task[None]) -> None:
@@ -254,8 +256,8 @@ class serve(Listener[ServerConnection]):  # noqa: N801 - used like a function
 
     `handler(request)` runs as a task for every request; it is cancelled when the client's connection ends, but not with
     `outlive`: then it learns of the end from what it waits for. `webtransport` lets clients ask for sessions. A stream
-    on which no whole request has arrived after `request_timeout_s` (up to half as long again) is given up; None waits for
-    ever. The other arguments are those of `fairway.aio.serve`.
+    on which no whole request has come within `request_timeout_s` (to twice as long) is given up; None waits for ever.
+    The other arguments are those of `fairway.aio.serve`.
     """
 
     def __init__(

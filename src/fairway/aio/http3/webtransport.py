@@ -57,7 +57,7 @@ class TunnelStream(HttpStream):
         await self.send(b"", end=True)
 
     def reset(self, code: int = 0) -> None:
-        """Give up sending, with an application's code of 32 bits: the peer's `receive` raises it as `application_code`."""
+        """Give up sending, with the application's code: the peer's `receive` raises it as `application_code`."""
         mapped = to_http_code(code)
         self.stopped = self.stopped or RequestError(mapped, "the stream was reset here")
         if self.connection.closing is None:
@@ -67,7 +67,7 @@ class TunnelStream(HttpStream):
         self.writable.fire()
 
     def stop_reading(self, code: int = 0) -> None:
-        """Read no more, with an application's code of 32 bits: the peer's `send` raises it as `application_code`."""
+        """Read no more, with the application's code: the peer's `send` raises it as `application_code`."""
         super().stop_reading(to_http_code(code))
         self.connection.forget_if_over(self)
 
@@ -203,7 +203,7 @@ class Session:
 
     def _check(self) -> None:
         if self.closed is not None:
-            raise RequestError(SESSION_GONE, f"the session is over: {self.closed.reason or 'closed'}")
+            raise _gone(self.closed)
 
     async def _watch(self) -> None:
         """Read the capsules until the session's end."""
@@ -262,5 +262,9 @@ class Session:
             self.connection.http.end_session(self.session_id)
             self.connection.wake()
         self._incoming.clear()
-        self.connection.end_session(self, RequestError(SESSION_GONE, f"the session is over: {closed.reason or 'closed'}"))
+        self.connection.end_session(self, _gone(closed))
         self._arrived.fire()
+
+
+def _gone(closed: SessionClosed) -> RequestError:
+    return RequestError(SESSION_GONE, f"the session is over: {closed.reason or 'closed'}")

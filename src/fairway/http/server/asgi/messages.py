@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 from wsproto.extensions import PerMessageDeflate
@@ -47,7 +48,8 @@ class Messages:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._frames = FrameProtocol(client=False, extensions=[])
-        self._parts: list[str | bytes] = []
+        self._text = StringIO()
+        self._bytes = bytearray()
         self._size = 0
         self._compressed = False
 
@@ -95,13 +97,19 @@ class Messages:
         self._size += len(payload)
         if self._size > self._limit:
             return Closed(CloseReason.MESSAGE_TOO_BIG, "the message is too big", CloseReason.MESSAGE_TOO_BIG)
-        self._parts.append(payload if isinstance(payload, str) else bytes(payload))
+        text = isinstance(payload, str)
+        if frame.message_finished and self._size == len(payload):
+            self._size = 0
+            return Received(payload if text else bytes(payload))
+        if text:  # gathered at once: a list of fragments would take far more than what is in them
+            self._text.write(payload)
+        else:
+            self._bytes += payload
         if not frame.message_finished:
             return None
-        parts, self._parts, self._size = self._parts, [], 0
-        if len(parts) == 1:
-            return Received(parts[0])
-        return Received("".join(parts) if isinstance(parts[0], str) else b"".join(parts))  # type: ignore[arg-type]
+        whole = Received(self._text.getvalue() if text else bytes(self._bytes))
+        self._text, self._bytes, self._size = StringIO(), bytearray(), 0
+        return whole
 
     def send(self, payload: str | bytes) -> bytes:
         """A message."""
