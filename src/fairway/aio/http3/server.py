@@ -176,6 +176,9 @@ class ServerConnection(HttpConnection):
             code = H3Code.H3_REQUEST_CANCELLED
             raise
         except Exception as error:
+            if isinstance(error, ExceptionGroup) and error.split((ConnectionClosed, RequestError))[1] is None:
+                code = H3Code.H3_REQUEST_CANCELLED  # the same, of a TaskGroup
+                return
             code = H3Code.H3_INTERNAL_ERROR
             context = {"message": "a request's handler failed", "exception": error, "connection": self}
             self._loop.call_exception_handler(context)
