@@ -44,22 +44,22 @@ class TestWebSocketFragments:
         messages = Messages(1 << 20)
         list(messages.receive(frame(opcode, payload)))
         block = frame(CONTINUED, payload) * 1000
-        with bounded(seconds=60.0, megabytes=1.5):
-            for _ in range(100):
+        with bounded(seconds=60.0, megabytes=1.0 if payload else 0.3):
+            for _ in range(50):
                 assert list(messages.receive(block)) == []
-        whole = payload * 100_001
+        whole = payload * 50_001
         (received,) = messages.receive(frame(CONTINUED, last=True))
         assert received == Received(whole.decode() if opcode == TEXT else whole)
 
 
 class TestDecoding:
     def test_a_body_of_many_gzip_members_costs_what_it_has(self) -> None:
-        body = gzip.compress(b"") * 100_000
+        body = gzip.compress(b"") * 200_000
         undo = decoder("gzip")
         begun = time.process_time()
         assert b"".join(undo.decode(body)) == b""
         undo.finish()
-        assert time.process_time() - begun < 5.0
+        assert time.process_time() - begun < 3.0
 
     @pytest.mark.parametrize("coding", ["gzip", "br"])
     def test_a_bomb_comes_in_pieces(self, coding: str) -> None:

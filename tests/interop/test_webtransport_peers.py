@@ -16,7 +16,7 @@ from aioquic.asyncio import serve as aioquic_serve
 from aioquic.h3.connection import H3_ALPN, H3Connection
 from aioquic.h3.events import DatagramReceived, DataReceived, HeadersReceived, WebTransportStreamDataReceived
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.events import ProtocolNegotiated, QuicEvent, StopSendingReceived, StreamReset
+from aioquic.quic.events import ProtocolNegotiated, QuicEvent, StopSendingReceived, StreamDataReceived, StreamReset
 from bench.quic_peers import Certificate, make_certificate
 
 from fairway.aio import http3
@@ -43,6 +43,7 @@ class Peer(QuicConnectionProtocol):
         )
         self.arrived: dict[int, asyncio.Queue[Any]] = {}
         self.opened: asyncio.Queue[int] = asyncio.Queue()
+        self.own: set[int] = set()
 
     def of(self, stream_id: int) -> asyncio.Queue[Any]:
         return self.arrived.setdefault(stream_id, asyncio.Queue())
@@ -50,6 +51,9 @@ class Peer(QuicConnectionProtocol):
     def quic_event_received(self, event: QuicEvent) -> None:
         if isinstance(event, ProtocolNegotiated) and self.http is None:
             self.http = H3Connection(self._quic, enable_webtransport=True)
+        if isinstance(event, StreamDataReceived) and event.stream_id in self.own:
+            self.of(event.stream_id).put_nowait((event.data, event.end_stream))
+            return  # aioquic's HTTP/3 takes what comes back on a session's stream of its own for frames
         if isinstance(event, StreamReset | StopSendingReceived):
             self.of(event.stream_id).put_nowait((type(event), event.error_code))
         for happened in self.http.handle_event(event) if self.http is not None else ():
@@ -82,7 +86,7 @@ class Peer(QuicConnectionProtocol):
 
     def open(self, session_id: int, *, unidirectional: bool = False) -> int:
         stream_id: int = self.http.create_webtransport_stream(session_id, is_unidirectional=unidirectional)
-        self.of(stream_id)
+        self.own.add(stream_id)
         return stream_id
 
 
