@@ -42,7 +42,7 @@ class Url:
         """Where a redirect from here leads. `UrlError` if that is nowhere for HTTP/3."""
         target = urljoin(str(self), location)
         if not target.lower().startswith("https://"):  # `parse` would take `name:1` for a host and its port
-            raise UrlError(f"{target!r} is no https:// URL")
+            raise UrlError(f"{target!r}: HTTP/3 is only for https://")
         return parse(target)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from io import StringIO
 from typing import Any
 
 from wsproto.extensions import PerMessageDeflate
@@ -48,8 +47,7 @@ class Messages:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._frames = FrameProtocol(client=False, extensions=[])
-        self._text = StringIO()
-        self._bytes = bytearray()
+        self._gathered = bytearray()
         self._size = 0
         self._compressed = False
 
@@ -101,15 +99,11 @@ class Messages:
         if frame.message_finished and self._size == len(payload):
             self._size = 0
             return Received(payload if text else bytes(payload))
-        if text:  # gathered at once: a list of fragments would take far more than what is in them
-            self._text.write(payload)
-        else:
-            self._bytes += payload
+        self._gathered += payload.encode() if text else payload  # fragments in a list would take far more
         if not frame.message_finished:
             return None
-        whole = Received(self._text.getvalue() if text else bytes(self._bytes))
-        self._text, self._bytes, self._size = StringIO(), bytearray(), 0
-        return whole
+        whole, self._gathered, self._size = bytes(self._gathered), bytearray(), 0
+        return Received(whole.decode() if text else whole)
 
     def send(self, payload: str | bytes) -> bytes:
         """A message."""
