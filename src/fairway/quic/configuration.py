@@ -34,6 +34,8 @@ class QuicConfiguration:
     max_streams_uni: int = 128
     send_buffer: int = 1 << 20
     """Bytes written and not yet sent that a stream holds before `write` accepts no more."""
+    disable_active_migration: bool = False
+    """Ask the peer not to move on purpose (RFC 9000 section 18.2); who is moved by a NAT is followed all the same."""
     max_datagram_frame_size: int = 0
     """The largest DATAGRAM frame that the peer may send us (RFC 9221): 65535 for any, 0 for none."""
 

@@ -28,8 +28,10 @@ from fairway.quic.events import DatagramReceived, Event, StreamOpened
 from fairway.quic.frames import PING
 from fairway.quic.handshake import Handshake
 from fairway.quic.limits import ACTIVE_CONNECTION_ID_LIMIT
+from fairway.quic.migration import Migration
 from fairway.quic.packet import Buffer
-from fairway.quic.paths import Address, Path
+from fairway.quic.path_calls import PathCalls
+from fairway.quic.paths import Address, Local
 from fairway.quic.receive import Receiver
 from fairway.quic.state import ConnectionState, Phase
 from fairway.quic.stream_calls import StreamCalls
@@ -45,7 +47,7 @@ RESET_TOKEN_LENGTH = 16
 FIRST_DESTINATION_LENGTH = 8  # RFC 9000 section 7.2: at least 8 unpredictable bytes
 
 
-class Connection(StreamCalls, DatagramCalls):
+class Connection(StreamCalls, DatagramCalls, PathCalls):
     """A client's or a server's end of a connection; make one with `client` or `server`.
 
     `now` is always seconds of one monotonic clock; `random` gives so many unpredictable bytes.
@@ -59,9 +61,10 @@ class Connection(StreamCalls, DatagramCalls):
         self._handshake = Handshake(state, session)
         self._handshake.original_destination = original_destination
         self._handshake.use_initial_keys(original_destination)
-        handlers = FrameHandlers(state, self._delivery, self._handshake)
-        self._receiver = Receiver(state, self._delivery, self._handshake, handlers)
-        self._transmitter = Transmitter(state)
+        self._migration = Migration(state)
+        handlers = FrameHandlers(state, self._delivery, self._handshake, self._migration)
+        self._receiver = Receiver(state, self._delivery, self._handshake, handlers, self._migration)
+        self._transmitter = Transmitter(state, self._migration)
 
     @classmethod
     def client(
@@ -139,10 +142,15 @@ class Connection(StreamCalls, DatagramCalls):
 
     # Input
 
-    def receive(self, buffer: Buffer, segment: int, now: float) -> None:
-        """Take in datagrams of `segment` bytes each, one after the other; the last may be shorter."""
+    def receive(
+        self, buffer: Buffer, segment: int, now: float, address: Address | None = None, local: Local = None
+    ) -> None:
+        """Take in datagrams of `segment` bytes each, one after the other; the last may be shorter.
+
+        `address` is who sent them, None for the peer as it is known; `local` is which socket they came to.
+        """
         try:
-            self._receiver.receive(buffer, segment, now)
+            self._receiver.receive(buffer, segment, now, address, local)
         except PeerError as error:
             self._fail(error, now)
 
@@ -238,11 +246,6 @@ class Connection(StreamCalls, DatagramCalls):
         return self._state.closing
 
     @property
-    def path(self) -> Path:
-        """The path in use: address, round-trip time, window."""
-        return self._state.path
-
-    @property
     def peer_parameters(self) -> TransportParameters:
         """The peer's transport parameters, once known."""
         return self._state.peer_parameters
@@ -275,6 +278,9 @@ class Connection(StreamCalls, DatagramCalls):
     def _probe_or_lose(self, now: float) -> None:
         self._delivery.on_timeout(now)
 
+    def _probe_paths(self, now: float) -> None:
+        self._migration.on_timeout(now)
+
     def _pace(self, now: float) -> None:
         """Transmission goes on by itself."""
 
@@ -296,6 +302,7 @@ _ON_TIMER: dict[Timer, Callable[[Connection, float], None]] = {
     Timer.KEEP_ALIVE: Connection._keep_alive,
     Timer.LOSS: Connection._probe_or_lose,
     Timer.PACING: Connection._pace,
+    Timer.PATH: Connection._probe_paths,
     Timer.CLOSE: Connection._closed,
 }
 
@@ -314,6 +321,6 @@ def _parameters(configuration: QuicConfiguration) -> tuple[TransportParameters, 
         max_ack_delay_ms=int(configuration.max_ack_delay_s * 1000),
         max_datagram_frame_size=configuration.max_datagram_frame_size,
         active_connection_id_limit=ACTIVE_CONNECTION_ID_LIMIT,
-        disable_active_migration=True,
+        disable_active_migration=configuration.disable_active_migration,
     )
     return parameters, encode_parameters(parameters)

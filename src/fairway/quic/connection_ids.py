@@ -69,6 +69,10 @@ class LocalIds:
             keys.append((NEW_CONNECTION_ID, sequence))
         return keys
 
+    def refill(self) -> list[tuple[int, int]]:
+        """Issue as many as were wanted before; give the frames to send."""
+        return self.issue(self._limit)
+
     def retire(self, sequence: int, used: bytes) -> list[tuple[int, int]]:
         """RETIRE_CONNECTION_ID in a packet addressed to `used`; give the frames that issue another (section 19.16)."""
         if sequence > self._announced:  # issued or not: the peer cannot know it
@@ -80,7 +84,7 @@ class LocalIds:
             raise _violation(RETIRE_CONNECTION_ID, "a packet retires the ID that it is addressed to", "19.16")
         del self._active[sequence]
         self.removed.append(issued.connection_id)
-        return self.issue(self._limit)
+        return self.refill()
 
 
 class RemoteIds:
@@ -92,8 +96,13 @@ class RemoteIds:
         self._retired: set[int] = set()
         self._pending: set[int] = set()
         """Sequence numbers whose RETIRE_CONNECTION_ID was not acknowledged."""
-        self._sequence = 0
+        self._taken: set[int] = set()
+        """Those that belong to a path, or did."""
+        self.sequence = 0
+        """Of the one in use."""
         self.current = first
+        self.preferred: int | None = None
+        """That of the server's preferred address, until it is used."""
 
     @property
     def reset_tokens(self) -> tuple[bytes, ...]:
@@ -137,8 +146,10 @@ class RemoteIds:
                 del self._known[sequence]
                 keys.append(self._retire(sequence))
             self._retired = {s for s in self._retired if s >= frame.retire_prior_to}
-            if self._sequence not in self._known:
-                self._use(min(self._known))
+            self._taken &= self._known.keys()
+            if self.sequence not in self._known:
+                self.use(min(self._known.keys() - self._taken, default=min(self._known)))
+                self._taken &= self._known.keys()
         if len(self._known) > ACTIVE_CONNECTION_ID_LIMIT:
             raise PeerError(
                 ErrorCode.CONNECTION_ID_LIMIT_ERROR,
@@ -148,23 +159,41 @@ class RemoteIds:
             )
         return self._bounded(keys)
 
-    def next(self) -> list[tuple[int, int]]:
-        """Go over to another connection ID and retire the one in use; nothing happens without a spare one."""
-        others = sorted(s for s in self._known if s != self._sequence)
-        if not others:
-            return []
-        old = self._sequence
-        del self._known[old]
-        self._use(others[0])
-        return [self._retire(old)]
+    def take(self) -> int | None:
+        """The sequence number of an ID that no path has used, for another path; None if there is none."""
+        if not self.current:
+            return self.sequence  # a zero-length ID serves all paths
+        spare = [s for s in self._known if s not in self._taken and s not in (self.sequence, self.preferred)]
+        if not spare:
+            return None
+        self._taken.add(min(spare))
+        return min(spare)
+
+    def knows(self, sequence: int | None) -> bool:
+        """Whether this ID was issued and not retired."""
+        return sequence in self._known
+
+    def id_of(self, sequence: int) -> bytes:
+        """The connection ID with this sequence number."""
+        return self._known[sequence][0]
+
+    def use(self, sequence: int) -> None:
+        """Go over to another connection ID; the one before stays known, for the path that it belongs to."""
+        self._taken.add(self.sequence)
+        self.sequence = sequence
+        self.current = self._known[sequence][0]
+        if sequence == self.preferred:
+            self.preferred = None
+
+    def give_up(self, sequence: int) -> tuple[int, int]:
+        """Retire an ID that is not in use; give the frame to send."""
+        del self._known[sequence]
+        self._taken.discard(sequence)
+        return self._retire(sequence)
 
     def retirement_acknowledged(self, sequence: int) -> None:
         """The peer has our RETIRE_CONNECTION_ID frame for this one."""
         self._pending.discard(sequence)
-
-    def _use(self, sequence: int) -> None:
-        self._sequence = sequence
-        self.current = self._known[sequence][0]
 
     def _retire(self, sequence: int) -> tuple[int, int]:
         if sequence >= self._retire_prior_to:

@@ -59,7 +59,7 @@ class Delivery:
             return
         path = state.path
         newest = max(acked, key=lambda run: run.first)
-        if newest.last == largest and any(run.eliciting for run in acked):
+        if newest.last == largest and newest.in_flight and any(run.eliciting for run in acked):
             delay_s = 0.0
             if space.kind is SpaceKind.APPLICATION:
                 delay_s = delay * (1 << state.peer_parameters.ack_delay_exponent) / 1e6

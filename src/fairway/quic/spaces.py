@@ -80,6 +80,11 @@ class ReceivedNumbers:
         self.ack_at = None
         self.ack_now = False
 
+    def wait_for_room(self) -> None:
+        """Nothing may be sent now: an acknowledgement that is owed goes with the next packet, not at its time."""
+        if self.ack_at is not None:
+            self.ack_at, self.ack_now = None, True
+
     def forget_below(self, number: int) -> None:
         """The peer knows that packets below `number` arrived (section 13.2.4); the largest stays reported."""
         number = min(number, self.largest)

@@ -73,6 +73,10 @@ class ConnectionState:
         rtt = RttEstimator(configuration.initial_rtt_s)
         size = 1200  # until the handshake is complete: RFC 9000 section 14
         self.path = Path(address, size, rtt, configuration.controller_factory(size), validated=is_client)
+        self.arrival = self.path
+        """The path that the buffer at hand came on."""
+        self.probing = False
+        """True while a path may have a challenge to send, or a response."""
         self.local_ids = LocalIds(local_id, make_id)
         self.remote_ids = RemoteIds(remote_id)
         self.handshake_id = local_id

@@ -20,7 +20,7 @@ from fairway.quic.packet import (
     encode_version_negotiation,
     parse_long_header,
 )
-from fairway.quic.paths import Address
+from fairway.quic.paths import Address, Local
 from fairway.tls import ServerConfig
 from fairway.wire import WireError
 
@@ -33,6 +33,8 @@ class Reply:
 
     data: bytes
     address: Address
+    local: Local = None
+    """Which of the caller's sockets sends it."""
 
 
 class Endpoint:
@@ -79,21 +81,26 @@ class Endpoint:
         """Newcomers that were not let in for want of room."""
         return self._admission.refused
 
-    def receive(self, buffer: Buffer, segment: int, address: Address, now: float) -> list[Connection]:
-        """Hand on datagrams of `segment` bytes each; give the connections that took some in, new ones included."""
+    def receive(
+        self, buffer: Buffer, segment: int, address: Address, now: float, local: Local = None
+    ) -> list[Connection]:
+        """Hand on datagrams of `segment` bytes each; give the connections that took some in, new ones included.
+
+        `local` is which of the caller's sockets they came to.
+        """
         size = len(buffer)
         if size > segment and not _one_destination(buffer, segment):
             touched: list[Connection] = []
             for start in range(0, size, segment):
                 part = buffer[start : start + segment]
-                touched += [c for c in self.receive(part, len(part), address, now) if c not in touched]
+                touched += [c for c in self.receive(part, len(part), address, now, local) if c not in touched]
             return touched
         connection = self._find(buffer, min(segment, size), address, now)
         if connection is None:
             if self.pass_on is not None:
                 self.pass_on(buffer, segment, address)
             return []
-        connection.receive(buffer, segment, now)
+        connection.receive(buffer, segment, now, address, local)
         if not connection.heard:  # whoever sent this did not mean a handshake: keep nothing
             self.forget(connection)
             return []
