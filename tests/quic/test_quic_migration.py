@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
-from quic_pair import CLIENT_ADDRESS, Pair, Side, SimulatedPath
+from quic_pair import CLIENT_ADDRESS, Pair, Side, SimulatedPath, identity
 
-from fairway.quic import Connection, QuicConfiguration, UsageError
+from fairway.quic import ClosedBy, Connection, Endpoint, QuicConfiguration, UsageError
 from fairway.quic import events as ev
+from fairway.tls import ServerConfig
 
 NEW_PORT = (CLIENT_ADDRESS[0], 4001)
 NEW_HOST = ("198.51.100.7", 4000)
@@ -256,3 +258,83 @@ def test_paths_are_as_lossy_as_they_like() -> None:
         pair.run_for(0.7)
         pair.rebind(("198.51.100.20", 3000 + index))
     pair.run(lambda: stream_id in pair.client.ended, limit_s=120)
+
+
+class TestPreferredAddress:
+    """Section 9.6: the server would rather be reached elsewhere."""
+
+    PREFERRED = ("192.0.2.3", 8443)
+
+    def pair(self) -> Pair:
+        configuration = QuicConfiguration(preferred_ipv4=self.PREFERRED, disable_active_migration=True)
+        pair = Pair(server_configuration=configuration, there=SimulatedPath(delay=0.02))
+        pair.server_sockets[self.PREFERRED] = "preferred"
+        pair.run(lambda: bool(pair.client.of(ev.PreferredAddressOffered)))
+        return pair
+
+    def test_the_client_is_told_and_moves_there_with_the_connection_id_that_belongs_to_it(self) -> None:
+        pair = self.pair()
+        assert pair.client.of(ev.PreferredAddressOffered) == [ev.PreferredAddressOffered(self.PREFERRED, None)]
+        parameters = core(pair.client).peer_parameters.preferred_address
+        assert parameters is not None
+        link = pair.add_link("second", NEW_PORT)
+        ids: set[bytes] = set()
+        link.there.drop = lambda index, data: bool(ids.add(data[1:9]))
+        core(pair.client).probe_path(pair.now, "second", self.PREFERRED)
+        pair.run(lambda: bool(pair.client.of(ev.PathValidated)))
+        core(pair.client).migrate(pair.now, "second")
+        stream_id = core(pair.client).open_stream()
+        assert stream_id is not None
+        core(pair.client).write(stream_id, bytes(50_000), end=True)
+        pair.run(lambda: stream_id in pair.server.ended)
+        assert ids == {parameters.connection_id}
+        assert core(pair.client).path.address == self.PREFERRED
+        assert core(pair.server).path.local == "preferred"
+
+    def test_where_nobody_answers_there_the_client_stays(self) -> None:
+        pair = self.pair()
+        pair.add_link("second", NEW_PORT, SimulatedPath(drop=lambda index, data: True))
+        core(pair.client).probe_path(pair.now, "second", self.PREFERRED)
+        pair.run(lambda: bool(pair.client.of(ev.PathFailed)), limit_s=10)
+        assert core(pair.client).path.local is None
+
+    def test_it_is_the_only_move_where_the_server_forbids_others(self) -> None:
+        pair = self.pair()
+        pair.add_link("second", NEW_PORT)
+        with pytest.raises(UsageError, match="disable_active_migration"):
+            core(pair.client).probe_path(pair.now, "second")
+
+
+class TestStatelessReset:
+    """Section 10.3: a server that has forgotten a connection says so."""
+
+    def restarted(self, pair: Pair, key: bytes) -> Endpoint:
+        return Endpoint(
+            ServerConfig((identity(),), ("test",)),
+            random=pair.rng.randbytes,
+            clock=lambda: datetime.now(UTC),
+            reset_key=key,
+        )
+
+    @pytest.mark.parametrize(("key", "ended"), [(b"the same", True), (b"another one", False)])
+    def test_after_a_restart_with_the_same_key_the_client_learns_at_once(self, key: bytes, ended: bool) -> None:
+        pair = Pair(connect=False)
+        pair.endpoint = self.restarted(pair, b"the same")
+        pair.run(lambda: pair.connected)
+        pair.run_for(1.0)
+        pair.endpoint = self.restarted(pair, key)
+        pair.server.core = None
+        core(pair.client).ping()
+        pair.run_for(0.2)
+        closing = core(pair.client).closing
+        assert (closing is not None and closing.by is ClosedBy.RESET) == ended
+
+    def test_the_answer_is_shorter_than_the_question_and_looks_like_any_packet(self) -> None:
+        pair = Pair()
+        for size in range(1, 1500):
+            pair.endpoint.receive(b"\x4f" + bytes(size - 1), size, NEW_HOST, pair.now + size)
+            for reply in pair.endpoint.replies:
+                assert 21 <= len(reply.data) < size
+                assert reply.data[0] & 0xC0 == 0x40
+            assert len(pair.endpoint.replies) == (size > 21)
+            pair.endpoint.replies.clear()

@@ -36,6 +36,9 @@ class QuicConfiguration:
     """Bytes written and not yet sent that a stream holds before `write` accepts no more."""
     disable_active_migration: bool = False
     """Ask the peer not to move on purpose (RFC 9000 section 18.2); who is moved by a NAT is followed all the same."""
+    preferred_ipv4: tuple[str, int] | None = None
+    """Host and port at which a server would rather be reached (section 9.6); its socket there is the caller's."""
+    preferred_ipv6: tuple[str, int] | None = None
     max_datagram_frame_size: int = 0
     """The largest DATAGRAM frame that the peer may send us (RFC 9221): 65535 for any, 0 for none."""
 

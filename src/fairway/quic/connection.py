@@ -15,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address
 
 from fairway.quic import closing as ending
 from fairway.quic.configuration import QuicConfiguration
-from fairway.quic.connection_ids import LOCAL_LENGTH
+from fairway.quic.connection_ids import LOCAL_LENGTH, IssuedId
 from fairway.quic.datagram_calls import DatagramCalls
 from fairway.quic.datagrams import NO_DATAGRAMS
 from fairway.quic.delivery import Delivery
@@ -37,7 +38,12 @@ from fairway.quic.state import ConnectionState, Phase
 from fairway.quic.stream_calls import StreamCalls
 from fairway.quic.timers import Timer
 from fairway.quic.transmit import MAX_SEGMENTS, Transmit, Transmitter
-from fairway.quic.transport_parameters import TransportParameters, encode_ids, encode_parameters
+from fairway.quic.transport_parameters import (
+    PreferredAddress,
+    TransportParameters,
+    encode_ids,
+    encode_parameters,
+)
 from fairway.tls import ClientConfig, ClientSession, ServerConfig, ServerSession
 
 Random = Callable[[int], bytes]
@@ -111,11 +117,22 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
         source: bytes,
         version: int,
         address: Address | None = None,
+        reset_token: Callable[[bytes], bytes] | None = None,
     ) -> Connection:
-        """A server's end for a client's first Initial packet, whose connection IDs these are; pass it to `receive`."""
+        """A server's end for a client's first Initial packet, whose connection IDs these are; pass it to `receive`.
+
+        `reset_token` gives the stateless reset token of a connection ID (RFC 9000 section 10.3.2).
+        """
         configuration = configuration or QuicConfiguration()
-        first = random(LOCAL_LENGTH + RESET_TOKEN_LENGTH)
-        local_id, reset_token = first[:LOCAL_LENGTH], first[LOCAL_LENGTH:]
+
+        def make_id() -> bytes:
+            if reset_token is None:
+                return random(LOCAL_LENGTH + RESET_TOKEN_LENGTH)
+            connection_id = random(LOCAL_LENGTH)
+            return connection_id + reset_token(connection_id)
+
+        first = make_id()
+        local_id, token = first[:LOCAL_LENGTH], first[LOCAL_LENGTH:]
         parameters, encoded = _parameters(configuration)
         state = ConnectionState(
             configuration,
@@ -125,10 +142,13 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
             local_id=local_id,
             remote_id=source,
             parameters=parameters,
-            make_id=lambda: random(LOCAL_LENGTH + RESET_TOKEN_LENGTH),
+            make_id=make_id,
         )
         state.version = version
-        encoded += encode_ids(local_id, destination, reset_token)
+        if configuration.preferred_ipv4 or configuration.preferred_ipv6:
+            preferred = _preferred(configuration, state.local_ids.issue_first())
+            encoded += encode_parameters(TransportParameters(preferred_address=preferred))
+        encoded += encode_ids(local_id, destination, token)
         session = ServerSession(tls, encoded, random=random, now=clock)
         connection = cls(state, session, destination)
         connection._begin(now)
@@ -305,6 +325,13 @@ _ON_TIMER: dict[Timer, Callable[[Connection, float], None]] = {
     Timer.PATH: Connection._probe_paths,
     Timer.CLOSE: Connection._closed,
 }
+
+
+def _preferred(configuration: QuicConfiguration, issued: IssuedId) -> PreferredAddress:
+    ipv4, port4 = configuration.preferred_ipv4 or ("0.0.0.0", 0)
+    ipv6, port6 = configuration.preferred_ipv6 or ("::", 0)
+    packed4, packed6 = IPv4Address(ipv4).packed, IPv6Address(ipv6).packed
+    return PreferredAddress(packed4, port4, packed6, port6, issued.connection_id, issued.reset_token)
 
 
 @lru_cache(maxsize=32)

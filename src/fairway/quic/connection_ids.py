@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.frames import NEW_CONNECTION_ID, RETIRE_CONNECTION_ID, NewConnectionId
-from fairway.quic.limits import ACTIVE_CONNECTION_ID_LIMIT, MAX_PENDING_RETIREMENTS
+from fairway.quic.limits import ACTIVE_CONNECTION_ID_LIMIT, MAX_PATHS, MAX_PENDING_RETIREMENTS
 
 LOCAL_LENGTH = 8
 """Length of the connection IDs that we choose: short headers carry no length, so all have the same."""
 
 IDS_IN_USE = 2
-"""Connection IDs that we keep issued: enough for a migration and a probe, each costs a frame and an acknowledgement."""
+"""Connection IDs that we keep issued: most connections never move, and each costs a frame and an acknowledgement."""
+
+IDS_WHEN_MOVING = MAX_PATHS + 1
+"""As many from the first move or probe on: one for every path that is kept, and one for the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,8 @@ class LocalIds:
         self._active: dict[int, IssuedId] = {0: IssuedId(0, first, b"")}
         self._next_sequence = 1
         self._announced = 0
-        self._limit = 1
+        self._peer_limit = 1
+        self._wanted = IDS_IN_USE
         self.added: list[bytes] = [first]
         """Connection IDs that demultiplexing must learn."""
         self.removed: list[bytes] = []
@@ -55,11 +59,31 @@ class LocalIds:
         self._announced = max(self._announced, sequence)
         return self._active.get(sequence)
 
+    def issue_first(self) -> IssuedId:
+        """The connection ID of the preferred address (RFC 9000 section 5.1.1): sequence number 1."""
+        made = self._make()
+        issued = self._active[1] = IssuedId(1, made[:LOCAL_LENGTH], made[LOCAL_LENGTH:])
+        self._next_sequence, self._announced = 2, 1
+        self._wanted += 1
+        self.added.append(issued.connection_id)
+        return issued
+
     def issue(self, peer_limit: int) -> list[tuple[int, int]]:
         """Fill up to what the peer takes (active_connection_id_limit); give the frames to send."""
-        self._limit = min(peer_limit, IDS_IN_USE)
+        self._peer_limit = peer_limit
+        return self._fill()
+
+    def expect_moves(self) -> list[tuple[int, int]]:
+        """The connection is about to use several paths: issue more; give the frames to send."""
+        if self._wanted >= IDS_WHEN_MOVING:
+            return []
+        self._wanted = IDS_WHEN_MOVING
+        return self._fill()
+
+    def _fill(self) -> list[tuple[int, int]]:
         keys = []
-        while len(self._active) < self._limit:
+        limit = min(self._peer_limit, self._wanted)
+        while len(self._active) < limit:
             made = self._make()
             connection_id, token = made[:LOCAL_LENGTH], made[LOCAL_LENGTH:]
             sequence = self._next_sequence
@@ -68,10 +92,6 @@ class LocalIds:
             self.added.append(connection_id)
             keys.append((NEW_CONNECTION_ID, sequence))
         return keys
-
-    def refill(self) -> list[tuple[int, int]]:
-        """Issue as many as were wanted before; give the frames to send."""
-        return self.issue(self._limit)
 
     def retire(self, sequence: int, used: bytes) -> list[tuple[int, int]]:
         """RETIRE_CONNECTION_ID in a packet addressed to `used`; give the frames that issue another (section 19.16)."""
@@ -84,7 +104,7 @@ class LocalIds:
             raise _violation(RETIRE_CONNECTION_ID, "a packet retires the ID that it is addressed to", "19.16")
         del self._active[sequence]
         self.removed.append(issued.connection_id)
-        return self.refill()
+        return self._fill()
 
 
 class RemoteIds:
@@ -106,8 +126,10 @@ class RemoteIds:
 
     @property
     def reset_tokens(self) -> tuple[bytes, ...]:
-        """Stateless reset tokens of the IDs that we know (section 10.3)."""
-        return tuple(token for _, token in self._known.values() if token)
+        """Stateless reset tokens of the IDs that we have used and not retired (section 10.3.1)."""
+        return tuple(
+            token for s, (_, token) in self._known.items() if token and (s == self.sequence or s in self._taken)
+        )
 
     @property
     def spare(self) -> int:
@@ -122,6 +144,11 @@ class RemoteIds:
     def set_reset_token(self, token: bytes) -> None:
         """The token of the handshake's connection ID (transport parameter)."""
         self._known[0] = (self._known[0][0], token)
+
+    def set_preferred(self, connection_id: bytes, token: bytes) -> None:
+        """The connection ID of the server's preferred address (section 18.2)."""
+        self._known[1] = (connection_id, token)
+        self.preferred = 1
 
     def add(self, frame: NewConnectionId) -> list[tuple[int, int]]:
         """NEW_CONNECTION_ID; give the frames that retire what it replaces (section 5.1.1, 5.1.2, 19.15)."""

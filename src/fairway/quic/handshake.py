@@ -6,7 +6,12 @@ from collections.abc import Iterable
 from functools import partial
 
 from fairway.quic.errors import ErrorCode, PeerError
-from fairway.quic.events import HandshakeCompleted, HandshakeConfirmed, TicketReceived
+from fairway.quic.events import (
+    HandshakeCompleted,
+    HandshakeConfirmed,
+    PreferredAddressOffered,
+    TicketReceived,
+)
 from fairway.quic.frames import CRYPTO, HANDSHAKE_DONE
 from fairway.quic.limits import (
     MAX_CRYPTO_BUFFER,
@@ -148,6 +153,8 @@ class Handshake:
                 raise _mismatch("retry_source_connection_id")
             if peer.stateless_reset_token is not None:
                 state.remote_ids.set_reset_token(peer.stateless_reset_token)
+            if peer.preferred_address is not None and state.remote_ids.current:
+                state.remote_ids.set_preferred(peer.preferred_address.connection_id, peer.preferred_address.reset_token)
         state.peer_parameters = peer
 
     def _complete(self, event: Complete, now: float) -> None:
@@ -183,6 +190,8 @@ class Handshake:
             return
         state.go(Phase.CONFIRMED)
         state.events.append(HandshakeConfirmed())
+        if state.remote_ids.preferred is not None and (preferred := state.peer_parameters.preferred_address):
+            state.events.append(PreferredAddressOffered(*preferred.addresses()))
         state.initial.discard()
         state.handshake.discard()
         state.pto_count = 0

@@ -104,6 +104,9 @@ MAX_CONNECTIONS = 100_000
 VERSION_NEGOTIATION_PER_SECOND = 100
 """Version Negotiation packets sent per second by one endpoint."""
 
+STATELESS_RESETS_PER_SECOND = 100
+"""Stateless resets sent per second by one endpoint."""
+
 # Events
 
 MAX_NEW_TOKENS = 4

@@ -152,6 +152,8 @@ class Migration:
         if len(self.others) >= MAX_PATHS - 1:  # with the one in use; who was validated is worth more
             self._drop(next((other for other in self.others if not other.validated), self.others[0]))
         self.others.append(path)
+        for key in self._state.local_ids.expect_moves():
+            self._state.control[key] = None
 
     def _follow(self, path: Path, now: float) -> None:
         """The client has moved, or seems to have (section 9.3)."""
@@ -181,8 +183,8 @@ class Migration:
         self.others.append(old)
         state.path = path
         state.pto_count = 0
-        for key in state.local_ids.refill():
-            state.control[key] = None
+        if state.events and isinstance(state.events[-1], PathChanged):  # where it went meanwhile is of no use
+            state.events.pop()
         state.events.append(PathChanged(path.local, path.address))
         self._state.loss_timer_stale = True
 

@@ -1,12 +1,12 @@
 """Datagrams that answer and ask whether a path works: PATH_RESPONSE and PATH_CHALLENGE (RFC 9000 section 8.2).
 
-They go on the path that they are about, padded to 1200 bytes as far as its allowance reaches. On a path that is
-not in use they are not remembered: nothing follows from their loss, and a peer cannot make us keep them.
+They go on the path that they are about, padded to 1200 bytes as far as its allowance reaches. Only answers on the
+path in use are remembered, as its window bounds them; nothing follows from the loss of the others.
 """
 
 from __future__ import annotations
 
-from fairway.quic.frames import PATH_CHALLENGE, PATH_RESPONSE, PathChallenge, PathResponse, Ping
+from fairway.quic.frames import PATH_RESPONSE, PathChallenge, PathResponse, Ping
 from fairway.quic.limits import ANTI_AMPLIFICATION_FACTOR, MIN_INITIAL_DATAGRAM
 from fairway.quic.migration import Migration
 from fairway.quic.packet import FIXED_BIT
@@ -70,9 +70,8 @@ class PathProbes:
         space = state.application
         first = space.next_number
         space.next_number += 1
-        if path is state.path:
-            records = ((PATH_RESPONSE, 0),) if answers else ((PATH_CHALLENGE, 0),)
-            space.sent.add(Run(first, 1, size, now, frames=records))
+        if answers and path is state.path:
+            space.sent.add(Run(first, 1, size, now, frames=((PATH_RESPONSE, 0),)))
             path.controller.on_sent(now, size, first)
             path.pacer.spend(size)
             space.last_eliciting_at = now

@@ -10,8 +10,10 @@ from fairway.quic.configuration import QuicConfiguration
 from fairway.quic.connection import Connection, Random, WallClock
 from fairway.quic.connection_ids import LOCAL_LENGTH
 from fairway.quic.endpoint.admission import Admission
+from fairway.quic.endpoint.resets import make_resets
 from fairway.quic.limits import MIN_INITIAL_DATAGRAM
 from fairway.quic.packet import (
+    FIXED_BIT,
     LONG_HEADER,
     SUPPORTED_VERSIONS,
     Buffer,
@@ -52,12 +54,15 @@ class Endpoint:
         random: Random,
         clock: WallClock,
         admission: Admission | None = None,
+        reset_key: bytes | None = None,
     ) -> None:
+        """With the same `reset_key` (a secret), connections from before a restart are told at once that they ended."""
         self._tls = tls
         self._configuration = configuration or QuicConfiguration()
         self._random = random
         self._clock = clock
         self._admission = admission or Admission()
+        self._resets = make_resets(reset_key, random)
         self._by_id: dict[bytes, Connection] = {}
         self._ids: dict[Connection, set[bytes]] = {}
         self._pending: set[Connection] = set()
@@ -95,7 +100,7 @@ class Endpoint:
                 part = buffer[start : start + segment]
                 touched += [c for c in self.receive(part, len(part), address, now, local) if c not in touched]
             return touched
-        connection = self._find(buffer, min(segment, size), address, now)
+        connection = self._find(buffer, min(segment, size), address, now, local)
         if connection is None:
             if self.pass_on is not None:
                 self.pass_on(buffer, segment, address)
@@ -117,11 +122,14 @@ class Endpoint:
         """All connections that were not forgotten."""
         return list(self._ids)
 
-    def _find(self, buffer: Buffer, end: int, address: Address, now: float) -> Connection | None:
+    def _find(self, buffer: Buffer, end: int, address: Address, now: float, local: Local) -> Connection | None:
         if not end:
             return None
         if not buffer[0] & LONG_HEADER:
-            return self._by_id.get(bytes(buffer[1 : 1 + LOCAL_LENGTH]))
+            found = self._by_id.get(bytes(buffer[1 : 1 + LOCAL_LENGTH]))
+            if found is None:
+                self._reset(buffer, end, address, now, local)
+            return found
         # In every version a Destination Connection ID and its length follow the version (RFC 8999 section 5.1).
         known = self._by_id.get(bytes(buffer[6 : 6 + buffer[5]])) if end > 6 else None
         if known is not None:
@@ -133,18 +141,25 @@ class Endpoint:
         except WireError:
             return None
         if header.type is None:
-            self._negotiate(header, address, now)
+            self._negotiate(header, address, now, local)
             return None
         if header.type is not PacketType.INITIAL or len(header.destination) < MIN_CLIENT_DESTINATION:
             return None
         return self._accept(header, address, now)
 
-    def _negotiate(self, header: LongHeader, address: Address, now: float) -> None:
+    def _reset(self, buffer: Buffer, end: int, address: Address, now: float, local: Local) -> None:
+        """A stateless reset for a packet that is for nobody (section 10.3)."""
+        if buffer[0] & FIXED_BIT:
+            data = self._resets.reset(bytes(buffer[1 : 1 + LOCAL_LENGTH]), end, now)
+            if data is not None:
+                self.replies.append(Reply(data, address, local))
+
+    def _negotiate(self, header: LongHeader, address: Address, now: float, local: Local) -> None:
         """Version Negotiation for a version that we do not speak (section 6.1), at a bounded rate."""
         if not self.accepting or not self._admission.may_answer(now):
             return
         data = encode_version_negotiation(header.source, header.destination, SUPPORTED_VERSIONS, self._random(1)[0])
-        self.replies.append(Reply(data, address))
+        self.replies.append(Reply(data, address, local))
 
     def _accept(self, header: LongHeader, address: Address, now: float) -> Connection | None:
         if not self.accepting or not self._admission.admits(len(self._ids), len(self._pending)):
@@ -159,6 +174,7 @@ class Endpoint:
             source=header.source,
             version=header.version,
             address=address,
+            reset_token=self._resets.token,
         )
         self._ids[connection] = {header.destination}
         self._by_id[header.destination] = connection
