@@ -186,4 +186,5 @@ _ON_EVENT: dict[type[Any], Callable[[QuicConnection, Any], None]] = {
     quic_events.StreamsAvailable: QuicConnection._streams_available,
     quic_events.DatagramReceived: QuicConnection._datagram_received,
     quic_events.ConnectionTerminated: QuicConnection._terminated,
+    **QuicConnection.on_path_event,
 }

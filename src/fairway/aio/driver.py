@@ -6,6 +6,7 @@ import asyncio
 from typing import Protocol
 
 from fairway.quic import Connection, Phase, Transmit
+from fairway.quic.paths import Local
 
 BATCHES_PER_TURN = 16
 """Buffers sent before the loop gets its turn: others must not wait for a bulk transfer."""
@@ -50,9 +51,9 @@ class Driver:
     def dispatch(self) -> None:
         """Act on the core's events."""
 
-    def receive(self, data: bytes, segment: int, now: float) -> None:
-        """Datagrams for this connection arrived; `process` must follow."""
-        self.core.receive(data, segment, now)
+    def receive(self, data: bytes, segment: int, now: float, local: Local = None) -> None:
+        """Datagrams for this connection arrived on the socket of that name; `process` must follow."""
+        self.core.receive(data, segment, now, None, local)
 
     def process(self) -> None:
         """Tell the application what happened and send what is due."""

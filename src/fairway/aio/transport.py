@@ -103,7 +103,7 @@ class Transport:
     def _try(self, data: bytes, segment: int, address: Any) -> int:
         try:
             return self.socket.send(data, segment, address)
-        except ConnectionRefusedError as error:
+        except OSError as error:
             self._loop.call_soon(self._on_error, error)
             return len(data)
 

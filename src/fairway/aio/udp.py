@@ -26,6 +26,9 @@ _SEGMENT = struct.Struct("=H")
 _INT = struct.Struct("=i")
 
 _TRY_LATER = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
+_NO_WAY = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.ENODEV})
+"""The kernel itself cannot send from here: ICMP from the network does not reach a socket without IP_RECVERR so."""
+
 _NO_GSO = frozenset({errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOPT})
 
 
@@ -73,7 +76,7 @@ class UdpSocket:
     def send(self, data: bytes, segment: int, address: Any) -> int:
         """Send datagrams of `segment` bytes each; give how many bytes the kernel took, fewer if it is full.
 
-        `ConnectionRefusedError` if the network reported that nobody is there.
+        `ConnectionRefusedError` if the network reported that nobody is there, another `OSError` if there is no way.
         """
         size = len(data)
         target = None if self._connected else address
@@ -88,10 +91,10 @@ class UdpSocket:
             except OSError as error:
                 if error.errno in _TRY_LATER:
                     return 0
-                if isinstance(error, ConnectionRefusedError):
+                if isinstance(error, ConnectionRefusedError) or error.errno in _NO_WAY:
                     raise
                 if error.errno not in _NO_GSO:
-                    return size  # too big for the path, or no route: lost, as on the network
+                    return size  # too big for the path: lost, as on the network
                 self.gso = False
         for start in range(0, size, segment):
             if not self._send_one(data[start : start + segment], target):
@@ -107,8 +110,8 @@ class UdpSocket:
         except OSError as error:
             if error.errno in _TRY_LATER:
                 return False
-            if isinstance(error, ConnectionRefusedError):
-                raise
+            if isinstance(error, ConnectionRefusedError) or error.errno in _NO_WAY or error.errno == errno.EINVAL:
+                raise  # EINVAL: the address that the socket sends from is gone
         return True
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from fairway.quic.configuration import QuicConfiguration
 from fairway.quic.connection_ids import LOCAL_LENGTH, IssuedId
 from fairway.quic.datagram_calls import DatagramCalls
 from fairway.quic.datagrams import NO_DATAGRAMS
-from fairway.quic.delivery import Delivery
+from fairway.quic.delivery import PROBE_PACKETS, Delivery
 from fairway.quic.dispatch import FrameHandlers
 from fairway.quic.errors import ClosedBy, Closing, PeerError
 from fairway.quic.events import DatagramReceived, Event, StreamOpened
@@ -227,6 +227,11 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
     def network_failed(self, now: float, reason: str) -> None:
         """The socket is gone: end without sending."""
         ending.abandon(self._state, Closing(ClosedBy.TRANSPORT, reason=reason), now)
+
+    def network_returned(self) -> None:
+        """The way to the peer was gone and is there again: probe now, whatever the timer says."""
+        self._state.pto_count = 0
+        self._state.application.probes = PROBE_PACKETS
 
     def ping(self) -> None:
         """Ask the peer for an acknowledgement."""

@@ -133,8 +133,10 @@ class RemoteIds:
 
     @property
     def spare(self) -> int:
-        """Connection IDs that are known and not in use."""
-        return len(self._known) - 1
+        """Connection IDs for further paths; one of zero length serves all."""
+        if not self.current:
+            return 1
+        return len(self._known.keys() - self._taken - {self.sequence, self.preferred})
 
     def replace_first(self, connection_id: bytes) -> None:
         """The peer's choice became known (its first packet, or a Retry)."""

@@ -24,6 +24,11 @@ class PathCalls:
         """Paths that are known and not in use."""
         return tuple(self._migration.others)
 
+    @property
+    def spare_connection_ids(self) -> int:
+        """How many more paths the peer's connection IDs allow now."""
+        return self._state.remote_ids.spare
+
     def probe_path(self, now: float, local: Local, address: Address | None = None) -> None:
         """Ask whether the peer answers on a new path; `PathValidated` or `PathFailed` tells (RFC 9000 section 9.1).
 

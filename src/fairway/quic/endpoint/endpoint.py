@@ -127,7 +127,7 @@ class Endpoint:
             return None
         if not buffer[0] & LONG_HEADER:
             found = self._by_id.get(bytes(buffer[1 : 1 + LOCAL_LENGTH]))
-            if found is None:
+            if found is None and self.pass_on is None:  # another process may know it
                 self._reset(buffer, end, address, now, local)
             return found
         # In every version a Destination Connection ID and its length follow the version (RFC 8999 section 5.1).
