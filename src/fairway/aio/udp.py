@@ -38,7 +38,7 @@ class UdpSocket:
     def __init__(self, sock: socket.socket, *, gso: bool = True, gro: bool = True) -> None:
         self._socket = sock
         sock.setblocking(False)
-        self.gso = gso and sys.platform == "linux"
+        self.gso = self._gso_works = gso and sys.platform == "linux"
         self.gro = gro and sys.platform == "linux" and _set(sock, SOL_UDP, UDP_GRO, 1)
         self._connected = False
         _buffers(sock)
@@ -110,7 +110,9 @@ class UdpSocket:
         except OSError as error:
             if error.errno in _TRY_LATER:
                 return False
-            if isinstance(error, ConnectionRefusedError) or error.errno in _NO_WAY or error.errno == errno.EINVAL:
+            if error.errno == errno.EMSGSIZE:  # larger than the link: it was not for want of GSO that a buffer failed
+                self.gso = self._gso_works
+            elif isinstance(error, ConnectionRefusedError) or error.errno in _NO_WAY or error.errno == errno.EINVAL:
                 raise  # EINVAL: the address that the socket sends from is gone
         return True
 

@@ -20,7 +20,9 @@ class QuicConfiguration:
     """Send a PING after so long without traffic; None never does."""
     handshake_timeout_s: float = 10.0
     udp_payload: int = 1200
-    """Size of full datagrams once the handshake is complete; the path must carry it."""
+    """Size of full datagrams once the handshake is complete: what the path is known to carry."""
+    max_udp_payload: int = 1452
+    """How far they may grow by path MTU discovery (RFC 8899); 1200 for no discovery."""
     congestion: str | ControllerFactory = "cubic"
     initial_rtt_s: float = INITIAL_RTT_S
     max_ack_delay_s: float = 0.025
@@ -47,6 +49,8 @@ class QuicConfiguration:
             raise UsageError(f"version {self.version:#x} is not supported")
         if not 1200 <= self.udp_payload <= 65507:
             raise UsageError("udp_payload must be 1200 to 65507 bytes")
+        if not 1200 <= self.max_udp_payload <= 65507:
+            raise UsageError("max_udp_payload must be 1200 to 65507 bytes")
         if not 0 <= self.max_datagram_frame_size <= 65535:
             raise UsageError("max_datagram_frame_size must be 0 (no datagrams) to 65535 bytes")
         if isinstance(self.congestion, str) and self.congestion not in CONTROLLERS:

@@ -21,6 +21,7 @@ from fairway.quic.frames import (
     STREAMS_BLOCKED_BIDI,
     STREAMS_BLOCKED_UNI,
 )
+from fairway.quic.recovery.mtu import BASE_SIZE, BLACK_HOLE_TIMEOUTS, MTU_PROBE
 from fairway.quic.recovery.sent import Run
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.state import ConnectionState, Phase
@@ -33,7 +34,7 @@ MAX_PTO_BACKOFF = 10  # doublings of the probe timeout
 # Frames whose loss matters to nobody: the next one says it anew, or nobody waits for it.
 _NOT_REPEATED = frozenset(
     {PING, PATH_CHALLENGE, PATH_RESPONSE, DATAGRAM, DATA_BLOCKED, STREAM_DATA_BLOCKED, STREAMS_BLOCKED_BIDI,
-     STREAMS_BLOCKED_UNI}
+     STREAMS_BLOCKED_UNI, MTU_PROBE}
 )  # fmt: skip
 
 
@@ -68,10 +69,13 @@ class Delivery:
             path.rtt.update(max(now - newest.time, 0.0), delay_s, now)
         controller, rtt_s = path.controller, path.rtt.latest
         limited = state.window_limited
+        mtu = path.mtu
+        if mtu is not None and mtu.suspects and any(run.size > BASE_SIZE for run in acked):
+            mtu.large_arrived()
         for run in acked:
             if run.in_flight:
                 controller.on_acked(now, run.size * run.count, run.time, space.largest_acked, rtt_s, limited)
-            self._run_acked(space, run)
+            self._run_acked(space, run, now)
         keys = space.keys
         if keys is not None and keys.awaiting and largest >= keys.first_number:
             keys.awaiting = False
@@ -109,7 +113,7 @@ class Delivery:
 
     # Acknowledged
 
-    def _run_acked(self, space: PacketSpace, run: Run) -> None:
+    def _run_acked(self, space: PacketSpace, run: Run, now: float) -> None:
         if run.stream_id >= 0:
             self._stream_acked(run.stream_id, run.offset, run.length, run.fin)
         for frame in run.frames:
@@ -127,6 +131,10 @@ class Delivery:
                     self._state.streams.forget_if_finished(frame[1])
             elif kind == RETIRE_CONNECTION_ID:
                 self._state.remote_ids.retirement_acknowledged(frame[1])
+            elif kind == MTU_PROBE:
+                path = self._state.path
+                if path.mtu is not None and path.mtu.acknowledged(run.first, now):
+                    path.resize(path.mtu.size)
 
     def _stream_acked(self, stream_id: int, offset: int, length: int, fin: bool) -> None:
         streams = self._state.streams
@@ -152,10 +160,20 @@ class Delivery:
             if run.in_flight:
                 newest = max(newest, run.time)
             self._repeat(space, run)
+            if run.frames and run.frames[0][0] == MTU_PROBE and state.path.mtu is not None:
+                state.path.mtu.lost(run.first, now)
         if newest >= 0:
+            if state.path.packet_size > BASE_SIZE and any(r.in_flight and r.size > BASE_SIZE for r in losses.runs):
+                self._lose_size(state.discover_mtu().large_lost(now))
             state.path.controller.on_lost(now, newest, losses.persistent)
         if losses.persistent:
             state.path.rtt.reset_minimum()
+
+    def _lose_size(self, black_hole: bool) -> None:
+        """Take packets back to the size that every path carries, if the path is a black hole for larger ones."""
+        path = self._state.path
+        if black_hole and path.mtu is not None:
+            path.resize(path.mtu.size)
 
     def _repeat(self, space: PacketSpace, run: Run) -> None:
         """Queue again what a run carried, as far as it still matters (RFC 9000 section 13.3)."""
@@ -252,6 +270,8 @@ class Delivery:
             return
         space = probe[1]
         state.pto_count += 1
+        if state.pto_count >= BLACK_HOLE_TIMEOUTS and state.path.packet_size > BASE_SIZE and state.handshake_complete:
+            self._lose_size(state.discover_mtu().fall_back(now))
         space.probes = PROBE_PACKETS
         if space.sent.runs:
             self._repeat_first(space, space.sent.runs[0])

@@ -163,9 +163,7 @@ class Handshake:
         state.timers.clear(Timer.HANDSHAKE)
         path = state.path
         size = min(state.configuration.udp_payload, state.peer_parameters.max_udp_payload_size)
-        if size != path.packet_size:
-            path.packet_size = size
-            path.controller.on_packet_size(size)
+        path.resize(size)
         state.streams.set_peer(state.peer_parameters)
         for key in state.local_ids.issue(state.peer_parameters.active_connection_id_limit):
             state.control[key] = None

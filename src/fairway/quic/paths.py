@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fairway.quic.congestion import Controller
 from fairway.quic.limits import ANTI_AMPLIFICATION_FACTOR, MAX_PATH_CHALLENGES
 from fairway.quic.path_validation import PathValidation
+from fairway.quic.recovery.mtu import MtuDiscovery
 from fairway.quic.recovery.pacing import Pacer
 from fairway.quic.recovery.rtt import RttEstimator
 
@@ -40,6 +41,8 @@ class Path:
     """The validation that goes on."""
     silent: bool = False
     """True if the last validation failed: it is kept while no other path was ever validated."""
+    mtu: MtuDiscovery | None = None
+    """Made once enough was sent that larger packets pay, or where the path turns out to carry less."""
     wanted: bool = False
     """True if the application asked for this path: it hears what becomes of it."""
 
@@ -65,7 +68,13 @@ class Path:
             del self.responses[0]
         self.responses.append(challenge)
 
+    def resize(self, size: int) -> None:
+        """Packets have this size from now on."""
+        if size != self.packet_size:
+            self.packet_size = size
+            self.controller.on_packet_size(size)
+
     def share_network(self, other: Path) -> None:
         """Go on with what was learned of the network between the same hosts."""
         self.rtt, self.controller, self.pacer = other.rtt, other.controller, other.pacer
-        self.packet_size = other.packet_size
+        self.packet_size, self.mtu = other.packet_size, other.mtu

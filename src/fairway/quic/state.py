@@ -12,6 +12,7 @@ from fairway.quic.datagrams import Datagrams
 from fairway.quic.errors import Closing
 from fairway.quic.events import Event
 from fairway.quic.paths import Address, Path
+from fairway.quic.recovery.mtu import MtuDiscovery
 from fairway.quic.recovery.rtt import RttEstimator
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.streams.table import StreamTable
@@ -119,6 +120,15 @@ class ConnectionState:
         if self.datagrams is None:
             self.datagrams = Datagrams()
         return self.datagrams
+
+    def discover_mtu(self) -> MtuDiscovery:
+        """The search for the packet size of the path in use, made when it is first needed."""
+        path = self.path
+        if path.mtu is None:
+            ceiling = max(self.configuration.max_udp_payload, self.configuration.udp_payload)
+            ceiling = max(min(ceiling, self.peer_parameters.max_udp_payload_size), path.packet_size)
+            path.mtu = MtuDiscovery(path.packet_size, ceiling)
+        return path.mtu
 
     @property
     def bytes_in_flight(self) -> int:

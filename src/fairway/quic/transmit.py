@@ -27,6 +27,7 @@ from fairway.quic.frames import (
 )
 from fairway.quic.long_packets import LongPackets
 from fairway.quic.migration import Migration
+from fairway.quic.mtu_probes import MtuProbes
 from fairway.quic.packet import FIXED_BIT, number_length
 from fairway.quic.path_probes import PathProbes
 from fairway.quic.paths import Address, Local
@@ -42,6 +43,8 @@ from fairway.wire import encode_varint
 MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS of Linux
 MAX_BATCH_BYTES = 65507  # the largest UDP payload over IPv4
 MIN_PAYLOAD = 4  # so that a sample for header protection exists: RFC 9001 section 5.4.2
+DISCOVERY_FROM = 32 * 1024
+"""Bytes after which larger packets are looked for: most connections never send so much."""
 MIN_PACKET = 100  # less than that is not worth a packet, where an address is not validated
 PAD_FROM = 7 / 8  # a packet as full as this is padded to the length of the others, where more follow: one batch
 PING_EVERY = 32  # packets without ack-eliciting frames before one asks for an acknowledgement
@@ -67,6 +70,7 @@ class Transmitter:
 
     def __init__(self, state: ConnectionState, migration: Migration) -> None:
         self._state = state
+        self._mtu_probes = MtuProbes(state)
         self._probes = PathProbes(state, migration)
         self._short = _ShortPackets(state)
         self._long = LongPackets(state, self._short.build_within)
@@ -102,6 +106,12 @@ class Transmitter:
             if size < MIN_PACKET:
                 self._state.application.received.wait_for_room()
                 return None, 0
+        elif path.bytes_sent > DISCOVERY_FROM:
+            mtu = path.mtu or self._state.discover_mtu()
+            if mtu.probe_at <= now:
+                probe = self._mtu_probes.build(mtu, keys, now)
+                if probe is not None:
+                    return probe, len(probe)
         data, segment = self._short.build(keys, now, max_segments, size)
         if data is not None:
             path.bytes_sent += len(data)
