@@ -55,7 +55,7 @@ class TestSearch:
 class TestOnAPath:
     @pytest.mark.parametrize("mtu", [1200, 1300, 1452, 5000, 9000])
     def test_packets_grow_to_what_the_path_carries(self, mtu: int) -> None:
-        pair = Pair(JUMBO, there=SimulatedPath(delay=0.01, mtu=mtu, rate=2e6))
+        pair = Pair(JUMBO, there=SimulatedPath(delay=0.01, mtu=mtu, rate=2e6, queue=60_000))
         stream_id = download(pair, 3_000_000)
         pair.run(lambda: stream_id in pair.client.ended, limit_s=20)
         assert max(mtu - 20, 1200) <= core(pair.server).path.packet_size <= mtu
