@@ -1,13 +1,16 @@
-"""Paths that nobody has proved, storms of addresses, and resets that provoke resets (attacks 9, 10 and 14)."""
+"""Unproved paths, storms of addresses, resets of resets, lies about sizes (attacks 9, 10, 14 and 28)."""
 
 from __future__ import annotations
 
 import os
+import socket
+import struct
 
 import pytest
 from quic_attacker import Attacker, bounded
 from quic_pair import CLIENT_ADDRESS
 
+from fairway.aio.udp import IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE, UdpSocket
 from fairway.quic import frames
 
 PING = frames.Ping().encode()
@@ -125,3 +128,40 @@ class TestResets:  # 14
         packet = b"\x40" + attacker.server_id + os.urandom(80)
         endpoint.receive(packet, len(packet), ("192.0.2.50", 1), attacker.pair.now)
         assert not endpoint.replies
+
+
+class TestPacketTooBig:  # 28
+    @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+    def test_28_our_sockets_ask_no_icmp_for_the_size_of_packets(self, family: socket.AddressFamily) -> None:
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        udp = UdpSocket(sock)
+        if family == socket.AF_INET:
+            assert sock.getsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER) == PMTUDISC_PROBE
+        else:
+            assert sock.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER) == PMTUDISC_PROBE
+        udp.close()
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+    def test_28_a_forged_packet_too_big_changes_nothing(self) -> None:
+        receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        receiver.bind(("127.0.0.1", 0))
+        udp = UdpSocket(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        udp.connect(receiver.getsockname())
+        (_, ours), (_, theirs) = udp.address, receiver.getsockname()
+        inner = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 1300, 1, 0x4000, 64, 17, 0, b"\x7f\0\0\1", b"\x7f\0\0\1")
+        quoted = inner + struct.pack("!HHHH", ours, theirs, 1280, 0)
+        body = struct.pack("!BBHHH", 3, 4, 0, 0, 552) + quoted  # fragmentation needed, next hop MTU 552
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as forger:
+            forger.sendto(body[:2] + _checksum(body) + body[4:], ("127.0.0.1", 0))
+        udp.send(b"the kernel tells this one of the error, and loses it", 100, None)
+        for size in (1200, 1452, 9000):
+            assert udp.send(bytes(size), size, None) == size
+            assert len(receiver.recv(65535)) == size
+        udp.close()
+        receiver.close()
+
+
+def _checksum(data: bytes) -> bytes:
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF)

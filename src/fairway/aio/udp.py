@@ -93,9 +93,10 @@ class UdpSocket:
                     return 0
                 if isinstance(error, ConnectionRefusedError) or error.errno in _NO_WAY:
                     raise
-                if error.errno not in _NO_GSO:
-                    return size  # too big for the path: lost, as on the network
-                self.gso = False
+                if error.errno in _NO_GSO:
+                    self.gso = False
+                elif error.errno != errno.EMSGSIZE:  # which a forged ICMP message can cause once: try one by one
+                    return size  # lost, as on the network
         for start in range(0, size, segment):
             if not self._send_one(data[start : start + segment], target):
                 return start
