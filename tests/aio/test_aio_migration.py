@@ -205,3 +205,19 @@ class TestStatelessReset:
                 connection.close()
 
         run(scenario)
+
+
+class TestMarks:
+    @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+    @pytest.mark.parametrize("everywhere", [False, True], ids=["one family", "both families"])
+    def test_ecn_marks_are_sent_counted_and_found_good(self, host: str, everywhere: bool) -> None:
+        async def scenario() -> None:
+            async with (
+                serve(give, None if everywhere else host, 0, alpn="t", identities=[IDENTITY], grace_s=0.0) as running,
+                connect(host, running.port, alpn="t", ca=[CERTIFICATE]) as connection,
+            ):
+                assert await download(connection, SIZE) == SIZE
+                assert running.connections[0].statistics()["ecn_capable"] == 1
+                assert connection.statistics()["ecn_capable"] == 1
+
+        run(scenario)

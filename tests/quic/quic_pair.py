@@ -44,6 +44,8 @@ class SimulatedPath:
     """Bytes that wait for the rate before more are dropped."""
     drop: Callable[[int, bytes], bool] | None = None
     """Drop chosen datagrams, by their index."""
+    mark: Callable[[int], int] = lambda mark: mark
+    """What becomes of ECN marks."""
 
     count: int = 0
     bytes: int = 0
@@ -98,6 +100,7 @@ class _End:
 
     local: object
     address: object
+    mark: int = 0
 
 
 _NOWHERE = object()
@@ -205,6 +208,8 @@ class Pair:
         if link is None:
             return
         path = link.there if to_server else link.back
+        if out is not None and out.mark:
+            end = replace(end, mark=path.mark(out.mark))
         for at, data in path.deliveries(datagram, self.now, self.rng):
             self._sequence += 1
             heapq.heappush(self._wire, (at, self._sequence, to_server, data, end))
@@ -260,11 +265,11 @@ class Pair:
         buffer = b"".join(datagrams)
         if to_server:
             address = end.address or CLIENT_ADDRESS
-            for core in self.endpoint.receive(buffer, segment, address, self.now, end.local):
+            for core in self.endpoint.receive(buffer, segment, address, self.now, end.local, end.mark):
                 if self.server.core is None:
                     self.server.core = core
         elif self.client.core is not None:
-            self.client.core.receive(buffer, segment, self.now, None, end.local)
+            self.client.core.receive(buffer, segment, self.now, None, end.local, end.mark)
 
     def step(self) -> bool:
         """Go on to the next thing that happens; False if nothing will."""

@@ -29,8 +29,8 @@ class ClientSockets:
         """Take in a connected socket; what arrives, once `listen` was called, is for the connection."""
         driver, on_error = self._driver, self._on_error
 
-        def on_buffer(data: bytes, segment: int, address: Any, now: float) -> None:
-            driver.receive(data, segment, now, local)
+        def on_buffer(data: bytes, segment: int, address: Any, now: float, mark: int) -> None:
+            driver.receive(data, segment, now, local, mark)
 
         self._transports[local] = Transport(
             udp,

@@ -51,9 +51,9 @@ class Driver:
     def dispatch(self) -> None:
         """Act on the core's events."""
 
-    def receive(self, data: bytes, segment: int, now: float, local: Local = None) -> None:
+    def receive(self, data: bytes, segment: int, now: float, local: Local = None, mark: int = 0) -> None:
         """Datagrams for this connection arrived on the socket of that name; `process` must follow."""
-        self.core.receive(data, segment, now, None, local)
+        self.core.receive(data, segment, now, None, local, mark)
 
     def process(self) -> None:
         """Tell the application what happened and send what is due."""

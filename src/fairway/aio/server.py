@@ -66,8 +66,8 @@ class Server(Generic[AnyConnection]):
             self._transports[PREFERRED] = self._transport(preferred, PREFERRED)
 
     def _transport(self, udp: UdpSocket, local: Local) -> Transport:
-        def on_buffer(data: bytes, segment: int, address: Any, now: float) -> None:
-            self._buffer(data, segment, address, now, local)
+        def on_buffer(data: bytes, segment: int, address: Any, now: float, mark: int) -> None:
+            self._buffer(data, segment, address, now, local, mark)
 
         transport = Transport(udp, self._loop, on_buffer=on_buffer, on_turn=self._turn, on_error=lambda error: None)
         transport.listen()
@@ -97,8 +97,8 @@ class Server(Generic[AnyConnection]):
         self._endpoint.accepting = False
         self._transports[None].divert(relay)
 
-    def _buffer(self, data: bytes, segment: int, address: Any, now: float, local: Local) -> None:
-        for core in self._endpoint.receive(data, segment, address, now, local):
+    def _buffer(self, data: bytes, segment: int, address: Any, now: float, local: Local, mark: int) -> None:
+        for core in self._endpoint.receive(data, segment, address, now, local, mark):
             connection = self._connections.get(core)
             if connection is None:
                 connection = self._make(core, self, self._loop, is_client=False)

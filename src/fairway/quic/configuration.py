@@ -24,6 +24,8 @@ class QuicConfiguration:
     max_udp_payload: int = 1452
     """How far they may grow by path MTU discovery (RFC 8899); 1200 for no discovery."""
     congestion: str | ControllerFactory = "cubic"
+    ecn: bool = True
+    """Mark packets for explicit congestion notification, where the path and the peer turn out to be capable."""
     initial_rtt_s: float = INITIAL_RTT_S
     max_ack_delay_s: float = 0.025
     stream_window: int = 1 << 20

@@ -163,14 +163,21 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
     # Input
 
     def receive(
-        self, buffer: Buffer, segment: int, now: float, address: Address | None = None, local: Local = None
+        self,
+        buffer: Buffer,
+        segment: int,
+        now: float,
+        address: Address | None = None,
+        local: Local = None,
+        mark: int = 0,
     ) -> None:
         """Take in datagrams of `segment` bytes each, one after the other; the last may be shorter.
 
-        `address` is who sent them, None for the peer as it is known; `local` is which socket they came to.
+        `address` is who sent them, None for the peer as it is known; `local` is which socket they came to,
+        `mark` the ECN bits of their IP headers.
         """
         try:
-            self._receiver.receive(buffer, segment, now, address, local)
+            self._receiver.receive(buffer, segment, now, address, local, mark)
         except PeerError as error:
             self._fail(error, now)
 
@@ -286,6 +293,8 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
             "congestion_window": state.path.controller.window,
             "smoothed_rtt_s": state.path.rtt.smoothed,
             "minimum_rtt_s": state.path.rtt.minimum,
+            "packet_size": state.path.packet_size,
+            "ecn_capable": int(state.ecn.capable and not state.ecn.failed),
             "packets_sent": sum(space.next_number for space in state.spaces),
             "probe_timeouts": state.pto_count,
             "key_updates": 0 if state.application.keys is None else state.application.keys.updates,

@@ -21,6 +21,7 @@ from fairway.quic.frames import (
     STREAMS_BLOCKED_BIDI,
     STREAMS_BLOCKED_UNI,
 )
+from fairway.quic.recovery.ecn import GIVE_UP_TIMEOUTS, Counts
 from fairway.quic.recovery.mtu import BASE_SIZE, BLACK_HOLE_TIMEOUTS, MTU_PROBE
 from fairway.quic.recovery.sent import Run
 from fairway.quic.spaces import PacketSpace, SpaceKind
@@ -44,8 +45,15 @@ class Delivery:
     def __init__(self, state: ConnectionState) -> None:
         self._state = state
 
-    def on_ack(self, space: PacketSpace, ranges: Sequence[tuple[int, int]], delay: int, now: float) -> None:
-        """An ACK frame with inclusive `ranges`, the largest first, and its unscaled `delay`."""
+    def on_ack(
+        self,
+        space: PacketSpace,
+        ranges: Sequence[tuple[int, int]],
+        delay: int,
+        now: float,
+        counts: Counts | None = None,
+    ) -> None:
+        """An ACK frame with inclusive `ranges`, the largest first, its unscaled `delay` and its ECN counts."""
         state = self._state
         largest = ranges[0][1]
         self._check(space, ranges)
@@ -54,7 +62,8 @@ class Delivery:
             acked += space.sent.take(first, last)
         if space.loss.remembers:
             self._look_for_spurious(space, ranges, now)
-        if largest > space.largest_acked:
+        newer = largest > space.largest_acked
+        if newer:
             space.largest_acked = largest
         if not acked:
             return
@@ -76,6 +85,8 @@ class Delivery:
             if run.in_flight:
                 controller.on_acked(now, run.size * run.count, run.time, space.largest_acked, rtt_s, limited)
             self._run_acked(space, run, now)
+        if space.kind is SpaceKind.APPLICATION and state.ecn.on_ack(acked, counts, newer=newer):
+            controller.on_lost(now, newest.time, False)  # RFC 9002 section 7.1
         keys = space.keys
         if keys is not None and keys.awaiting and largest >= keys.first_number:
             keys.awaiting = False
@@ -270,6 +281,8 @@ class Delivery:
             return
         space = probe[1]
         state.pto_count += 1
+        if state.pto_count >= GIVE_UP_TIMEOUTS:
+            state.ecn.failed = True
         if state.pto_count >= BLACK_HOLE_TIMEOUTS and state.path.packet_size > BASE_SIZE and state.handshake_complete:
             self._lose_size(state.discover_mtu().fall_back(now))
         space.probes = PROBE_PACKETS

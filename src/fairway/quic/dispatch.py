@@ -60,7 +60,8 @@ class FrameHandlers:
 
     def ack(self, frame: frames.Ack, space: PacketSpace, now: float) -> None:
         """ACK."""
-        self._delivery.on_ack(space, frame.ranges, frame.delay, now)
+        counts = None if frame.ecn is None else (frame.ecn.ect0, frame.ecn.ect1, frame.ecn.ce)
+        self._delivery.on_ack(space, frame.ranges, frame.delay, now, counts)
 
     def ignore(self, frame: object, space: PacketSpace, now: float) -> None:
         """PADDING, PING and the *_BLOCKED frames ask for nothing but an acknowledgement."""

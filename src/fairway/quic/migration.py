@@ -183,6 +183,7 @@ class Migration:
         self.others.append(old)
         state.path = path
         state.pto_count = 0
+        state.ecn.restart()
         if state.events and isinstance(state.events[-1], PathChanged):  # where it went meanwhile is of no use
             state.events.pop()
         state.events.append(PathChanged(path.local, path.address))

@@ -30,6 +30,7 @@ from fairway.quic.packet import (
 )
 from fairway.quic.paths import Address, Local
 from fairway.quic.protection import INTEGRITY_LIMIT, retry_tag
+from fairway.quic.recovery.ecn import CE
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.state import OPEN_PHASES, ConnectionState, Phase
 from fairway.quic.stream_frames import STREAM_MASK, take_streams
@@ -62,14 +63,16 @@ class Receiver:
         """True if the buffer at hand has brought a genuine packet."""
         self._closing_packets = 0
 
-    def receive(self, buffer: Buffer, segment: int, now: float, address: Address | None, local: Local) -> None:
+    def receive(
+        self, buffer: Buffer, segment: int, now: float, address: Address | None, local: Local, mark: int
+    ) -> None:
         """Take in datagrams of `segment` bytes each, one after the other; the last may be shorter."""
         state = self._state
         size = len(buffer)
         path = self._migration.arrival(local, address)
         if path is None:
             return
-        state.arrival = path
+        state.arrival, state.arrival_mark = path, mark
         path.bytes_received += size
         if state.phase is Phase.CLOSING:
             self._answer_while_closing(size, segment)
@@ -171,6 +174,8 @@ class Receiver:
         self._learn_from(header, space)
         self._heard = True
         in_order = space.received.add(number, number, now)
+        if state.arrival_mark:
+            space.received.count_marks(state.arrival_mark, 1)
         keys = self._keys_known() if state.stash else None
         if self._frames(payload, space, now):
             space.received.elicit(1, in_order, now, 0.0)
@@ -302,6 +307,11 @@ class Receiver:
             self._heard = True
         eliciting = 0
         in_order = True
+        if state.arrival_mark:
+            fresh = len(numbers) if numbers[0] > highest else sum(number not in received for number in numbers)
+            received.count_marks(state.arrival_mark, fresh)
+            if state.arrival_mark == CE:
+                received.ack_now = True  # RFC 9000 section 13.2.1
         for start, stop in _rows(numbers):
             first, last = numbers[start], numbers[stop - 1]
             if first > received.largest:

@@ -12,6 +12,7 @@ from fairway.quic.datagrams import Datagrams
 from fairway.quic.errors import Closing
 from fairway.quic.events import Event
 from fairway.quic.paths import Address, Path
+from fairway.quic.recovery.ecn import Ecn
 from fairway.quic.recovery.mtu import MtuDiscovery
 from fairway.quic.recovery.rtt import RttEstimator
 from fairway.quic.spaces import PacketSpace, SpaceKind
@@ -76,6 +77,9 @@ class ConnectionState:
         self.path = Path(address, size, rtt, configuration.controller_factory(size), validated=is_client)
         self.arrival = self.path
         """The path that the buffer at hand came on."""
+        self.arrival_mark = 0
+        """What that buffer's IP header said (ECN)."""
+        self.ecn = Ecn(configuration.ecn)
         self.probing = False
         """True while a path may have a challenge to send, or a response."""
         self.local_ids = LocalIds(local_id, make_id)

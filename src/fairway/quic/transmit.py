@@ -63,6 +63,8 @@ class Transmit:
     address: Address | None
     local: Local = None
     """Which of the caller's sockets sends them."""
+    mark: int = 0
+    """The ECN bits for their IP headers: 2 for ECT(0)."""
 
 
 class Transmitter:
@@ -81,7 +83,7 @@ class Transmitter:
         """The next datagrams to send, None if there are none now."""
         state = self._state
         data: bytes | None = None
-        segment = 0
+        segment = mark = 0
         if state.phase is Phase.CLOSING:
             data = self._close()
         elif state.is_open:
@@ -91,11 +93,23 @@ class Transmitter:
                 if state.probing:
                     probe = self._probes.build(state.application.keys, now)
                     if probe is not None:
-                        return Transmit(probe[1], len(probe[1]), probe[0].address, probe[0].local)
+                        path, datagram = probe
+                        mark = self._mark(1) if path is state.path else 0
+                        return Transmit(datagram, len(datagram), path.address, path.local, mark)
+                first = state.application.next_number
                 data, segment = self._application(state.application.keys, now, max_segments)
+                if data is not None:
+                    mark = self._mark(state.application.next_number - first)
         if not data:
             return None
-        return Transmit(data, segment or len(data), state.path.address, state.path.local)
+        return Transmit(data, segment or len(data), state.path.address, state.path.local, mark)
+
+    def _mark(self, count: int) -> int:
+        """The ECN bits for the last `count` packets; none before all packets are 1-RTT packets of their own."""
+        state = self._state
+        if state.ecn.failed or state.phase is not Phase.CONFIRMED:
+            return 0
+        return state.ecn.mark(state.application.next_number - count, count)
 
     def _application(self, keys: ApplicationKeys, now: float, max_segments: int) -> tuple[bytes | None, int]:
         """1-RTT packets, and the length of each."""
@@ -357,7 +371,7 @@ class _ShortPackets:
         left = room
         if received.eliciting and (free or received.ack_now):
             delay = int((now - received.largest_at) * 1e6) >> state.local_parameters.ack_delay_exponent
-            parts.append(encode_ack(received.ranges(), max(delay, 0)))
+            parts.append(encode_ack(received.ranges(), max(delay, 0), counts=received.ecn))
             records.append((ACK, received.largest))
             left -= len(parts[0])
             received.ack_sent()

@@ -87,25 +87,25 @@ class Endpoint:
         return self._admission.refused
 
     def receive(
-        self, buffer: Buffer, segment: int, address: Address, now: float, local: Local = None
+        self, buffer: Buffer, segment: int, address: Address, now: float, local: Local = None, mark: int = 0
     ) -> list[Connection]:
         """Hand on datagrams of `segment` bytes each; give the connections that took some in, new ones included.
 
-        `local` is which of the caller's sockets they came to.
+        `local` is which of the caller's sockets they came to, `mark` the ECN bits of their IP headers.
         """
         size = len(buffer)
         if size > segment and not _one_destination(buffer, segment):
             touched: list[Connection] = []
             for start in range(0, size, segment):
                 part = buffer[start : start + segment]
-                touched += [c for c in self.receive(part, len(part), address, now, local) if c not in touched]
+                touched += [c for c in self.receive(part, len(part), address, now, local, mark) if c not in touched]
             return touched
         connection = self._find(buffer, min(segment, size), address, now, local)
         if connection is None:
             if self.pass_on is not None:
                 self.pass_on(buffer, segment, address)
             return []
-        connection.receive(buffer, segment, now, address, local)
+        connection.receive(buffer, segment, now, address, local, mark)
         if not connection.heard:  # whoever sent this did not mean a handshake: keep nothing
             self.forget(connection)
             return []
