@@ -63,6 +63,11 @@ def random_path(rng: random.Random) -> SimulatedPath:
     if rng.random() < 0.3:
         path.rate = rng.choice((50_000.0, 1_000_000.0, 20_000_000.0))
         path.queue = rng.choice((20_000, 200_000))
+    if rng.random() < 0.3:
+        path.mtu = rng.choice((1200, 1300, 1400, 5000))
+    if rng.random() < 0.4:
+        congested = rng.choice((0.0, 0.01, 0.5))
+        path.mark = rng.choice((lambda mark: 0, lambda mark: 3 if rng.random() < congested else mark))
     return path
 
 
