@@ -18,8 +18,8 @@ SERVER_CORE, GENERATOR_CORE = 0, 1
 ROUNDS = 3
 CONNECTIONS = (1, 100)
 REQUESTS = {  # on one connection; on each of a hundred
-    FAIRWAY: (20_000, 300),
-    HANDLER: (20_000, 300),
+    FAIRWAY: (20_000, 600),
+    HANDLER: (20_000, 600),
     CADDY: (40_000, 600),
     HYPERCORN: (3_000, 25),
     NGTCP2: (15_000, 600),  # it keeps every file open

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from fairway.quic import Connection, Endpoint, QuicConfiguration, Transmit
 from fairway.quic import events as ev
+from fairway.quic.observe import Observe, nobody
 from fairway.tls import ClientConfig, Identity, ServerConfig, self_signed_identity
 
 CLIENT_ADDRESS = ("192.0.2.1", 4000)
@@ -139,6 +140,8 @@ class Pair:
         server_configuration: QuicConfiguration | None = None,
         connect: bool = True,
         max_segments: int = 64,
+        observe_client: Observe = nobody,
+        observe_server: Observe = nobody,
     ) -> None:
         self.rng = random.Random(seed)
         self.now = 1000.0
@@ -152,6 +155,7 @@ class Pair:
             server_configuration or configuration,
             random=self.rng.randbytes,
             clock=clock,
+            observe=observe_server,
         )
         self.client = Side("client")
         self.server = Side("server")
@@ -162,6 +166,7 @@ class Pair:
             random=self.rng.randbytes,
             clock=clock,
             address=SERVER_ADDRESS,
+            observers=observe_client(),
         )
         self.links: dict[object, Link] = {None: Link(CLIENT_ADDRESS, self.there, self.back)}
         """The client's sockets: where each is seen to be, and the way from there and back."""

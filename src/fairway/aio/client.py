@@ -19,8 +19,10 @@ from fairway.aio.happy_eyeballs import Address, Resolve, interleave, race, resol
 from fairway.aio.keylog import keylog_to
 from fairway.aio.lifecycle import AnyConnection, MakeConnection
 from fairway.aio.moving import Mover
+from fairway.aio.qlog import qlog_to
 from fairway.aio.udp import UdpSocket
 from fairway.quic import ClosedBy, Connection, ConnectionClosed, QuicConfiguration, Transmit
+from fairway.quic.observe import Observe
 from fairway.tls import ClientConfig, Identity
 
 LINGER_S = 5.0
@@ -41,12 +43,21 @@ class _Client(Generic[AnyConnection]):
         tls: ClientConfig,
         configuration: QuicConfiguration,
         make: MakeConnection[AnyConnection],
+        observe: Observe,
         bound: str | None,
     ) -> None:
         loop = asyncio.get_running_loop()
         udp = UdpSocket(sock)
         udp.connect(address)
-        core = Connection.client(tls, configuration, now=loop.time(), random=os.urandom, clock=_now, address=address)
+        core = Connection.client(
+            tls,
+            configuration,
+            now=loop.time(),
+            random=os.urandom,
+            clock=_now,
+            address=address,
+            observers=observe(),
+        )
         self.connection = make(core, self, loop, is_client=True)
         self._bound = bound
         self._sockets = ClientSockets(loop, self.connection, self._error)
@@ -111,6 +122,7 @@ class Dialer(Generic[AnyConnection]):
     The handshake is complete when the block begins. Leaving the block waits until the peer has what was sent on
     streams that were ended, then closes. `ca` is a PEM file or certificates; without it the system's store is used.
     Of several addresses the first that completes the handshake is used (RFC 8305); `resolve` finds them.
+    `qlog` is a directory for a log of the connection ($QLOGDIR by default): docs/qlog.md.
     Raises `ConnectionClosed` if the handshake fails, `TimeoutError` after `timeout` seconds, `OSError` for a
     name that is not known.
     """
@@ -129,6 +141,7 @@ class Dialer(Generic[AnyConnection]):
         configuration: QuicConfiguration | None = None,
         timeout: float = 10.0,
         keylog: str | Path | None = None,
+        qlog: str | Path | None = None,
         local_address: tuple[str, int] | None = None,
         tls: ClientConfig | None = None,
         resolve: Resolve = resolve,
@@ -148,6 +161,7 @@ class Dialer(Generic[AnyConnection]):
             keylog=keylog_to(keylog),
         )
         self._make = make
+        self._observe = qlog_to(qlog)
         self._client: _Client[AnyConnection] | None = None
 
     def __await__(self) -> Generator[Any, None, AnyConnection]:
@@ -165,7 +179,7 @@ class Dialer(Generic[AnyConnection]):
         try:
             if self._local_address is not None:
                 sock.bind(self._local_address)
-            client = _Client(sock, address, self._tls, self._configuration, self._make, self._bound)
+            client = _Client(sock, address, self._tls, self._configuration, self._make, self._observe, self._bound)
         except OSError:
             sock.close()
             raise

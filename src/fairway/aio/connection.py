@@ -185,6 +185,7 @@ _ON_EVENT: dict[type[Any], Callable[[QuicConnection, Any], None]] = {
     quic_events.StopSendingReceived: QuicConnection._stop_sending,
     quic_events.StreamsAvailable: QuicConnection._streams_available,
     quic_events.DatagramReceived: QuicConnection._datagram_received,
+    quic_events.ObserverFailed: QuicConnection.observer_failed,
     quic_events.ConnectionTerminated: QuicConnection._terminated,
     **QuicConnection.on_path_event,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from fairway.aio.alarms import Alarm, alarms_of
 from fairway.quic import Connection, Phase, Transmit
 from fairway.quic.paths import Local
 
@@ -44,7 +45,8 @@ class Driver:
         self.core = core
         self._outlet: Outlet = outlet
         self._loop = loop
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarms = alarms_of(loop)
+        self._alarm: Alarm | None = None
         self._woken = False
         self._over = False
 
@@ -93,15 +95,15 @@ class Driver:
             self._end()
             return
         deadline = self.core.next_timeout()
-        timer = self._timer
-        if timer is not None:
-            if deadline is not None and timer.when() <= deadline and self.core.closing is None:
-                return  # it fires early and is set again then: cheaper than replacing it again and again
-            timer.cancel()
-        self._timer = None if deadline is None else self._loop.call_at(deadline, self._timed_out)
+        alarm = self._alarm
+        if alarm is not None:
+            if deadline is not None and alarm[0] <= deadline and self.core.closing is None:
+                return  # it rings early and is set again then: cheaper than replacing it again and again
+            self._alarms.cancel(alarm)
+        self._alarm = None if deadline is None else self._alarms.set(deadline, self._timed_out)
 
     def _timed_out(self) -> None:
-        self._timer = None
+        self._alarm = None
         now = self._loop.time()
         deadline = self.core.next_timeout()
         if deadline is not None and deadline <= now:
@@ -117,9 +119,9 @@ class Driver:
     def _end(self) -> None:
         if not self._over:
             self._over = True
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            if self._alarm is not None:
+                self._alarms.cancel(self._alarm)
+                self._alarm = None
             outlet, self._outlet = self._outlet, _NOWHERE
             outlet.ended(self)
 

@@ -84,6 +84,11 @@ class Lifecycle(Driver):
     def shut_down(self) -> None:
         """The server stops: tell the peer, if the protocol has a way to."""
 
+    def observer_failed(self, event: quic_events.ObserverFailed) -> None:
+        """Something that looked on has failed: say so; the connection goes on."""
+        message = f"an observer of a QUIC connection failed and was taken off: {event.observer!r}"
+        self._loop.call_exception_handler({"message": message, "exception": event.error, "connection": self})
+
     async def wait_closed(self) -> Closing:
         """Wait until the connection has ended; give how."""
         while self.core.closing is None:

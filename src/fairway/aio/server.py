@@ -17,10 +17,13 @@ from fairway.aio.connection import QuicConnection
 from fairway.aio.driver import Driver
 from fairway.aio.keylog import keylog_to
 from fairway.aio.lifecycle import AnyConnection, MakeConnection
+from fairway.aio.qlog import qlog_to
 from fairway.aio.relay import Relay
 from fairway.aio.transport import Transport
 from fairway.aio.udp import UdpSocket, bind
 from fairway.quic import Connection, ConnectionClosed, Endpoint, QuicConfiguration, StreamReset, Transmit
+from fairway.quic.endpoint.statistics import EndpointStatistics
+from fairway.quic.observe import Observe, nobody
 from fairway.quic.paths import Local
 from fairway.tls import Identity, ServerConfig
 
@@ -49,6 +52,7 @@ class Server(Generic[AnyConnection]):
         tls: ServerConfig,
         configuration: QuicConfiguration,
         make: MakeConnection[AnyConnection],
+        observe: Observe = nobody,
         *,
         preferred: UdpSocket | None = None,
         reset_key: bytes | None = None,
@@ -56,7 +60,9 @@ class Server(Generic[AnyConnection]):
         self._handler = handler
         self._make = make
         self._loop = asyncio.get_running_loop()
-        self._endpoint = Endpoint(tls, configuration, random=os.urandom, clock=_now, reset_key=reset_key)
+        self._endpoint = Endpoint(
+            tls, configuration, random=os.urandom, clock=_now, observe=observe, reset_key=reset_key
+        )
         self._connections: dict[Connection, AnyConnection] = {}
         self._touched: dict[AnyConnection, None] = {}
         self._tasks: dict[AnyConnection, asyncio.Task[None]] = {}
@@ -96,6 +102,16 @@ class Server(Generic[AnyConnection]):
         """Leave the socket to another process, which hands on what is for this one; accept nobody new."""
         self._endpoint.accepting = False
         self._transports[None].divert(relay)
+
+    @property
+    def statistics(self) -> EndpointStatistics:
+        """What was counted over the server's life."""
+        return self._endpoint.statistics
+
+    @property
+    def pending(self) -> int:
+        """Connections whose handshake is not complete."""
+        return self._endpoint.pending
 
     def _buffer(self, data: bytes, segment: int, address: Any, now: float, local: Local, mark: int) -> None:
         for core in self._endpoint.receive(data, segment, address, now, local, mark):
@@ -140,7 +156,7 @@ class Server(Generic[AnyConnection]):
     def ended(self, driver: Driver) -> None:
         """A connection is over."""
         connection = self._connections.pop(driver.core, None)
-        self._endpoint.forget(driver.core)
+        self._endpoint.forget(driver.core, None if connection is None else connection.statistics())
         if connection is not None:
             self._tasks.pop(connection, None)
 
@@ -188,7 +204,8 @@ class Listener(Generic[AnyConnection]):
     `host` and `port`; the server closes it. `preferred_address` is a host and port at which it would rather be reached:
     clients go there after the handshake (RFC 9000 section 9.6). With the same `reset_key`, a secret, after a restart,
     clients learn at once that their connections are gone (section 10.3); servers that run beside each other on one
-    port must not share it.
+    port must not share it. `qlog` is a directory for a log of each
+    connection ($QLOGDIR by default): docs/qlog.md.
     """
 
     def __init__(
@@ -204,6 +221,7 @@ class Listener(Generic[AnyConnection]):
         require_client_certificate: bool = False,
         configuration: QuicConfiguration | None = None,
         keylog: str | Path | None = None,
+        qlog: str | Path | None = None,
         grace_s: float = GRACE_S,
         tls: ServerConfig | None = None,
         sock: socket.socket | None = None,
@@ -225,6 +243,7 @@ class Listener(Generic[AnyConnection]):
             keylog=keylog_to(keylog),
         )
         self._make = make
+        self._observe = qlog_to(qlog)
         self._server: Server[AnyConnection] | None = None
 
     def __await__(self) -> Generator[Any, None, Server[AnyConnection]]:
@@ -242,7 +261,14 @@ class Listener(Generic[AnyConnection]):
                 raise
             configuration = _with_preferred(configuration, preferred.address)
         self._server = Server(
-            self._handler, udp, self._tls, configuration, self._make, preferred=preferred, reset_key=self._reset_key
+            self._handler,
+            udp,
+            self._tls,
+            configuration,
+            self._make,
+            self._observe,
+            preferred=preferred,
+            reset_key=self._reset_key,
         )
         return self._server
 

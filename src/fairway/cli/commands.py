@@ -30,6 +30,7 @@ SUBCOMMANDS = (
     Lazy("get", "fairway.cli.get:get", "Fetch URLs over HTTP/3.", WEB),
     Lazy("serve", "fairway.cli.serve:serve", "Serve an application or files by HTTP/3, HTTP/2 and HTTP/1.1.", WEB),
     Lazy("perf", "fairway.cli.perf:perf", "Measure QUIC between two places.", QUIC),
+    Lazy("qlog", "fairway.cli.qlog:qlog", "Logs of QUIC connections, as qvis reads them.", QUIC),
     Lazy("completion", "fairway.cli.completion:completion", "Print what completes commands in a shell.", SHELL),
 )
 

@@ -17,7 +17,17 @@ from typing import Any
 
 import click
 
-from fairway.aio import ConnectionClosed, QuicConfiguration, QuicConnection, Stream, connect, serve
+from fairway.aio import (
+    ConnectionClosed,
+    QuicConfiguration,
+    QuicConnection,
+    Server,
+    Stream,
+    UsageError,
+    connect,
+    serve,
+)
+from fairway.aio.metrics import QuicCollector, serve_metrics
 from fairway.http.server.certificates import development_names, make_identity, pem
 from fairway.quic.congestion import CONTROLLERS
 from fairway.tls import Identity
@@ -72,6 +82,9 @@ _common: list[Callable[[Any], Any]] = [
     click.option(
         "--keylog", type=click.Path(path_type=Path), help="Append TLS secrets here, for Wireshark. [$SSLKEYLOGFILE]"
     ),
+    click.option(
+        "--qlog", type=click.Path(path_type=Path), help="Directory for a log of each connection, for qvis. [$QLOGDIR]"
+    ),
 ]
 
 
@@ -92,6 +105,7 @@ def _with_common(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--client-ca", type=click.Path(exists=True, path_type=Path), help="Clients must show a certificate of it."
 )
+@click.option("--metrics", "metrics_at", metavar="[HOST:]PORT", help="Answer Prometheus here. [host: 127.0.0.1]")
 @_with_common
 def serve_command(
     host: str | None,
@@ -99,10 +113,12 @@ def serve_command(
     cert: Path | None,
     key: Path | None,
     client_ca: Path | None,
+    metrics_at: str | None,
     port: int,
     udp_payload: int,
     congestion: str,
     keylog: Path | None,
+    qlog: Path | None,
 ) -> None:
     """Answer `fairway perf get` until interrupted."""
     if self_signed:
@@ -123,18 +139,38 @@ def serve_command(
             require_client_certificate=client_ca is not None,
             configuration=_configuration(udp_payload, congestion),
             keylog=keylog,
+            qlog=qlog,
             grace_s=1.0,
         ) as server:
-            click.echo(f"listening on UDP port {server.port}; stop with Ctrl+C", err=True)
-            stopped = asyncio.Event()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-            await stopped.wait()
+            with _metrics(server, metrics_at):
+                click.echo(f"listening on UDP port {server.port}; stop with Ctrl+C", err=True)
+                stopped = asyncio.Event()
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+                await stopped.wait()
 
     try:
         asyncio.run(run())
+    except UsageError as error:
+        raise click.ClickException(str(error)) from error
     except OSError as error:
         raise click.ClickException(f"cannot listen on port {port}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _metrics(server: Server[QuicConnection], where: str | None) -> Iterator[None]:
+    """Answer Prometheus at `where`, [HOST:]PORT, if anywhere."""
+    if where is None:
+        yield
+        return
+    host, _, port = where.rpartition(":")
+    if not port.isdecimal():
+        raise UsageError(f"--metrics {where}: give PORT or HOST:PORT, such as 9433")
+    collector = QuicCollector()
+    collector.add("perf", server)
+    with serve_metrics(collector, host.strip("[]") or "127.0.0.1", int(port)) as bound:
+        click.echo(f"metrics at http://{host or '127.0.0.1'}:{bound}/metrics", err=True)
+        yield
 
 
 def _make_certificate(host: str | None, port: int) -> Identity:
@@ -223,6 +259,7 @@ def get_command(
     udp_payload: int,
     congestion: str,
     keylog: Path | None,
+    qlog: Path | None,
 ) -> None:
     """Transfer bytes from (or to) a `fairway perf serve` at HOST and say how fast it was."""
     if ca is None and not insecure and _development_certificate(port).exists():
@@ -240,6 +277,7 @@ def get_command(
             identity=identity,
             configuration=_configuration(udp_payload, congestion),
             keylog=keylog,
+            qlog=qlog,
         )
 
     try:

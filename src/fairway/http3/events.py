@@ -14,6 +14,7 @@ from fairway.quic.events import (
     ConnectionTerminated,
     HandshakeCompleted,
     HandshakeConfirmed,
+    ObserverFailed,
     StreamFinished,
     StreamsAvailable,
     StreamWritable,
@@ -147,5 +148,6 @@ Event = (
     | StreamWritable
     | StreamFinished
     | TicketReceived
+    | ObserverFailed
     | ConnectionTerminated
 )

@@ -74,3 +74,5 @@ def _end(state: ConnectionState, phase: Phase, closing: Closing, now: float) -> 
     for space in state.spaces:
         space.sent.clear()
     state.events.append(ConnectionTerminated(closing))
+    if state.watch is not None:
+        state.watch.closed(closing, now)

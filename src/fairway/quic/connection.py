@@ -12,7 +12,7 @@ acknowledgements, `handshake` drives TLS, `closing` ends. This class only passes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
@@ -21,7 +21,6 @@ from fairway.quic import closing as ending
 from fairway.quic.configuration import QuicConfiguration
 from fairway.quic.connection_ids import LOCAL_LENGTH, IssuedId
 from fairway.quic.datagram_calls import DatagramCalls
-from fairway.quic.datagrams import NO_DATAGRAMS
 from fairway.quic.delivery import PROBE_PACKETS, Delivery
 from fairway.quic.dispatch import FrameHandlers
 from fairway.quic.errors import ClosedBy, Closing, PeerError
@@ -30,11 +29,13 @@ from fairway.quic.frames import PING
 from fairway.quic.handshake import Handshake
 from fairway.quic.limits import ACTIVE_CONNECTION_ID_LIMIT
 from fairway.quic.migration import Migration
+from fairway.quic.observe.observer import Observer, Watch
 from fairway.quic.packet import Buffer
 from fairway.quic.path_calls import PathCalls
 from fairway.quic.paths import Address, Local
 from fairway.quic.receive import Receiver
 from fairway.quic.state import ConnectionState, Phase
+from fairway.quic.statistics import statistics
 from fairway.quic.stream_calls import StreamCalls
 from fairway.quic.timers import Timer
 from fairway.quic.transmit import MAX_SEGMENTS, Transmit, Transmitter
@@ -82,6 +83,7 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
         random: Random,
         clock: WallClock,
         address: Address | None = None,
+        observers: Sequence[Observer] = (),
     ) -> Connection:
         """A client that begins its handshake at once: call `transmit`."""
         configuration = configuration or QuicConfiguration()
@@ -100,7 +102,7 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
         )
         session = ClientSession(tls, encoded + encode_ids(local_id), random=random, now=clock)
         connection = cls(state, session, destination)
-        connection._begin(now)
+        connection._begin(now, observers)
         connection._handshake.start(now)
         return connection
 
@@ -117,6 +119,7 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
         source: bytes,
         version: int,
         address: Address | None = None,
+        observers: Sequence[Observer] = (),
         reset_token: Callable[[bytes], bytes] | None = None,
     ) -> Connection:
         """A server's end for a client's first Initial packet, whose connection IDs these are; pass it to `receive`.
@@ -151,11 +154,14 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
         encoded += encode_ids(local_id, destination, token)
         session = ServerSession(tls, encoded, random=random, now=clock)
         connection = cls(state, session, destination)
-        connection._begin(now)
+        connection._begin(now, observers)
         return connection
 
-    def _begin(self, now: float) -> None:
+    def _begin(self, now: float, observers: Sequence[Observer]) -> None:
         state = self._state
+        if observers:
+            state.watch = Watch(state, observers)
+            state.watch.started(self._handshake.original_destination, now)
         state.timers.set(Timer.HANDSHAKE, now + state.configuration.handshake_timeout_s)
         state.initial.last_eliciting_at = now
         ending.restart_idle(state, now)
@@ -180,22 +186,29 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
             self._receiver.receive(buffer, segment, now, address, local, mark)
         except PeerError as error:
             self._fail(error, now)
+        if self._state.watch is not None:
+            self._state.watch.settled(now)
 
     def handle_timeout(self, now: float) -> None:
         """Time has passed: `next_timeout` was reached."""
         self._delivery.settle_timer()
         for timer in self._state.timers.expired(now):
             _ON_TIMER[timer](self, now)
+        if self._state.watch is not None:
+            self._state.watch.settled(now)
 
     # Output
 
     def transmit(self, now: float, max_segments: int = MAX_SEGMENTS) -> Transmit | None:
         """Datagrams to send now, at most so many of them; None if there are none. Call until None."""
         try:
-            return self._transmitter.transmit(now, max_segments)
+            out = self._transmitter.transmit(now, max_segments)
         except PeerError as error:
             self._fail(error, now)
-            return self._transmitter.transmit(now, max_segments)
+            out = self._transmitter.transmit(now, max_segments)
+        if self._state.watch is not None:
+            self._state.watch.settled(now)
+        return out
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` and `transmit` have to be called at the latest; None for never."""
@@ -283,24 +296,8 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
         return self._state.peer_parameters
 
     def statistics(self) -> dict[str, float | int]:
-        """Figures about the connection as it is now."""
-        state = self._state
-        return {
-            "streams": len(state.streams),
-            "bytes_sent": state.path.bytes_sent,
-            "bytes_received": state.path.bytes_received,
-            "bytes_in_flight": state.bytes_in_flight,
-            "congestion_window": state.path.controller.window,
-            "smoothed_rtt_s": state.path.rtt.smoothed,
-            "minimum_rtt_s": state.path.rtt.minimum,
-            "packet_size": state.path.packet_size,
-            "ecn_capable": int(state.ecn.capable and not state.ecn.failed),
-            "packets_sent": sum(space.next_number for space in state.spaces),
-            "probe_timeouts": state.pto_count,
-            "key_updates": 0 if state.application.keys is None else state.application.keys.updates,
-            "runs_remembered": sum(len(space.sent) for space in state.spaces),
-            **(state.datagrams or NO_DATAGRAMS).statistics(),
-        }
+        """Figures about the connection as it is now; `fairway.quic.statistics.KEYS` says what each means."""
+        return statistics(self._state)
 
     def _fail(self, error: PeerError, now: float) -> None:
         closing = Closing(ClosedBy.LOCAL, error.code, str(error.reason), error.frame_type)

@@ -67,6 +67,8 @@ class Delivery:
             space.largest_acked = largest
         if not acked:
             return
+        if state.watch is not None:
+            state.watch.acknowledged(space.kind, acked, now)
         path = state.path
         newest = max(acked, key=lambda run: run.first)
         if newest.last == largest and newest.in_flight and any(run.eliciting for run in acked):
@@ -117,7 +119,10 @@ class Delivery:
     def _look_for_spurious(self, space: PacketSpace, ranges: Sequence[tuple[int, int]], now: float) -> None:
         loss = space.loss
         loss.forget_lost(now - 3 * self._state.probe_timeout_s)
-        for low, _, time in loss.spurious(ranges):
+        for low, high, time in loss.spurious(ranges):
+            self._state.counters.packets_spuriously_lost += high - low + 1
+            if self._state.watch is not None:
+                self._state.watch.spuriously_lost(space.kind, low, high, now)
             loss.widen(max(space.largest_acked, ranges[0][1]) - low)
             if not loss.remembers:  # all that was lost has arrived
                 self._state.path.controller.on_spurious_loss(time)
@@ -164,6 +169,11 @@ class Delivery:
         losses = space.loss.detect(space.largest_acked, now, state.path.rtt, state.max_ack_delay_s)
         if not losses.runs:
             return
+        state.counters.packets_lost += sum(run.count for run in losses.runs)
+        state.counters.bytes_lost += sum(run.size * run.count for run in losses.runs)
+        if state.watch is not None:
+            by_number = space.largest_acked - space.loss.packet_threshold
+            state.watch.lost(space.kind, losses.runs, by_number, now)
         newest = -1.0
         if state.datagrams is not None:
             state.datagrams.lost += sum(frame[1] for run in losses.runs for frame in run.frames if frame[0] == DATAGRAM)
@@ -281,6 +291,7 @@ class Delivery:
             return
         space = probe[1]
         state.pto_count += 1
+        state.counters.probe_timeouts += 1
         if state.pto_count >= GIVE_UP_TIMEOUTS:
             state.ecn.failed = True
         if state.pto_count >= BLACK_HOLE_TIMEOUTS and state.path.packet_size > BASE_SIZE and state.handshake_complete:

@@ -91,6 +91,14 @@ class TicketReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class ObserverFailed:
+    """An observer raised an error and was taken off; the connection goes on."""
+
+    observer: object
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
 class PathChanged:
     """The connection goes on over another path: the peer has moved, or we have (RFC 9000 section 9)."""
 
@@ -142,6 +150,7 @@ Event = (
     | StreamsAvailable
     | DatagramReceived
     | TicketReceived
+    | ObserverFailed
     | PathChanged
     | PathValidated
     | PathFailed

@@ -167,16 +167,17 @@ class Handshake:
         state.streams.set_peer(state.peer_parameters)
         for key in state.local_ids.issue(state.peer_parameters.active_connection_id_limit):
             state.control[key] = None
-        state.events.append(
-            HandshakeCompleted(
-                event.alpn,
-                event.cipher_suite,
-                event.group,
-                event.peer_certificates,
-                event.resumed,
-                event.server_name,
-            )
+        completed = HandshakeCompleted(
+            event.alpn,
+            event.cipher_suite,
+            event.group,
+            event.peer_certificates,
+            event.resumed,
+            event.server_name,
         )
+        state.events.append(completed)
+        if state.watch is not None:
+            state.watch.handshake_completed(completed, now)
         if not state.is_client:
             state.control[(HANDSHAKE_DONE, 0)] = None
             self.confirm(now)

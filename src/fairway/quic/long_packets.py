@@ -135,7 +135,7 @@ class LongPackets:
         out = []
         for draft in drafts:
             space, number = draft.space, draft.space.next_number
-            packet = self._packet(space, draft.payload)
+            packet = self._packet(space, draft.payload, now)
             if draft.eliciting or padded:  # nobody is owed an answer to a bare ACK: it is not remembered
                 size = len(packet)
                 space.sent.add(Run(number, 1, size, now, frames=draft.frames, eliciting=draft.eliciting))
@@ -151,7 +151,7 @@ class LongPackets:
         state.loss_timer_stale = True
         return b"".join(out)
 
-    def _packet(self, space: PacketSpace, payload: bytes) -> bytes:
+    def _packet(self, space: PacketSpace, payload: bytes, now: float) -> bytes:
         """Seal a payload with the space's next packet number."""
         state = self._state
         number = space.next_number
@@ -166,16 +166,18 @@ class LongPackets:
             len(payload) + TAG_LENGTH,
             state.token if space is state.initial else b"",
         )
+        if state.watch is not None:
+            state.watch.sent(space.kind, number, [payload], len(header) + TAG_LENGTH, now)
         return space.sealer.seal_long(header, number, NUMBER_LENGTH, payload)
 
-    def close(self, frame: ConnectionClose) -> bytes:
+    def close(self, frame: ConnectionClose, now: float) -> bytes:
         """One datagram that ends the connection at every level that the peer may be at (section 10.2.3)."""
         state = self._state
         hidden = frame
         if frame.application:  # an application's reason is not for those who see the handshake
             hidden = ConnectionClose(ErrorCode.APPLICATION_ERROR)
         packets = []
-        short = self._short_close(frame)
+        short = self._short_close(frame, now)
         fill = 0
         for space in (state.initial, state.handshake):
             if not space.can_seal:
@@ -189,15 +191,17 @@ class LongPackets:
                 if state.path.send_allowance < MIN_INITIAL_DATAGRAM:
                     fill = 0
                 payload += bytes(max(fill, 0))
-            packets.append(self._packet(space, payload))
+            packets.append(self._packet(space, payload, now))
         return b"".join([*packets, short])
 
-    def _short_close(self, frame: ConnectionClose) -> bytes:
-        space = self._state.application
+    def _short_close(self, frame: ConnectionClose, now: float) -> bytes:
+        state = self._state
+        space = state.application
         if space.keys is None:
             return b""
         number = space.next_number
         space.next_number += 1
-        return space.keys.sealer.seal(
-            FIXED_BIT | space.keys.phase, self._state.remote_ids.current, number, 4, [frame.encode()]
-        )
+        payload, destination = frame.encode(), state.remote_ids.current
+        if state.watch is not None:
+            state.watch.sent(space.kind, number, [payload], 1 + len(destination) + 4 + TAG_LENGTH, now)
+        return space.keys.sealer.seal(FIXED_BIT | space.keys.phase, destination, number, 4, [payload])

@@ -19,6 +19,7 @@ from fairway.quic.gather import Gatherer
 from fairway.quic.handshake import Handshake
 from fairway.quic.limits import MAX_STASHED_BYTES, MAX_STASHED_PACKETS, MAX_TOKEN_BYTES, MIN_INITIAL_DATAGRAM
 from fairway.quic.migration import Migration, is_probing
+from fairway.quic.observe.observer import DropReason, ObservedPacket
 from fairway.quic.packet import (
     LONG_HEADER,
     VERSION_NEGOTIATION,
@@ -109,24 +110,31 @@ class Receiver:
                 if state.handshake_complete:
                     self._short(buffer[offset:end], end - offset, end - offset, now)
                 else:
-                    self._keep(buffer, offset, end)
+                    self._keep(buffer, offset, end, now)
                 return
             try:
                 header = parse_long_header(buffer, offset, end)
             except WireError:
+                self._drop(DropReason.INVALID, end - offset, now)
                 return
             # Section 12.2: coalesced packets for another connection ID are ignored.
             if destination is not None and header.destination != destination:
+                self._drop(DropReason.UNKNOWN_CONNECTION, end - offset, now)
                 return
             destination = header.destination
             if header.type is PacketType.VERSION_NEGOTIATION or header.type is PacketType.RETRY:
                 self._negotiation(buffer, offset, header, now)
                 return
             if header.version != state.version or not self._is_ours(header):
+                known = header.version == state.version
+                reason = DropReason.UNKNOWN_CONNECTION if known else DropReason.UNSUPPORTED
+                self._drop(reason, end - offset, now)
                 return
             too_small = header.type is PacketType.INITIAL and end - start < MIN_INITIAL_DATAGRAM
             if not too_small or state.is_client:
                 self._long(buffer, offset, header, now)
+            else:
+                self._drop(DropReason.INVALID, header.end - offset, now)
             offset = header.end
 
     def _is_ours(self, header: LongHeader) -> bool:
@@ -138,11 +146,20 @@ class Receiver:
         # Section 7.2: the peer's choice of connection ID holds once it is known.
         return not self.peer_seen or header.source == state.remote_ids.current
 
-    def _keep(self, buffer: Buffer, start: int, end: int) -> None:
+    def _drop(self, reason: DropReason, size: int, now: float) -> None:
+        """A packet is not taken in."""
+        state = self._state
+        state.counters.packets_dropped += 1
+        if state.watch is not None:
+            state.watch.dropped(reason, size, now)
+
+    def _keep(self, buffer: Buffer, start: int, end: int, now: float) -> None:
         """Keep a packet whose keys are still to come, if there is room (section 5.7 of RFC 9001)."""
         stash = self._state.stash
         if len(stash) < MAX_STASHED_PACKETS and sum(map(len, stash)) + end - start <= MAX_STASHED_BYTES:
             stash.append(bytes(buffer[start:end]))
+        else:
+            self._drop(DropReason.NO_KEYS, end - start, now)
 
     def replay(self, now: float) -> None:
         """New keys: try again what was kept."""
@@ -157,18 +174,26 @@ class Receiver:
         state = self._state
         kind = _SPACE_OF_TYPE.get(header.type) if header.type is not None else None
         if kind is None:  # 0-RTT is not accepted here
+            self._drop(DropReason.NO_KEYS, header.end - start, now)
             return
         space = state.spaces[kind]
         if not space.can_open:
             if not space.discarded:
-                self._keep(buffer, start, header.end)
+                self._keep(buffer, start, header.end, now)
+            else:
+                self._drop(DropReason.NO_KEYS, header.end - start, now)
             return
         opened = space.opener.open_long(buffer, start, header, space.received.largest)
         if opened is None:
+            self._drop(DropReason.NOT_OPENED, header.end - start, now)
             return
         number, payload = opened
         if number in space.received:
+            self._drop(DropReason.DUPLICATE, header.end - start, now)
             return
+        state.counters.packets_received += 1
+        if state.watch is not None:
+            state.watch.received(kind, [ObservedPacket(number, payload, header.end - start)], now)
         if not payload:
             raise _violation("a packet without frames", "RFC 9000 section 12.4")
         self._learn_from(header, space)
@@ -239,7 +264,7 @@ class Receiver:
         if keys is None:
             return
         if destination not in state.local_ids:
-            self._unopened(buffer, 0, min(segment, size), now)
+            self._unopened(buffer, 0, min(segment, size), DropReason.UNKNOWN_CONNECTION, now)
             for start in range(segment, size, segment):
                 self._datagram(buffer, start, min(start + segment, size), now)
             return
@@ -250,6 +275,8 @@ class Receiver:
                 keys.first_received = numbers[0]
                 keys.previous_until = now + 3 * state.probe_timeout_s
             self._handlers.destination = destination
+            if state.watch is not None:
+                self._show(numbers, payloads, size, segment, others, now)
             self._application(numbers, payloads, now)
         for start, end in others:
             if not state.is_open:
@@ -272,7 +299,7 @@ class Receiver:
             state.forged += 1
             if state.forged > INTEGRITY_LIMIT[keys.opener.suite]:
                 raise PeerError(ErrorCode.AEAD_LIMIT_REACHED, "too many forged packets", section="RFC 9001 section 6.6")
-            self._unopened(buffer, start, end, now)
+            self._unopened(buffer, start, end, DropReason.NOT_OPENED, now)
             return
         number, payload, is_next = opened
         first = keys.first_received
@@ -285,17 +312,41 @@ class Receiver:
         elif first is not None and number > first:
             raise _key_update_error("a packet of the previous key phase has a higher number")
         self._handlers.destination = destination
+        if state.watch is not None:
+            self._show([number], [payload], end - start, end - start, (), now)
         self._application([number], [payload], now)
 
-    def _unopened(self, buffer: Buffer, start: int, end: int, now: float) -> None:
+    def _show(
+        self,
+        numbers: Sequence[int],
+        payloads: Sequence[bytes],
+        size: int,
+        segment: int,
+        others: Sequence[tuple[int, int]],
+        now: float,
+    ) -> None:
+        """Tell the observers of opened packets in their order; `others` are the datagrams that did not open."""
+        state = self._state
+        assert state.watch is not None
+        unopened = {start for start, _ in others}
+        sizes = [min(segment, size - at) for at in range(0, size, segment) if at not in unopened]
+        seen: set[int] = set()
+        new = []
+        for packet in map(ObservedPacket, numbers, payloads, sizes):
+            if packet.number not in seen and packet.number not in state.application.received:
+                new.append(packet)
+            seen.add(packet.number)
+        state.watch.received(SpaceKind.APPLICATION, new, now)
+
+    def _unopened(self, buffer: Buffer, start: int, end: int, reason: DropReason, now: float) -> None:
         """A datagram that is none of our packets may be a stateless reset (RFC 9000 section 10.3.1)."""
-        if end - start < MIN_RESET:
-            return
-        token = bytes(buffer[end - 16 : end])
-        for known in self._state.remote_ids.reset_tokens:
-            if hmac.compare_digest(known, token):
-                abandon(self._state, Closing(ClosedBy.RESET), now)
-                return
+        token = bytes(buffer[max(end - 16, start) : end])
+        if end - start >= MIN_RESET:
+            for known in self._state.remote_ids.reset_tokens:
+                if hmac.compare_digest(known, token):
+                    abandon(self._state, Closing(ClosedBy.RESET), now)
+                    return
+        self._drop(reason, end - start, now)
 
     def _application(self, numbers: Sequence[int], payloads: Sequence[bytes], now: float) -> None:
         """Opened 1-RTT packets in the order of their arrival."""
@@ -320,9 +371,11 @@ class Receiver:
                 continue
             in_order = False
             for index in range(start, stop):
-                if numbers[index] not in received:  # a duplicate otherwise: RFC 9000 section 12.3
+                if numbers[index] not in received:
                     received.add(numbers[index], numbers[index], now)
                     eliciting += self._row(payloads[index : index + 1], now)
+                else:  # RFC 9000 section 12.3
+                    self._drop(DropReason.DUPLICATE, len(payloads[index]), now)
         if state.arrival is not state.path and state.is_open:
             self._elsewhere(numbers, payloads, highest, now)
         if eliciting and state.is_open:
@@ -341,6 +394,7 @@ class Receiver:
         gather = Gatherer(state)
         eliciting = index = 0
         count = len(payloads)
+        state.counters.packets_received += count
         while index < count and state.is_open:
             after = gather.take(payloads, index)
             eliciting += after - index

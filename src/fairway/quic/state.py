@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from fairway.quic.configuration import QuicConfiguration
 from fairway.quic.connection_ids import LocalIds, RemoteIds
@@ -16,9 +17,13 @@ from fairway.quic.recovery.ecn import Ecn
 from fairway.quic.recovery.mtu import MtuDiscovery
 from fairway.quic.recovery.rtt import RttEstimator
 from fairway.quic.spaces import PacketSpace, SpaceKind
+from fairway.quic.statistics import Counters
 from fairway.quic.streams.table import StreamTable
 from fairway.quic.timers import Timers
 from fairway.quic.transport_parameters import TransportParameters
+
+if TYPE_CHECKING:
+    from fairway.quic.observe.observer import Watch
 
 
 class Phase(Enum):
@@ -116,6 +121,9 @@ class ConnectionState:
         """Packets that arrived before the keys that open them."""
         self.forged = 0
         """Packets that failed authentication, over the connection's life (RFC 9001 section 6.6)."""
+        self.counters = Counters()
+        self.watch: Watch | None = None
+        """Who is told what happens; None for nobody."""
         self.resets_since = 0.0
         self.resets = 0
 

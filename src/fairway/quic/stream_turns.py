@@ -51,6 +51,8 @@ class StreamTurns:
             if stream.starved and 2 * stream.buffer.unsent <= self._state.configuration.send_buffer:
                 stream.starved = False
                 self._state.events.append(StreamWritable(stream.stream_id))
+        else:
+            self._state.counters.stream_bytes_retransmitted += length
         return fin
 
     def over(self, stream: SendStream) -> None:

@@ -85,7 +85,7 @@ class Transmitter:
         data: bytes | None = None
         segment = mark = 0
         if state.phase is Phase.CLOSING:
-            data = self._close()
+            data = self._close(now)
         elif state.is_open:
             if not state.handshake.discarded:
                 data, segment = self._handshake(now, max_segments)
@@ -153,14 +153,14 @@ class Transmitter:
             self._state.path.bytes_sent += len(data)
         return data
 
-    def _close(self) -> bytes | None:
+    def _close(self, now: float) -> bytes | None:
         state = self._state
         closing = state.closing
         if not state.close_pending or closing is None or closing.by is not ClosedBy.LOCAL:
             return None
         state.close_pending = False
         reason = closing.reason.encode()[:256]
-        data = self._long.close(ConnectionClose(closing.code, closing.frame_type, reason, closing.application))
+        data = self._long.close(ConnectionClose(closing.code, closing.frame_type, reason, closing.application), now)
         if len(data) > state.path.send_allowance:  # RFC 9000 section 8.1
             return None
         state.path.bytes_sent += len(data)
@@ -203,6 +203,8 @@ class _ShortPackets:
         if not payloads:
             return None, 0
         data = keys.sealer.seal(FIXED_BIT | keys.phase, destination, first, length, payloads)
+        if state.watch is not None:
+            state.watch.sent(space.kind, first, payloads, self._overhead, now)
         sent = space.sent.bytes_in_flight - in_flight_before
         if sent:
             path.controller.on_sent(now, sent, space.next_number - 1)
@@ -256,6 +258,7 @@ class _ShortPackets:
             space.skipped.append(space.next_number)
             del space.skipped[:-SKIPS_KEPT]
             space.next_number += 1
+            state.counters.numbers_skipped += 1
             period = max(64, SKIP_WINDOWS * state.path.controller.window // state.path.packet_size)
             spread = int.from_bytes(state.random(4), "big") % period
             self._skip_at = space.next_number + period // 2 + spread

@@ -204,6 +204,7 @@ class HttpConnection(Lifecycle):
         quic_events.HandshakeCompleted: _handshake_completed,
         quic_events.StreamWritable: _stream_writable,
         quic_events.StreamFinished: _stream_finished,
+        quic_events.ObserverFailed: Lifecycle.observer_failed,
         quic_events.ConnectionTerminated: _terminated,
         **Lifecycle.on_path_event,
         quic_events.StreamsAvailable: _streams_available,

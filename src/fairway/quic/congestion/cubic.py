@@ -45,6 +45,11 @@ class Cubic:
         """Bytes that may be in flight."""
         return int(self._window * self._packet_size)
 
+    @property
+    def phase(self) -> str:
+        """What RFC 9002 section 7.3 calls the state outside of recovery."""
+        return "slow_start" if self._window < self._threshold else "congestion_avoidance"
+
     def on_sent(self, now: float, size: int, last_number: int) -> None:
         """Rounds of slow start are counted by packet number."""
         if self._window < self._threshold:

@@ -41,6 +41,11 @@ class Controller(Protocol):
         """The path's packets have this size from now on."""
 
 
+def named_phase(controller: Controller) -> str | None:
+    """What the controller calls the phase that it is in, for logs; None if it has no property `phase`."""
+    return getattr(controller, "phase", None)
+
+
 ControllerFactory = Callable[[int], Controller]
 """Makes a controller for packets of the given size."""
 

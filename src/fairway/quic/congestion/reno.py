@@ -25,6 +25,11 @@ class Reno:
         """Bytes that may be in flight."""
         return self._window
 
+    @property
+    def phase(self) -> str:
+        """What RFC 9002 section 7.3 calls the state outside of recovery."""
+        return "slow_start" if self._window < self._threshold else "congestion_avoidance"
+
     def on_sent(self, now: float, size: int, last_number: int) -> None:
         """Nothing depends on it."""
 

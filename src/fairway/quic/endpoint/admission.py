@@ -22,12 +22,12 @@ class Admission:
         self.refused = 0
         """Newcomers that were not let in."""
 
-    def admits(self, connections: int, pending: int) -> bool:
-        """True if one more connection may begin its handshake."""
+    def refusal(self, connections: int, pending: int) -> str | None:
+        """Of what there are too many for one more connection; None if it may begin its handshake."""
         if connections < self._max_connections and pending < self._max_pending:
-            return True
+            return None
         self.refused += 1
-        return False
+        return "connections" if connections >= self._max_connections else "handshakes"
 
     def may_answer(self, now: float) -> bool:
         """True if a stranger's packet may be answered with Version Negotiation."""

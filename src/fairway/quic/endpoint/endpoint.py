@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fairway.quic.configuration import QuicConfiguration
@@ -11,7 +11,9 @@ from fairway.quic.connection import Connection, Random, WallClock
 from fairway.quic.connection_ids import LOCAL_LENGTH
 from fairway.quic.endpoint.admission import Admission
 from fairway.quic.endpoint.resets import make_resets
+from fairway.quic.endpoint.statistics import EndpointStatistics
 from fairway.quic.limits import MIN_INITIAL_DATAGRAM
+from fairway.quic.observe.observer import Observe, nobody
 from fairway.quic.packet import (
     FIXED_BIT,
     LONG_HEADER,
@@ -54,6 +56,7 @@ class Endpoint:
         random: Random,
         clock: WallClock,
         admission: Admission | None = None,
+        observe: Observe = nobody,
         reset_key: bytes | None = None,
     ) -> None:
         """With the same `reset_key` (a secret), connections from before a restart are told at once that they ended."""
@@ -62,6 +65,9 @@ class Endpoint:
         self._random = random
         self._clock = clock
         self._admission = admission or Admission()
+        self._observe = observe
+        self.statistics = EndpointStatistics()
+        """What was counted over the endpoint's life."""
         self._resets = make_resets(reset_key, random)
         self._by_id: dict[bytes, Connection] = {}
         self._ids: dict[Connection, set[bytes]] = {}
@@ -107,13 +113,20 @@ class Endpoint:
             return []
         connection.receive(buffer, segment, now, address, local, mark)
         if not connection.heard:  # whoever sent this did not mean a handshake: keep nothing
-            self.forget(connection)
+            self._forget(connection)
+            self.statistics.unheard += 1
             return []
         self._update(connection)
         return [connection]
 
-    def forget(self, connection: Connection) -> None:
-        """The connection has ended."""
+    def forget(self, connection: Connection, figures: Mapping[str, float] | None = None) -> None:
+        """The connection has ended; `figures` are what to count of it if more is known than `statistics()` says."""
+        if connection in self._ids:
+            completed = connection not in self._pending
+            self.statistics.ended(figures or connection.statistics(), connection.closing, completed)
+        self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
         for connection_id in self._ids.pop(connection, ()):
             self._by_id.pop(connection_id, None)
         self._pending.discard(connection)
@@ -160,9 +173,13 @@ class Endpoint:
             return
         data = encode_version_negotiation(header.source, header.destination, SUPPORTED_VERSIONS, self._random(1)[0])
         self.replies.append(Reply(data, address, local))
+        self.statistics.version_negotiations += 1
 
     def _accept(self, header: LongHeader, address: Address, now: float) -> Connection | None:
-        if not self.accepting or not self._admission.admits(len(self._ids), len(self._pending)):
+        pending = len(self._pending)
+        refusal = self._admission.refusal(len(self._ids), pending) if self.accepting else "closing"
+        if refusal is not None:
+            self.statistics.refused[refusal] += 1
             return None
         connection = Connection.server(
             self._tls,
@@ -174,8 +191,10 @@ class Endpoint:
             source=header.source,
             version=header.version,
             address=address,
+            observers=self._observe(),
             reset_token=self._resets.token,
         )
+        self.statistics.accepted += 1
         self._ids[connection] = {header.destination}
         self._by_id[header.destination] = connection
         self._pending.add(connection)
@@ -184,6 +203,7 @@ class Endpoint:
     def _update(self, connection: Connection) -> None:
         if connection in self._pending and connection.handshake_complete:
             self._pending.discard(connection)
+            self.statistics.handshakes_completed += 1
         added, removed = connection.connection_id_changes()
         ids = self._ids.get(connection)
         if ids is None:

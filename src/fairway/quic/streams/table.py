@@ -70,6 +70,11 @@ class StreamTable:
     def __contains__(self, stream_id: int) -> bool:
         return stream_id in self._streams
 
+    @property
+    def opened_ever(self) -> tuple[int, int]:
+        """Streams that we opened, and that the peer opened, in all."""
+        return sum(self._next_local), sum(self._next_peer)
+
     def set_peer(self, parameters: TransportParameters) -> None:
         """The peer's limits are known."""
         self._send_limits = _limits(parameters, self._local_bit ^ SERVER_INITIATED)
