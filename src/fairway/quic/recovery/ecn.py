@@ -71,6 +71,6 @@ class Ecn:
         if shrunk or risen < marked or counts[1] or counts[0] + counts[2] > self._sent:
             self.failed = True
             return False
-        if marked and not self.capable:
+        if risen and not self.capable:  # bare acknowledgements are counted too, though nobody acknowledges them
             self.capable = self._resumes = True
         return counts[2] > before[2]
