@@ -21,6 +21,7 @@ from fairway.quic.frames import (
     STREAMS_BLOCKED_BIDI,
     STREAMS_BLOCKED_UNI,
 )
+from fairway.quic.handshake import confirm
 from fairway.quic.recovery.ecn import GIVE_UP_TIMEOUTS, Counts
 from fairway.quic.recovery.mtu import BASE_SIZE, BLACK_HOLE_TIMEOUTS, MTU_PROBE
 from fairway.quic.recovery.sent import Run
@@ -79,12 +80,13 @@ class Delivery:
                     delay_s = min(delay_s, state.max_ack_delay_s)
             path.rtt.update(max(now - newest.time, 0.0), delay_s, now)
         controller, rtt_s = path.controller, path.rtt.latest
-        limited = state.window_limited
         mtu = path.mtu
         if mtu is not None and mtu.suspects and any(run.size > BASE_SIZE for run in acked):
             mtu.large_arrived()
         for run in acked:
             if run.in_flight:
+                # The window was used if it was full while this run was in flight: section 7.8.
+                limited = run.time <= state.limited_at
                 controller.on_acked(now, run.size * run.count, run.time, space.largest_acked, rtt_s, limited)
             self._run_acked(space, run, now)
         if space.kind is SpaceKind.APPLICATION and state.ecn.on_ack(acked, counts, newer=newer):
@@ -93,6 +95,8 @@ class Delivery:
         if keys is not None and keys.awaiting and largest >= keys.first_number:
             keys.awaiting = False
         self._detect(space, now)
+        if state.phase is Phase.COMPLETE and space.kind is SpaceKind.APPLICATION:
+            confirm(state)  # RFC 9001 section 4.1.2: only a server that has our last flight acknowledges these
         if self._peer_validated_us():
             state.pto_count = 0
         state.loss_timer_stale = True
@@ -212,13 +216,22 @@ class Delivery:
             else:
                 state.control[(kind, frame[1])] = None
 
-    def _repeat_first(self, space: PacketSpace, run: Run) -> None:
-        """Queue again what the first packets of a run carried; the run itself stays in flight."""
-        if run.stream_id >= 0:
-            length = min(PROBE_PACKETS, run.count) * run.step
-            self._stream_lost(run.stream_id, run.offset, length, run.fin and length == run.length)
-        if run.frames:
-            self._repeat(space, run)
+    def _probe(self, space: PacketSpace) -> None:
+        """Have probes sent, with what the oldest packets carried; those stay in flight (section 6.2.4)."""
+        wanted = PROBE_PACKETS
+        for run in space.sent.runs:
+            if not run.eliciting:
+                continue
+            count = min(wanted, run.count)
+            if run.stream_id >= 0:
+                length = count * run.step
+                self._stream_lost(run.stream_id, run.offset, length, run.fin and length == run.length)
+            if run.frames:
+                self._repeat(space, run)
+            wanted -= count
+            if not wanted:
+                break
+        space.probes = PROBE_PACKETS
 
     def _stream_lost(self, stream_id: int, offset: int, length: int, fin: bool) -> None:
         pair = self._state.streams.get(stream_id)
@@ -260,7 +273,7 @@ class Delivery:
                 continue
             at = space.last_eliciting_at + timeout
             if space.kind is SpaceKind.APPLICATION:
-                if not state.handshake_complete:
+                if state.phase is not Phase.CONFIRMED:  # section 6.2.1
                     continue
                 at += state.max_ack_delay_s * backoff
             if best is None or at < best[0]:
@@ -296,9 +309,10 @@ class Delivery:
             state.ecn.failed = True
         if state.pto_count >= BLACK_HOLE_TIMEOUTS and state.path.packet_size > BASE_SIZE and state.handshake_complete:
             self._lose_size(state.discover_mtu().fall_back(now))
-        space.probes = PROBE_PACKETS
-        if space.sent.runs:
-            self._repeat_first(space, space.sent.runs[0])
+        self._probe(space)
+        if state.phase is Phase.COMPLETE and state.application.sent.eliciting_in_flight:
+            # The server may have our last flight and want only what followed it, for which there is no timer yet.
+            self._probe(state.application)
         # All handshake data that is outstanding goes again, whatever the window: it is little, and one space's may wait
         # for another's (section 6.2.4).
         for other in (state.initial, state.handshake):

@@ -18,7 +18,7 @@ from fairway.quic.events import (
     StreamResetReceived,
     StreamsAvailable,
 )
-from fairway.quic.handshake import Handshake
+from fairway.quic.handshake import Handshake, confirm
 from fairway.quic.limits import MAX_NEW_TOKENS, MAX_RESETS_PER_SECOND, MAX_TOKEN_BYTES
 from fairway.quic.migration import Migration
 from fairway.quic.spaces import PacketSpace, SpaceKind
@@ -178,7 +178,7 @@ class FrameHandlers:
         """HANDSHAKE_DONE (section 19.20)."""
         if not self._state.is_client:
             raise _violation(frames.HANDSHAKE_DONE, "a client sent HANDSHAKE_DONE", "19.20")
-        self._handshake.confirm(now)
+        confirm(self._state)
 
 
 Handler = Callable[[FrameHandlers, Any, PacketSpace, float], None]

@@ -180,20 +180,21 @@ class Handshake:
             state.watch.handshake_completed(completed, now)
         if not state.is_client:
             state.control[(HANDSHAKE_DONE, 0)] = None
-            self.confirm(now)
+            confirm(state)
 
-    def confirm(self, now: float) -> None:
-        """The handshake is confirmed: its keys go (RFC 9001 section 4.9.2)."""
-        state = self._state
-        if state.phase is not Phase.COMPLETE:
-            return
-        state.go(Phase.CONFIRMED)
-        state.events.append(HandshakeConfirmed())
-        if state.remote_ids.preferred is not None and (preferred := state.peer_parameters.preferred_address):
-            state.events.append(PreferredAddressOffered(*preferred.addresses()))
-        state.initial.discard()
-        state.handshake.discard()
-        state.pto_count = 0
+
+def confirm(state: ConnectionState) -> None:
+    """The handshake is confirmed: its keys go (RFC 9001 section 4.1.2 and 4.9.2)."""
+    if state.phase is not Phase.COMPLETE:
+        return
+    state.go(Phase.CONFIRMED)
+    state.events.append(HandshakeConfirmed())
+    if state.remote_ids.preferred is not None and (preferred := state.peer_parameters.preferred_address):
+        state.events.append(PreferredAddressOffered(*preferred.addresses()))
+    state.initial.discard()
+    state.handshake.discard()
+    state.pto_count = 0
+    state.loss_timer_stale = True  # 1-RTT packets have one from now on: RFC 9002 section 6.2.1
 
 
 def _exceeded(reason: str) -> PeerError:

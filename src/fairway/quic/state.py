@@ -111,8 +111,8 @@ class ConnectionState:
         self.pto_count = 0
         self.loss_timer_stale = False
         """True if what the loss timer depends on has changed since it was set."""
-        self.window_limited = False
-        """True if the congestion window or the pacer, not the application, ended the last transmission."""
+        self.limited_at = -1.0
+        """When the congestion window or the pacer, not the application, last bounded what was in flight."""
         self.sent_since_receive = False
         """True once an ack-eliciting packet was sent after the last packet arrived (RFC 9000 section 10.1)."""
         self.closing: Closing | None = None

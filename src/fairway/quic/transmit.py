@@ -33,7 +33,7 @@ from fairway.quic.path_probes import PathProbes
 from fairway.quic.paths import Address, Local
 from fairway.quic.protection import TAG_LENGTH, ApplicationKeys
 from fairway.quic.recovery.sent import Run
-from fairway.quic.spaces import PacketSpace
+from fairway.quic.spaces import ACK_EVERY, PacketSpace
 from fairway.quic.state import ConnectionState, Phase
 from fairway.quic.stream_turns import MIN_STREAM_ROOM, StreamTurns
 from fairway.quic.streams.send import SendStream
@@ -48,6 +48,10 @@ DISCOVERY_FROM = 32 * 1024
 MIN_PACKET = 100  # less than that is not worth a packet, where an address is not validated
 PAD_FROM = 7 / 8  # a packet as full as this is padded to the length of the others, where more follow: one batch
 PING_EVERY = 32  # packets without ack-eliciting frames before one asks for an acknowledgement
+LIMITED_PACKETS = 1 + ACK_EVERY
+"""The window is used (RFC 9002 section 7.8) if less than so many more packets fit: an acknowledgement has just freed
+some, and a part of a packet is of no use. A flow of single small packets never fills a window to the last byte."""
+
 SKIP_WINDOWS = 4  # a packet number is skipped about once in so many congestion windows
 SKIPS_KEPT = 8
 _FOREVER = float("inf")
@@ -186,7 +190,6 @@ class _ShortPackets:
         state = self._state
         space = state.application
         if not state.streams.schedule and not self._mixed_wanted(space, now):
-            state.window_limited = False
             return None, 0
         path = state.path
         most = min(max_segments, MAX_BATCH_BYTES // size)
@@ -238,12 +241,13 @@ class _ShortPackets:
         """Whether the window or the pacer held data up, and when the pacer lets more go."""
         state = self._state
         waiting = bool(state.streams.schedule or state.control) or space.crypto_pending or self._datagrams_wait
-        if not waiting:
-            state.window_limited = False
-        elif held:
-            state.window_limited = True
-            if state.path.validated and state.path.controller.window - state.bytes_in_flight >= size:
+        free = state.path.controller.window - state.bytes_in_flight
+        if waiting and held:
+            state.limited_at = now
+            if state.path.validated and free >= size:
                 state.timers.set(Timer.PACING, max(state.path.pacer.next_at(size), now))
+        elif free < LIMITED_PACKETS * size:
+            state.limited_at = now
 
     def _maintain(self, space: PacketSpace, keys: ApplicationKeys) -> None:
         """Update worn keys, and now and then skip a packet number (RFC 9000 section 21.4)."""
