@@ -22,6 +22,8 @@ from fairway.quic.frames import (
     STREAMS_BLOCKED_UNI,
 )
 from fairway.quic.handshake import confirm
+from fairway.quic.recovery.ecn import GIVE_UP_TIMEOUTS, Counts
+from fairway.quic.recovery.mtu import BASE_SIZE, BLACK_HOLE_TIMEOUTS, MTU_PROBE
 from fairway.quic.recovery.sent import Run
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.state import ConnectionState, Phase
@@ -34,7 +36,7 @@ MAX_PTO_BACKOFF = 10  # doublings of the probe timeout
 # Frames whose loss matters to nobody: the next one says it anew, or nobody waits for it.
 _NOT_REPEATED = frozenset(
     {PING, PATH_CHALLENGE, PATH_RESPONSE, DATAGRAM, DATA_BLOCKED, STREAM_DATA_BLOCKED, STREAMS_BLOCKED_BIDI,
-     STREAMS_BLOCKED_UNI}
+     STREAMS_BLOCKED_UNI, MTU_PROBE}
 )  # fmt: skip
 
 
@@ -44,8 +46,15 @@ class Delivery:
     def __init__(self, state: ConnectionState) -> None:
         self._state = state
 
-    def on_ack(self, space: PacketSpace, ranges: Sequence[tuple[int, int]], delay: int, now: float) -> None:
-        """An ACK frame with inclusive `ranges`, the largest first, and its unscaled `delay`."""
+    def on_ack(
+        self,
+        space: PacketSpace,
+        ranges: Sequence[tuple[int, int]],
+        delay: int,
+        now: float,
+        counts: Counts | None = None,
+    ) -> None:
+        """An ACK frame with inclusive `ranges`, the largest first, its unscaled `delay` and its ECN counts."""
         state = self._state
         largest = ranges[0][1]
         self._check(space, ranges)
@@ -54,7 +63,8 @@ class Delivery:
             acked += space.sent.take(first, last)
         if space.loss.remembers:
             self._look_for_spurious(space, ranges, now)
-        if largest > space.largest_acked:
+        newer = largest > space.largest_acked
+        if newer:
             space.largest_acked = largest
         if not acked:
             return
@@ -62,7 +72,7 @@ class Delivery:
             state.watch.acknowledged(space.kind, acked, now)
         path = state.path
         newest = max(acked, key=lambda run: run.first)
-        if newest.last == largest and any(run.eliciting for run in acked):
+        if newest.last == largest and newest.in_flight and any(run.eliciting for run in acked):
             delay_s = 0.0
             if space.kind is SpaceKind.APPLICATION:
                 delay_s = delay * (1 << state.peer_parameters.ack_delay_exponent) / 1e6
@@ -70,12 +80,17 @@ class Delivery:
                     delay_s = min(delay_s, state.max_ack_delay_s)
             path.rtt.update(max(now - newest.time, 0.0), delay_s, now)
         controller, rtt_s = path.controller, path.rtt.latest
+        mtu = path.mtu
+        if mtu is not None and mtu.suspects and any(run.size > BASE_SIZE for run in acked):
+            mtu.large_arrived()
         for run in acked:
             if run.in_flight:
                 # The window was used if it was full while this run was in flight: section 7.8.
                 limited = run.time <= state.limited_at
                 controller.on_acked(now, run.size * run.count, run.time, space.largest_acked, rtt_s, limited)
-            self._run_acked(space, run)
+            self._run_acked(space, run, now)
+        if space.kind is SpaceKind.APPLICATION and state.ecn.on_ack(acked, counts, newer=newer):
+            controller.on_lost(now, newest.time, False)  # RFC 9002 section 7.1
         keys = space.keys
         if keys is not None and keys.awaiting and largest >= keys.first_number:
             keys.awaiting = False
@@ -118,7 +133,7 @@ class Delivery:
 
     # Acknowledged
 
-    def _run_acked(self, space: PacketSpace, run: Run) -> None:
+    def _run_acked(self, space: PacketSpace, run: Run, now: float) -> None:
         if run.stream_id >= 0:
             self._stream_acked(run.stream_id, run.offset, run.length, run.fin)
         for frame in run.frames:
@@ -136,6 +151,10 @@ class Delivery:
                     self._state.streams.forget_if_finished(frame[1])
             elif kind == RETIRE_CONNECTION_ID:
                 self._state.remote_ids.retirement_acknowledged(frame[1])
+            elif kind == MTU_PROBE:
+                path = self._state.path
+                if path.mtu is not None and path.mtu.acknowledged(run.first, now):
+                    path.resize(path.mtu.size)
 
     def _stream_acked(self, stream_id: int, offset: int, length: int, fin: bool) -> None:
         streams = self._state.streams
@@ -166,10 +185,20 @@ class Delivery:
             if run.in_flight:
                 newest = max(newest, run.time)
             self._repeat(space, run)
+            if run.frames and run.frames[0][0] == MTU_PROBE and state.path.mtu is not None:
+                state.path.mtu.lost(run.first, now)
         if newest >= 0:
+            if state.path.packet_size > BASE_SIZE and any(r.in_flight and r.size > BASE_SIZE for r in losses.runs):
+                self._lose_size(state.discover_mtu().large_lost(now))
             state.path.controller.on_lost(now, newest, losses.persistent)
         if losses.persistent:
             state.path.rtt.reset_minimum()
+
+    def _lose_size(self, black_hole: bool) -> None:
+        """Take packets back to the size that every path carries, if the path is a black hole for larger ones."""
+        path = self._state.path
+        if black_hole and path.mtu is not None:
+            path.resize(path.mtu.size)
 
     def _repeat(self, space: PacketSpace, run: Run) -> None:
         """Queue again what a run carried, as far as it still matters (RFC 9000 section 13.3)."""
@@ -276,6 +305,10 @@ class Delivery:
         space = probe[1]
         state.pto_count += 1
         state.counters.probe_timeouts += 1
+        if state.pto_count >= GIVE_UP_TIMEOUTS:
+            state.ecn.failed = True
+        if state.pto_count >= BLACK_HOLE_TIMEOUTS and state.path.packet_size > BASE_SIZE and state.handshake_complete:
+            self._lose_size(state.discover_mtu().fall_back(now))
         self._probe(space)
         if state.phase is Phase.COMPLETE and state.application.sent.eliciting_in_flight:
             # The server may have our last flight and want only what followed it, for which there is no timer yet.

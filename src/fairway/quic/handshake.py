@@ -6,7 +6,12 @@ from collections.abc import Iterable
 from functools import partial
 
 from fairway.quic.errors import ErrorCode, PeerError
-from fairway.quic.events import HandshakeCompleted, HandshakeConfirmed, TicketReceived
+from fairway.quic.events import (
+    HandshakeCompleted,
+    HandshakeConfirmed,
+    PreferredAddressOffered,
+    TicketReceived,
+)
 from fairway.quic.frames import CRYPTO, HANDSHAKE_DONE
 from fairway.quic.limits import (
     MAX_CRYPTO_BUFFER,
@@ -148,6 +153,8 @@ class Handshake:
                 raise _mismatch("retry_source_connection_id")
             if peer.stateless_reset_token is not None:
                 state.remote_ids.set_reset_token(peer.stateless_reset_token)
+            if peer.preferred_address is not None and state.remote_ids.current:
+                state.remote_ids.set_preferred(peer.preferred_address.connection_id, peer.preferred_address.reset_token)
         state.peer_parameters = peer
 
     def _complete(self, event: Complete, now: float) -> None:
@@ -156,9 +163,7 @@ class Handshake:
         state.timers.clear(Timer.HANDSHAKE)
         path = state.path
         size = min(state.configuration.udp_payload, state.peer_parameters.max_udp_payload_size)
-        if size != path.packet_size:
-            path.packet_size = size
-            path.controller.on_packet_size(size)
+        path.resize(size)
         state.streams.set_peer(state.peer_parameters)
         for key in state.local_ids.issue(state.peer_parameters.active_connection_id_limit):
             state.control[key] = None
@@ -184,6 +189,8 @@ def confirm(state: ConnectionState) -> None:
         return
     state.go(Phase.CONFIRMED)
     state.events.append(HandshakeConfirmed())
+    if state.remote_ids.preferred is not None and (preferred := state.peer_parameters.preferred_address):
+        state.events.append(PreferredAddressOffered(*preferred.addresses()))
     state.initial.discard()
     state.handshake.discard()
     state.pto_count = 0

@@ -93,7 +93,7 @@ class LongPackets:
         probing = space.probes > 0
         sends_more = probing or (space.crypto_pending and self._window_free())
         if received.eliciting and (received.ack_now or received.ack_at is not None or sends_more):
-            ack = encode_ack(received.ranges(), 0)
+            ack = encode_ack(received.ranges(), 0, counts=received.ecn)
             parts.append(ack)
             records.append((ACK, received.largest))
             room -= len(ack)

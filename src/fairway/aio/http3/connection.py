@@ -264,6 +264,7 @@ class HttpConnection(Lifecycle):
         quic_events.StreamFinished: _stream_finished,
         quic_events.ObserverFailed: Lifecycle.observer_failed,
         quic_events.ConnectionTerminated: _terminated,
+        **Lifecycle.on_path_event,
         quic_events.StreamsAvailable: _streams_available,
         http_events.TunnelStreamOpened: _tunnel_opened,
         http_events.DatagramReceived: _datagram_received,

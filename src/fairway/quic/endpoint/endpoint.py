@@ -10,10 +10,12 @@ from fairway.quic.configuration import QuicConfiguration
 from fairway.quic.connection import Connection, Random, WallClock
 from fairway.quic.connection_ids import LOCAL_LENGTH
 from fairway.quic.endpoint.admission import Admission
+from fairway.quic.endpoint.resets import make_resets
 from fairway.quic.endpoint.statistics import EndpointStatistics
 from fairway.quic.limits import MIN_INITIAL_DATAGRAM
 from fairway.quic.observe.observer import Observe, nobody
 from fairway.quic.packet import (
+    FIXED_BIT,
     LONG_HEADER,
     SUPPORTED_VERSIONS,
     Buffer,
@@ -22,7 +24,7 @@ from fairway.quic.packet import (
     encode_version_negotiation,
     parse_long_header,
 )
-from fairway.quic.paths import Address
+from fairway.quic.paths import Address, Local
 from fairway.tls import ServerConfig
 from fairway.wire import WireError
 
@@ -35,6 +37,8 @@ class Reply:
 
     data: bytes
     address: Address
+    local: Local = None
+    """Which of the caller's sockets sends it."""
 
 
 class Endpoint:
@@ -53,7 +57,9 @@ class Endpoint:
         clock: WallClock,
         admission: Admission | None = None,
         observe: Observe = nobody,
+        reset_key: bytes | None = None,
     ) -> None:
+        """With the same `reset_key` (a secret), connections from before a restart are told at once that they ended."""
         self._tls = tls
         self._configuration = configuration or QuicConfiguration()
         self._random = random
@@ -62,6 +68,7 @@ class Endpoint:
         self._observe = observe
         self.statistics = EndpointStatistics()
         """What was counted over the endpoint's life."""
+        self._resets = make_resets(reset_key, random)
         self._by_id: dict[bytes, Connection] = {}
         self._ids: dict[Connection, set[bytes]] = {}
         self._pending: set[Connection] = set()
@@ -85,21 +92,26 @@ class Endpoint:
         """Newcomers that were not let in for want of room."""
         return self._admission.refused
 
-    def receive(self, buffer: Buffer, segment: int, address: Address, now: float) -> list[Connection]:
-        """Hand on datagrams of `segment` bytes each; give the connections that took some in, new ones included."""
+    def receive(
+        self, buffer: Buffer, segment: int, address: Address, now: float, local: Local = None, mark: int = 0
+    ) -> list[Connection]:
+        """Hand on datagrams of `segment` bytes each; give the connections that took some in, new ones included.
+
+        `local` is which of the caller's sockets they came to, `mark` the ECN bits of their IP headers.
+        """
         size = len(buffer)
         if size > segment and not _one_destination(buffer, segment):
             touched: list[Connection] = []
             for start in range(0, size, segment):
                 part = buffer[start : start + segment]
-                touched += [c for c in self.receive(part, len(part), address, now) if c not in touched]
+                touched += [c for c in self.receive(part, len(part), address, now, local, mark) if c not in touched]
             return touched
-        connection = self._find(buffer, min(segment, size), address, now)
+        connection = self._find(buffer, min(segment, size), address, now, local)
         if connection is None:
             if self.pass_on is not None:
                 self.pass_on(buffer, segment, address)
             return []
-        connection.receive(buffer, segment, now)
+        connection.receive(buffer, segment, now, address, local, mark)
         if not connection.heard:  # whoever sent this did not mean a handshake: keep nothing
             self._forget(connection)
             self.statistics.unheard += 1
@@ -123,11 +135,14 @@ class Endpoint:
         """All connections that were not forgotten."""
         return list(self._ids)
 
-    def _find(self, buffer: Buffer, end: int, address: Address, now: float) -> Connection | None:
+    def _find(self, buffer: Buffer, end: int, address: Address, now: float, local: Local) -> Connection | None:
         if not end:
             return None
         if not buffer[0] & LONG_HEADER:
-            return self._by_id.get(bytes(buffer[1 : 1 + LOCAL_LENGTH]))
+            found = self._by_id.get(bytes(buffer[1 : 1 + LOCAL_LENGTH]))
+            if found is None and self.pass_on is None:  # another process may know it
+                self._reset(buffer, end, address, now, local)
+            return found
         # In every version a Destination Connection ID and its length follow the version (RFC 8999 section 5.1).
         known = self._by_id.get(bytes(buffer[6 : 6 + buffer[5]])) if end > 6 else None
         if known is not None:
@@ -139,18 +154,25 @@ class Endpoint:
         except WireError:
             return None
         if header.type is None:
-            self._negotiate(header, address, now)
+            self._negotiate(header, address, now, local)
             return None
         if header.type is not PacketType.INITIAL or len(header.destination) < MIN_CLIENT_DESTINATION:
             return None
         return self._accept(header, address, now)
 
-    def _negotiate(self, header: LongHeader, address: Address, now: float) -> None:
+    def _reset(self, buffer: Buffer, end: int, address: Address, now: float, local: Local) -> None:
+        """A stateless reset for a packet that is for nobody (section 10.3)."""
+        if buffer[0] & FIXED_BIT:
+            data = self._resets.reset(bytes(buffer[1 : 1 + LOCAL_LENGTH]), end, now)
+            if data is not None:
+                self.replies.append(Reply(data, address, local))
+
+    def _negotiate(self, header: LongHeader, address: Address, now: float, local: Local) -> None:
         """Version Negotiation for a version that we do not speak (section 6.1), at a bounded rate."""
         if not self.accepting or not self._admission.may_answer(now):
             return
         data = encode_version_negotiation(header.source, header.destination, SUPPORTED_VERSIONS, self._random(1)[0])
-        self.replies.append(Reply(data, address))
+        self.replies.append(Reply(data, address, local))
         self.statistics.version_negotiations += 1
 
     def _accept(self, header: LongHeader, address: Address, now: float) -> Connection | None:
@@ -170,6 +192,7 @@ class Endpoint:
             version=header.version,
             address=address,
             observers=self._observe(),
+            reset_token=self._resets.token,
         )
         self.statistics.accepted += 1
         self._ids[connection] = {header.destination}
