@@ -96,9 +96,9 @@ class TestConnections:
         lengths: list[int] = []
 
         class Counting(UdpSocket):
-            def send(self, data: bytes, segment: int, address: object) -> int:
+            def send(self, data: bytes, segment: int, address: object, mark: int = 0) -> int:
                 lengths.append(len(data))
-                return super().send(data, segment, address)
+                return super().send(data, segment, address, mark)
 
         monkeypatch.setattr("fairway.aio.client.UdpSocket", Counting)
         return lengths
@@ -532,7 +532,7 @@ class TestSockets:
         assert sender.send(data, 1200, receiver.address) == len(data)
         got = []
         while (received := receiver.receive()) is not None:
-            buffer, segment, _ = received
+            buffer, segment, _, _ = received
             got += [buffer[at : at + segment] for at in range(0, len(buffer), segment)]
         assert b"".join(got) == data
         assert [len(datagram) for datagram in got] == [1200] * 10 + [500]

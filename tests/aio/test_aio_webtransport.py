@@ -150,3 +150,114 @@ def test_a_server_without_webtransport_is_not_asked() -> None:
                 await connection.webtransport("localhost")
 
     asyncio.run(main())
+
+
+def test_codes_of_resets_and_stops_reach_the_other_application() -> None:
+    async def behaviour(session: http3.Session) -> None:
+        stream = await session.accept_stream()
+        await stream.send(await stream.receive(1))
+        with pytest.raises(http3.RequestError) as raised:
+            await stream.receive_all()
+        stream.reset((raised.value.application_code or 0) + 1)
+        stopped = await session.accept_stream()
+        await stopped.receive(1)
+        stopped.stop_reading(0xFFFFFFFF)
+        await session.wait_closed()
+
+    async def main() -> None:
+        async with session_with(behaviour) as session:
+            stream = await session.open_stream()
+            await stream.send(b"x")
+            await stream.receive(1)
+            stream.reset(41)
+            with pytest.raises(http3.RequestError) as raised:
+                await stream.receive_all()
+            assert raised.value.application_code == 42
+            stopped = await session.open_stream()
+
+            async def send_on() -> None:
+                while True:
+                    await stopped.send(bytes(1000))
+                    await asyncio.sleep(0)
+
+            with pytest.raises(http3.RequestError) as raised:
+                await send_on()
+            assert raised.value.application_code == 0xFFFFFFFF
+
+    asyncio.run(main())
+
+
+def test_streams_of_a_session_that_ends_have_no_code_of_an_application() -> None:
+    async def behaviour(session: http3.Session) -> None:
+        await session.accept_stream()
+        await session.close(5)
+
+    async def main() -> None:
+        async with session_with(behaviour) as session:
+            stream = await session.open_stream()
+            await stream.send(b"begun")
+            with pytest.raises(http3.RequestError) as raised:
+                await stream.receive_all()
+            assert raised.value.application_code is None
+            assert (await session.wait_closed()).code == 5
+
+    asyncio.run(main())
+
+
+def test_who_drains_is_heard_and_the_session_goes_on() -> None:
+    async def behaviour(session: http3.Session) -> None:
+        await session.drain()
+        await echo_streams(session)
+
+    async def main() -> None:
+        async with session_with(behaviour) as session:
+            for number in range(20):
+                stream = await session.open_stream()
+                await stream.send(b"%d" % number, end=True)
+                assert await stream.receive_all() == b"%d" % number
+            assert session.draining
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("code", "reason"), [(-1, ""), (1 << 32, ""), (0, "\ud800")])
+def test_a_session_is_not_closed_with_what_no_capsule_carries(code: int, reason: str) -> None:
+    async def main() -> None:
+        async with session_with(echo_streams) as session:
+            with pytest.raises(UsageError):
+                await session.close(code, reason)
+            stream = await session.open_stream()
+            await stream.send(b"goes on", end=True)
+            assert await stream.receive_all() == b"goes on"
+
+    asyncio.run(main())
+
+
+def test_tasks_that_wait_for_a_session_can_be_cancelled_one_by_one() -> None:
+    async def main() -> None:
+        async with session_with(echo_streams) as session:
+            waits = [session.accept_stream, session.receive_datagram, session.wait_closed]
+            for wait in waits * 2:
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(wait(), 0.01)
+            stream = await session.open_stream(unidirectional=True)
+            await stream.send(b"x", end=True)
+            assert await (await session.accept_stream()).receive_all() == b"x"
+
+    asyncio.run(main())
+
+
+def test_a_request_for_something_else_becomes_no_session() -> None:
+    async def handler(request: http3.Request) -> None:
+        with pytest.raises(UsageError, match="asks for no"):
+            request.accept_session()
+        request.respond([(b":status", b"204")], end=True)
+
+    async def main() -> None:
+        async with (
+            http3.serve(handler, "127.0.0.1", 0, identities=[IDENTITY], webtransport=True) as server,
+            http3.connect("127.0.0.1", server.port, server_name="localhost", verify=False) as connection,
+        ):
+            assert (await connection.request("GET", "localhost")).status == 204
+
+    asyncio.run(main())

@@ -144,10 +144,9 @@ class TestRetryTokens:  # 12
     def test_12_a_client_whose_token_is_refused_ends_at_once(self) -> None:
         pair = Pair(retry=True, connect=False)
         pair.run(lambda: pair.back.count == 1)
-        pair.run_for(0.015)  # the Retry is followed, the answer under way
         core = pair.client.core
         assert core is not None
-        pair.client_address = ("198.51.100.7", 1)
+        pair.links[None].address = ("198.51.100.7", 1)  # before the Retry is followed
         pair.run(lambda: core.closing is not None, limit_s=5.0)
         assert core.closing is not None
         assert core.closing.code == ErrorCode.INVALID_TOKEN
@@ -197,7 +196,7 @@ class TestNewTokens:  # 12
         token = self.token(pair)
         stolen.save_token(SERVER, token)
         thief = Pair(endpoint=pair.endpoint, now=pair.now, seed=5, connect=False, server=KnownServer(stolen, SERVER))
-        thief.client_address = ("198.51.100.7", 1)
+        thief.links[None].address = ("198.51.100.7", 1)
         thief.run(lambda: bool(thief.client.of(ev.HandshakeCompleted)))
         assert thief.client.core is not None
         assert thief.client.core.peer_parameters.retry_source_connection_id is not None

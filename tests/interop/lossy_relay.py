@@ -27,6 +27,13 @@ class LossyRelay:
         self.port = self._front.get_extra_info("sockname")[1]
         return self
 
+    async def rebind(self) -> None:
+        """Show the server another port from now on, as a NAT that forgot does; what comes to the old one is lost."""
+        old = self._back
+        loop = asyncio.get_running_loop()
+        self._back, _ = await loop.create_datagram_endpoint(lambda: _Side(self._from_server), remote_addr=self._target)
+        old.close()
+
     async def __aexit__(self, *error: object) -> None:
         self._front.close()
         self._back.close()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from fairway.quic import Connection, Endpoint, KnownServer, QuicConfiguration
+from fairway.quic import Connection, Endpoint, KnownServer, QuicConfiguration, Transmit
 from fairway.quic import events as ev
 from fairway.quic.observe import Observe, nobody
 from fairway.tls import ClientConfig, Identity, ServerConfig, self_signed_identity
@@ -48,6 +48,8 @@ class SimulatedPath:
     """Bytes that wait for the rate before more are dropped."""
     drop: Callable[[int, bytes], bool] | None = None
     """Drop chosen datagrams, by their index."""
+    mark: Callable[[int], int] = lambda mark: mark
+    """What becomes of ECN marks."""
 
     count: int = 0
     bytes: int = 0
@@ -85,6 +87,27 @@ class SimulatedPath:
                 data = data[:at] + bytes((data[at] ^ rng.randrange(1, 256),)) + data[at + 1 :]
             arrivals.append((start + self.delay + rng.random() * self.jitter, data))
         return arrivals
+
+
+@dataclass
+class Link:
+    """One of the client's sockets: its address as the server sees it, and the way there and back."""
+
+    address: tuple[str, int]
+    there: SimulatedPath
+    back: SimulatedPath
+
+
+@dataclass(frozen=True)
+class _End:
+    """Which socket a datagram comes to, and from which address."""
+
+    local: object
+    address: object
+    mark: int = 0
+
+
+_NOWHERE = object()
 
 
 @dataclass
@@ -146,7 +169,6 @@ class Pair:
                 **endpoint_options,
             )
         )
-        self.client_address: tuple[object, ...] = CLIENT_ADDRESS
         self.client = Side("client")
         self.server = Side("server")
         self.client.core = Connection.client(
@@ -160,7 +182,11 @@ class Pair:
             server=server,
             early_data=early_data,
         )
-        self._wire: list[tuple[float, int, bool, bytes]] = []
+        self.links: dict[object, Link] = {None: Link(CLIENT_ADDRESS, self.there, self.back)}
+        """The client's sockets: where each is seen to be, and the way from there and back."""
+        self.server_sockets: dict[object, object] = {SERVER_ADDRESS: None}
+        """The server's sockets by their address."""
+        self._wire: list[tuple[float, int, bool, bytes, _End]] = []
         self._sequence = 0
         self.on_turn: Callable[[], None] | None = None
         if connect:
@@ -175,17 +201,51 @@ class Pair:
         """True once both sides have completed the handshake."""
         return bool(self.client.of(ev.HandshakeCompleted)) and bool(self.server.of(ev.HandshakeCompleted))
 
-    def send(self, datagram: bytes, *, to_server: bool) -> None:
-        """Put a datagram on the path."""
-        path = self.there if to_server else self.back
+    def rebind(self, address: tuple[str, int], local: object = None) -> None:
+        """The network shows the client's socket under another address from now on; the one before leads nowhere."""
+        self.links[local].address = address
+
+    def add_link(
+        self, local: object, address: tuple[str, int], there: SimulatedPath | None = None,
+        back: SimulatedPath | None = None,
+    ) -> Link:  # fmt: skip
+        """Give the client another socket, with a network of its own."""
+        there = there or SimulatedPath()
+        link = self.links[local] = Link(address, there, back or replace(there))
+        return link
+
+    def send(self, datagram: bytes, *, to_server: bool, out: Transmit | None = None) -> None:
+        """Put a datagram on the path that `out` names, or on the first one."""
+        local: object = None
+        if to_server:
+            target = SERVER_ADDRESS if out is None or out.address is None else out.address
+            if target not in self.server_sockets:
+                return
+            link = self.links.get(None if out is None else out.local)
+            end: _End = _End(self.server_sockets[target], link.address if link else None)
+        else:
+            found = [CLIENT_ADDRESS if out is None else out.address]
+            local = next((local for local, link in self.links.items() if link.address == found[0]), _NOWHERE)
+            link = self.links.get(local)
+            end = _End(local, None)
+        if link is None:
+            return
+        path = link.there if to_server else link.back
+        if out is not None and out.mark:
+            end = replace(end, mark=path.mark(out.mark))
         for at, data in path.deliveries(datagram, self.now, self.rng):
             self._sequence += 1
-            heapq.heappush(self._wire, (at, self._sequence, to_server, data))
+            heapq.heappush(self._wire, (at, self._sequence, to_server, data, end))
 
-    def inject(self, datagram: bytes, *, to_server: bool) -> None:
-        """Deliver a datagram at once, whatever the path."""
-        self._deliver([datagram], to_server)
+    def inject(self, datagram: bytes, *, to_server: bool, address: tuple[str, int] = CLIENT_ADDRESS) -> None:
+        """Deliver a datagram at once, whatever the path; `address` is who seems to have sent it."""
+        self._deliver([datagram], to_server, _End(None, address if to_server else None))
         self.settle()
+
+    def inject_soon(self, datagram: bytes, address: tuple[str, int], delay: float = 0.0) -> None:
+        """Let a datagram arrive at the server from this address, as the next thing that happens."""
+        self._sequence += 1
+        heapq.heappush(self._wire, (self.now + delay, self._sequence, True, datagram, _End(None, address)))
 
     def settle(self) -> None:
         """Let both sides send what is due now."""
@@ -195,13 +255,15 @@ class Pair:
             self._collect(side)
             while (out := side.core.transmit(self.now, self.max_segments)) is not None:
                 for start in range(0, len(out.data), out.segment):
-                    self.send(out.data[start : start + out.segment], to_server=side is self.client)
+                    self.send(out.data[start : start + out.segment], to_server=side is self.client, out=out)
                 self._collect(side)
         self.endpoint.replies and self._replies()
 
     def _replies(self) -> None:
         while self.endpoint.replies:
-            self.send(self.endpoint.replies.popleft().data, to_server=False)
+            reply = self.endpoint.replies.popleft()
+            out = Transmit(reply.data, len(reply.data), reply.address, reply.local)
+            self.send(reply.data, to_server=False, out=out)
 
     def _collect(self, side: Side) -> None:
         assert side.core is not None
@@ -221,15 +283,16 @@ class Pair:
         if side.core.at_end(stream_id):
             side.ended.add(stream_id)
 
-    def _deliver(self, datagrams: list[bytes], to_server: bool) -> None:
+    def _deliver(self, datagrams: list[bytes], to_server: bool, end: _End) -> None:
         segment = len(datagrams[0])
         buffer = b"".join(datagrams)
         if to_server:
-            for core in self.endpoint.receive(buffer, segment, self.client_address, self.now):
+            address = end.address or CLIENT_ADDRESS
+            for core in self.endpoint.receive(buffer, segment, address, self.now, end.local, end.mark):
                 if self.server.core is None:
                     self.server.core = core
         elif self.client.core is not None:
-            self.client.core.receive(buffer, segment, self.now)
+            self.client.core.receive(buffer, segment, self.now, None, end.local, end.mark)
 
     def step(self) -> bool:
         """Go on to the next thing that happens; False if nothing will."""
@@ -242,19 +305,20 @@ class Pair:
             return False
         self.now = max(self.now, min(times))
         while self._wire and self._wire[0][0] <= self.now:
-            _, _, to_server, data = heapq.heappop(self._wire)
+            _, _, to_server, data, end = heapq.heappop(self._wire)
             batch = [data]
             # Equal datagrams of one direction that arrive together come as one buffer, as GRO gives them.
             while (
                 self._wire
                 and self._wire[0][0] <= self.now
                 and self._wire[0][2] == to_server
+                and self._wire[0][4] == end
                 and len(self._wire[0][3]) <= len(data)
                 and len(batch[-1]) == len(data)
                 and len(batch) < 44
             ):
                 batch.append(heapq.heappop(self._wire)[3])
-            self._deliver(batch, to_server)
+            self._deliver(batch, to_server, end)
         for side in (self.client, self.server):
             if side.core is not None:
                 deadline = side.core.next_timeout()

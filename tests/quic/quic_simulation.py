@@ -63,6 +63,11 @@ def random_path(rng: random.Random) -> SimulatedPath:
     if rng.random() < 0.3:
         path.rate = rng.choice((50_000.0, 1_000_000.0, 20_000_000.0))
         path.queue = rng.choice((20_000, 200_000))
+    if rng.random() < 0.3:
+        path.mtu = rng.choice((1200, 1300, 1400, 5000))
+    if rng.random() < 0.4:
+        congested = rng.choice((0.0, 0.01, 0.5))
+        path.mark = rng.choice((lambda mark: 0, lambda mark: 3 if rng.random() < congested else mark))
     return path
 
 
@@ -70,10 +75,13 @@ def run_seed(seed: int) -> dict[str, float]:
     """One run; raises AssertionError where a promise is broken. Gives figures."""
     rng = random.Random(seed)
     mtu = rng.choice((1200, 1200, 1452, 8900))
+    moving = rng.choice((0.0, 0.0, 0.002, 0.02))
+    """How often the network shows the client under another address, whatever the path loses besides."""
     configuration = QuicConfiguration(
         udp_payload=mtu,
         handshake_timeout_s=600.0,
         idle_timeout_s=3600.0,  # a path that loses eight probes in a row makes the next wait for minutes
+        keep_alive_s=5.0 if moving else None,  # who only receives and is moved by a NAT has to speak to be found again
         congestion=rng.choice(("cubic", "reno")),
         stream_window=rng.choice((4096, 65536, 1 << 20)),
         connection_window=rng.choice((8192, 131072, 3 << 19)),
@@ -88,7 +96,7 @@ def run_seed(seed: int) -> dict[str, float]:
     pair.run(lambda: pair.connected, limit_s=600)
     transfers: list[Transfer] = []
     expected: dict[tuple[str, int], bytes] = {}
-    total = 0
+    total = moves = 0
 
     def start(side: Side, stream_id: int, peer: Side) -> None:
         nonlocal total
@@ -103,6 +111,7 @@ def run_seed(seed: int) -> dict[str, float]:
     answered: set[int] = set()
 
     def turn() -> None:
+        nonlocal moves
         for side, peer in ((pair.client, pair.server), (pair.server, pair.client)):
             assert side.core is not None
             assert side.core.closing is None, side.core.closing
@@ -124,6 +133,10 @@ def run_seed(seed: int) -> dict[str, float]:
         if rng.random() < 0.001:
             there.delay = back.delay = there.delay * rng.choice((0.5, 2.0))
             there.delay = back.delay = min(there.delay, 1.0)
+        if rng.random() < moving:
+            address = (rng.choice(("192.0.2.1", "198.51.100.1")), rng.randrange(1024, 65536))
+            pair.rebind(address)
+            moves += 1
 
     pair.on_turn = turn
     turn()
@@ -148,7 +161,7 @@ def run_seed(seed: int) -> dict[str, float]:
     pair.run(lambda: not _remains(pair), limit_s=600)
     sent = there.bytes + back.bytes
     worst = max(there.loss + there.corruption, back.loss + back.corruption)
-    bound = OVERHEAD * (total + 60_000) / (1 - worst) ** 2
+    bound = OVERHEAD * (total + 60_000 + 10_000 * moves) / (1 - worst) ** 2
     assert sent <= bound, f"{sent} bytes were sent for {total}"
     return {"bytes": total, "sent": sent, "seconds": took}
 

@@ -142,7 +142,7 @@ class TestAccepted:
         store = MemorySessionStore()
         before = first_visit(store, retry=True)
         pair = again(store, before)
-        pair.client_address = ("198.51.100.7", 1)  # so the token is worth nothing
+        pair.links[None].address = ("198.51.100.7", 1)  # so the token is worth nothing
         written = write(pair, 100, 5000)
         arrive(pair, written)
         assert pair.client.core is not None

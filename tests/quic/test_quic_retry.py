@@ -119,12 +119,12 @@ class TestNextVisit:
         store = MemorySessionStore()
         first = first_visit(store, retry=True)
         pair, watch = again(store, first)
-        pair.client_address = (CLIENT_ADDRESS[0], 4999)
+        pair.links[None].address = (CLIENT_ADDRESS[0], 4999)
         pair.run(lambda: pair.connected)
         assert PacketType.RETRY not in watch.back
         pair.run_for(1.0)  # it has got another token
         pair, watch = again(store, first, later=3.0)
-        pair.client_address = ("198.51.100.7", CLIENT_ADDRESS[1])
+        pair.links[None].address = ("198.51.100.7", CLIENT_ADDRESS[1])
         pair.run(lambda: pair.connected)
         assert watch.back[0] is PacketType.RETRY
 

@@ -2,6 +2,7 @@
 
 from fairway.aio.client import connect
 from fairway.aio.connection import QuicConnection
+from fairway.aio.moving import MigrationError
 from fairway.aio.server import Server, serve
 from fairway.aio.stream import Stream
 from fairway.quic import (
@@ -19,6 +20,7 @@ __all__ = [
     "Closing",
     "ConnectionClosed",
     "ErrorCode",
+    "MigrationError",
     "QuicConfiguration",
     "QuicConnection",
     "Server",

@@ -12,13 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic
 
+from fairway.aio.client_sockets import ClientSockets
 from fairway.aio.connection import QuicConnection
 from fairway.aio.driver import Driver
 from fairway.aio.happy_eyeballs import Address, Resolve, interleave, race, resolve
 from fairway.aio.keylog import keylog_to
 from fairway.aio.lifecycle import AnyConnection, MakeConnection
+from fairway.aio.moving import Mover
 from fairway.aio.qlog import qlog_to
-from fairway.aio.transport import Transport
 from fairway.aio.udp import UdpSocket
 from fairway.quic import (
     ClosedBy,
@@ -53,6 +54,7 @@ class _Client(Generic[AnyConnection]):
         observe: Observe,
         server: KnownServer | None,
         early_data: bool,
+        bound: str | None,
     ) -> None:
         loop = asyncio.get_running_loop()
         udp = UdpSocket(sock)
@@ -69,9 +71,10 @@ class _Client(Generic[AnyConnection]):
             early_data=early_data,
         )
         self.connection = make(core, self, loop, is_client=True)
-        self._transport = Transport(
-            udp, loop, on_buffer=self._buffer, on_turn=self.connection.process, on_error=self._error
-        )
+        self._bound = bound
+        self._later: asyncio.Task[None] | None = None
+        self._sockets = ClientSockets(loop, self.connection, self._error)
+        self._sockets.add(udp, None)
 
     def begin(self) -> None:
         """Send the ClientHello; what else there is to prepare is done while the server thinks about it."""
@@ -79,22 +82,43 @@ class _Client(Generic[AnyConnection]):
             self.connection.wake()  # what the application says early goes with it
         else:
             self.connection.flush()
-        self._transport.listen()
+        self._sockets.listen(None)
+        self.connection.mover = Mover(self.connection, self._sockets, self._bound)
 
-    def _buffer(self, data: bytes, segment: int, address: Any, now: float) -> None:
-        self.connection.receive(data, segment, now)
+    def _error(self, error: OSError, local: int | None) -> None:
+        if isinstance(error, ConnectionRefusedError):
+            if self.connection.handshake is None:  # later ones may be forged: RFC 9000 section 21.1.1
+                self.connection.abort(f"{error.strerror}")
+        elif self.connection.mover is not None:
+            self.connection.mover.failed(local)
 
-    def _error(self, error: OSError) -> None:
-        if self.connection.handshake is None:  # later ones may be forged: RFC 9000 section 21.1.1
-            self.connection.abort(f"{error.strerror}")
+    def connected_later(self) -> None:
+        """There is early data: `connected` follows when the handshake is complete."""
+        self._later = asyncio.get_running_loop().create_task(self._await_connected())
+
+    async def _await_connected(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            await self.connection.wait_connected()
+            self.connected()
+
+    def connected(self) -> None:
+        """The handshake is complete."""
+        if self.connection.mover is not None:
+            self.connection.mover.start()
 
     def send(self, transmit: Transmit, driver: Driver) -> bool:
         """Send datagrams."""
-        return self._transport.send(transmit, driver)
+        return self._sockets.send(transmit, driver)
 
     def ended(self, driver: Driver) -> None:
         """The connection is over."""
-        self._transport.close()
+        self._close()
+
+    def _close(self) -> None:
+        if self.connection.mover is not None:
+            self.connection.mover.stop()
+            self.connection.mover = None  # it leads back to the connection
+        self._sockets.close_all()
 
     def give_up(self) -> None:
         """Tell the server that the connection is not wanted any more; then `release`."""
@@ -105,7 +129,7 @@ class _Client(Generic[AnyConnection]):
     def release(self) -> None:
         """Close the socket without waiting for the draining period."""
         self.connection.abort("the client left")
-        self._transport.close()
+        self._close()
 
 
 def _is_final(error: Exception) -> bool:
@@ -157,6 +181,7 @@ class Dialer(Generic[AnyConnection]):
         self._host, self._port = host, port
         self._timeout = timeout
         self._local_address = local_address
+        self._bound = None if local_address is None else local_address[0]
         self._configuration = configuration or QuicConfiguration()
         self._tls = tls or ClientConfig(
             server_name or host,
@@ -198,14 +223,18 @@ class Dialer(Generic[AnyConnection]):
                 self._observe,
                 self._server,
                 self._early_data,
+                self._bound,
             )
         except OSError:
             sock.close()
             raise
         try:
             client.begin()
-            if not client.connection.ready:
+            if client.connection.ready:
+                client.connected_later()
+            else:
                 await client.connection.wait_connected()
+                client.connected()
         except BaseException:
             client.give_up()
             raise

@@ -196,4 +196,5 @@ _ON_EVENT: dict[type[Any], Callable[[QuicConnection, Any], None]] = {
     quic_events.DatagramReceived: QuicConnection._datagram_received,
     quic_events.ObserverFailed: QuicConnection.observer_failed,
     quic_events.ConnectionTerminated: QuicConnection._terminated,
+    **QuicConnection.on_path_event,
 }

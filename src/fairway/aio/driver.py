@@ -7,6 +7,7 @@ from typing import Protocol
 
 from fairway.aio.alarms import Alarm, alarms_of
 from fairway.quic import Connection, Phase, Transmit
+from fairway.quic.paths import Local
 
 BATCHES_PER_TURN = 16
 """Buffers sent before the loop gets its turn: others must not wait for a bulk transfer."""
@@ -52,9 +53,9 @@ class Driver:
     def dispatch(self) -> None:
         """Act on the core's events."""
 
-    def receive(self, data: bytes, segment: int, now: float) -> None:
-        """Datagrams for this connection arrived; `process` must follow."""
-        self.core.receive(data, segment, now)
+    def receive(self, data: bytes, segment: int, now: float, local: Local = None, mark: int = 0) -> None:
+        """Datagrams for this connection arrived on the socket of that name; `process` must follow."""
+        self.core.receive(data, segment, now, None, local, mark)
 
     def process(self) -> None:
         """Tell the application what happened and send what is due."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from fairway.aio.driver import Driver, Outlet
+from fairway.aio.moving import Mover
 from fairway.aio.signal import Signal
-from fairway.quic import Closing, Connection, ConnectionClosed
+from fairway.quic import Closing, Connection, ConnectionClosed, UsageError
 from fairway.quic import events as quic_events
 
 
@@ -22,6 +24,8 @@ class Lifecycle(Driver):
         self.early: bool | None = None
         """0-RTT: whether early data was accepted; None while that is open, or where there was none."""
         self.changed = Signal()
+        self.mover: Mover | None = None
+        """What moves a client's connection; a server's has none."""
 
     @property
     def ready(self) -> bool:
@@ -47,6 +51,21 @@ class Lifecycle(Driver):
     def peer_address(self) -> Any:
         """The peer's address."""
         return self.core.path.address
+
+    @property
+    def local_address(self) -> Any:
+        """The address of the socket that a client's connection uses now; None for a server's."""
+        return None if self.mover is None else self.mover.local_address
+
+    async def migrate(self, local_address: tuple[str, int] | None = None) -> None:
+        """Move a client's connection to a new socket: bound to this host and port, or where the route leads.
+
+        The new path is probed first. Raises `MigrationError` if the server does not answer there (the connection stays
+        where it was), `OSError` if there is no such address, `UsageError` if moving is not allowed.
+        """
+        if self.mover is None:
+            raise UsageError("a server's connection cannot move: only clients do")
+        await self.mover.migrate(local_address)
 
     def statistics(self) -> dict[str, float | int]:
         """Figures about the connection as it is now."""
@@ -87,6 +106,23 @@ class Lifecycle(Driver):
     def undelivered(self) -> bool:
         """Whether `wait_acknowledged` would wait."""
         return False
+
+    # Events
+
+    def _path_told(self, event: quic_events.PathValidated | quic_events.PathFailed) -> None:
+        if self.mover is not None:
+            self.mover.told(event)
+
+    def _preferred_address_offered(self, event: quic_events.PreferredAddressOffered) -> None:
+        if self.mover is not None:
+            self.mover.invited(event)
+
+    on_path_event: ClassVar[dict[type[Any], Callable[[Any, Any], None]]] = {
+        quic_events.PathValidated: _path_told,
+        quic_events.PathFailed: _path_told,
+        quic_events.PreferredAddressOffered: _preferred_address_offered,
+    }
+    """What the events of paths do; subclasses have them in their tables."""
 
     async def wait_acknowledged(self) -> None:
         """Wait until the peer has all that was sent on streams that were ended."""

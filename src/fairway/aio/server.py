@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Awaitable, Callable, Generator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ from fairway.aio.udp import UdpSocket, bind
 from fairway.quic import Connection, ConnectionClosed, Endpoint, QuicConfiguration, StreamReset, Transmit
 from fairway.quic.endpoint.statistics import EndpointStatistics
 from fairway.quic.observe import Observe, nobody
+from fairway.quic.paths import Local
 from fairway.tls import Identity, SealingKeys, ServerConfig
 
 Handler = Callable[[QuicConnection], Awaitable[None]]
@@ -30,6 +32,9 @@ AnyHandler = Callable[[AnyConnection], Awaitable[None]]
 
 GRACE_S = 10.0
 HANDSHAKE_GRACE_S = 1.0
+PREFERRED = "preferred"
+"""What the socket at the preferred address is called."""
+
 CLOSE_REASON = "the server shuts down"
 
 
@@ -51,6 +56,8 @@ class Server(Generic[AnyConnection]):
         *,
         retry: bool = False,
         token_keys: SealingKeys | None = None,
+        preferred: UdpSocket | None = None,
+        reset_key: bytes | None = None,
     ) -> None:
         self._handler = handler
         self._make = make
@@ -63,20 +70,28 @@ class Server(Generic[AnyConnection]):
             observe=observe,
             retry=retry,
             token_keys=token_keys,
+            reset_key=reset_key,
         )
         self._connections: dict[Connection, AnyConnection] = {}
         self._touched: dict[AnyConnection, None] = {}
         self._tasks: dict[AnyConnection, asyncio.Task[None]] = {}
         self._closed = asyncio.Event()
-        self._transport = Transport(
-            udp, self._loop, on_buffer=self._buffer, on_turn=self._turn, on_error=lambda error: None
-        )
-        self._transport.listen()
+        self._transports: dict[Any, Transport] = {None: self._transport(udp, None)}
+        if preferred is not None:
+            self._transports[PREFERRED] = self._transport(preferred, PREFERRED)
+
+    def _transport(self, udp: UdpSocket, local: Local) -> Transport:
+        def on_buffer(data: bytes, segment: int, address: Any, now: float, mark: int) -> None:
+            self._buffer(data, segment, address, now, local, mark)
+
+        transport = Transport(udp, self._loop, on_buffer=on_buffer, on_turn=self._turn, on_error=lambda error: None)
+        transport.listen()
+        return transport
 
     @property
     def address(self) -> Any:
         """The address that the server is bound to."""
-        return self._transport.socket.address
+        return self._transports[None].socket.address
 
     @property
     def port(self) -> int:
@@ -95,7 +110,7 @@ class Server(Generic[AnyConnection]):
     def release(self, relay: Relay) -> None:
         """Leave the socket to another process, which hands on what is for this one; accept nobody new."""
         self._endpoint.accepting = False
-        self._transport.divert(relay)
+        self._transports[None].divert(relay)
 
     @property
     def statistics(self) -> EndpointStatistics:
@@ -107,8 +122,8 @@ class Server(Generic[AnyConnection]):
         """Connections whose handshake is not complete."""
         return self._endpoint.pending
 
-    def _buffer(self, data: bytes, segment: int, address: Any, now: float) -> None:
-        for core in self._endpoint.receive(data, segment, address, now):
+    def _buffer(self, data: bytes, segment: int, address: Any, now: float, local: Local, mark: int) -> None:
+        for core in self._endpoint.receive(data, segment, address, now, local, mark):
             connection = self._connections.get(core)
             if connection is None:
                 connection = self._make(core, self, self._loop, is_client=False)
@@ -128,7 +143,7 @@ class Server(Generic[AnyConnection]):
         replies = self._endpoint.replies
         while replies:
             reply = replies.popleft()
-            self._transport.send_alone(reply.data, reply.address)
+            self._transports[reply.local].send_alone(reply.data, reply.address)
 
     def _serve(self, connection: AnyConnection) -> None:
         if connection not in self._tasks and connection.closing is None:
@@ -151,7 +166,7 @@ class Server(Generic[AnyConnection]):
 
     def send(self, transmit: Transmit, driver: Driver) -> bool:
         """Send a connection's datagrams."""
-        return self._transport.send(transmit, driver)
+        return self._transports[transmit.local].send(transmit, driver)
 
     def ended(self, driver: Driver) -> None:
         """A connection is over."""
@@ -183,7 +198,8 @@ class Server(Generic[AnyConnection]):
                 connection.close(0, CLOSE_REASON)
         for connection in self.connections:
             connection.abort(CLOSE_REASON)
-        self._transport.close()
+        for transport in self._transports.values():
+            transport.close()
         self._closed.set()
 
     async def _finish_handshakes(self, timeout_s: float) -> None:
@@ -204,6 +220,11 @@ class Listener(Generic[AnyConnection]):
     default): docs/qlog.md.
     With `retry` clients have to prove their address before anything is kept of them; without, only while many
     handshakes are pending. Processes that answer for the same address share `token_keys`.
+    `host` and `port`; the server closes it. `preferred_address` is a host and port at which it would rather be reached:
+    clients go there after the handshake (RFC 9000 section 9.6). With the same `reset_key`, a secret, after a restart,
+    clients learn at once that their connections are gone (section 10.3); servers that run beside each other on one
+    port must not share it. `qlog` is a directory for a log of each
+    connection ($QLOGDIR by default): docs/qlog.md.
     """
 
     def __init__(
@@ -225,7 +246,11 @@ class Listener(Generic[AnyConnection]):
         sock: socket.socket | None = None,
         retry: bool = False,
         token_keys: SealingKeys | None = None,
+        preferred_address: tuple[str, int] | None = None,
+        reset_key: bytes | None = None,
     ) -> None:
+        self._preferred_address = preferred_address
+        self._reset_key = reset_key
         self._handler = handler
         self._host, self._port = host, port
         self._socket = sock
@@ -248,15 +273,26 @@ class Listener(Generic[AnyConnection]):
 
     async def _start(self) -> Server[AnyConnection]:
         udp = UdpSocket(self._socket or bind(self._host, self._port))
+        preferred: UdpSocket | None = None
+        configuration = self._configuration
+        if self._preferred_address is not None:
+            try:
+                preferred = UdpSocket(bind(*self._preferred_address))
+            except OSError:
+                udp.close()
+                raise
+            configuration = _with_preferred(configuration, preferred.address)
         self._server = Server(
             self._handler,
             udp,
             self._tls,
-            self._configuration,
+            configuration,
             self._make,
             self._observe,
             retry=self._retry,
             token_keys=self._token_keys,
+            preferred=preferred,
+            reset_key=self._reset_key,
         )
         return self._server
 
@@ -268,6 +304,13 @@ class Listener(Generic[AnyConnection]):
     ) -> None:
         if self._server is not None:
             await self._server.close(self._grace_s if kind is None else 0.0)
+
+
+def _with_preferred(configuration: QuicConfiguration, address: Any) -> QuicConfiguration:
+    where = (str(address[0]), int(address[1]))
+    if ":" in where[0]:
+        return replace(configuration, preferred_ipv6=where)
+    return replace(configuration, preferred_ipv4=where)
 
 
 class serve(Listener[QuicConnection]):  # noqa: N801 - used like a function

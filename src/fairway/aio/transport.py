@@ -28,7 +28,7 @@ class Transport:
         sock: UdpSocket,
         loop: asyncio.AbstractEventLoop,
         *,
-        on_buffer: Callable[[bytes, int, Any, float], None],
+        on_buffer: Callable[[bytes, int, Any, float, int], None],
         on_turn: Callable[[], None],
         on_error: Callable[[OSError], None],
     ) -> None:
@@ -37,7 +37,7 @@ class Transport:
         self._on_buffer = on_buffer
         self._on_turn = on_turn
         self._on_error = on_error
-        self._queue: deque[tuple[bytes, int, Any]] = deque()
+        self._queue: deque[tuple[bytes, int, Any, int]] = deque()
         self._waiting: dict[Driver, None] = {}
         self._closed = False
         self._relay: Relay | None = None
@@ -55,7 +55,7 @@ class Transport:
                 received = receive()
                 if received is None:
                     break
-                on_buffer(received[0], received[1], received[2], now)
+                on_buffer(received[0], received[1], received[2], now, received[3])
         except OSError as error:
             self._on_error(error)
         self._on_turn()
@@ -74,7 +74,7 @@ class Transport:
             received = self._relay.receive()
             if received is None:
                 break
-            self._on_buffer(received[0], received[1], received[2], now)
+            self._on_buffer(received[0], received[1], received[2], now, 0)
         if self._relay.ended:
             self._loop.remove_reader(self._relay.fileno())
         self._on_turn()
@@ -82,42 +82,42 @@ class Transport:
     def send(self, transmit: Transmit, driver: Driver) -> bool:
         """Send datagrams; False if the socket is full now: the driver is flushed when it is not."""
         if self._queue:
-            self._queue.append((transmit.data, transmit.segment, transmit.address))
+            self._queue.append((transmit.data, transmit.segment, transmit.address, transmit.mark))
             self._waiting[driver] = None
             return False
-        return self._send(transmit.data, transmit.segment, transmit.address, driver)
+        return self._send(transmit.data, transmit.segment, transmit.address, transmit.mark, driver)
 
-    def _send(self, data: bytes, segment: int, address: Any, driver: Driver | None) -> bool:
+    def _send(self, data: bytes, segment: int, address: Any, mark: int, driver: Driver | None) -> bool:
         if self._closed:
             return True
-        taken = self._try(data, segment, address)
+        taken = self._try(data, segment, address, mark)
         if taken == len(data):
             return True
         if not self._queue:
             self._loop.add_writer(self.socket.fileno(), self._writable)
-        self._queue.append((data[taken:], segment, address))
+        self._queue.append((data[taken:], segment, address, mark))
         if driver is not None:
             self._waiting[driver] = None
         return False
 
-    def _try(self, data: bytes, segment: int, address: Any) -> int:
+    def _try(self, data: bytes, segment: int, address: Any, mark: int) -> int:
         try:
-            return self.socket.send(data, segment, address)
-        except ConnectionRefusedError as error:
+            return self.socket.send(data, segment, address, mark)
+        except OSError as error:
             self._loop.call_soon(self._on_error, error)
             return len(data)
 
     def send_alone(self, data: bytes, address: Any) -> None:
         """Send a datagram of no connection; dropped if the socket is full."""
         if not self._queue and not self._closed:
-            self._try(data, len(data), address)
+            self._try(data, len(data), address, 0)
 
     def _writable(self) -> None:
         while self._queue:
-            data, segment, address = self._queue[0]
-            taken = self._try(data, segment, address)
+            data, segment, address, mark = self._queue[0]
+            taken = self._try(data, segment, address, mark)
             if taken < len(data):
-                self._queue[0] = (data[taken:], segment, address)
+                self._queue[0] = (data[taken:], segment, address, mark)
                 return
             self._queue.popleft()
         self._loop.remove_writer(self.socket.fileno())

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 
 import click
@@ -13,6 +14,8 @@ import click
 from fairway.net.model.errors import FairwayError, KernelError
 
 INTERRUPTED = 130  # 128 and SIGINT's number, as shells have it
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 _ROOT = "run it as root (sudo fairway ...); a lab works without: fairway up FILE"
 
@@ -66,9 +69,14 @@ def tell(message: str, mend: str, as_json: bool = False) -> None:
     if as_json:
         click.echo(json.dumps({"error": {"message": message, "mend": mend}}, ensure_ascii=False), err=True)
         return
-    click.secho(f"error: {message}", err=True, fg="red")
+    click.secho(f"error: {_shown(message)}", err=True, fg="red")
     if mend:
-        click.echo(f"  mend: {mend}", err=True)
+        click.echo(f"  mend: {_shown(mend)}", err=True)
+
+
+def _shown(text: str) -> str:
+    """Text that may have a server's words in it, without what a terminal would obey."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _denied(error: FairwayError) -> bool:

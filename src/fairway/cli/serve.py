@@ -59,6 +59,7 @@ class Options:
     limit_requests: int | None
     limit_streams: int
     limit_idle: float
+    limit_head: float
     limit_read: float
     limit_write: float
 
@@ -107,6 +108,9 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         "--limit-streams", type=click.IntRange(1, 10000), default=128, show_default=True, help="The same of one client."
     ),
     click.option("--limit-idle", type=_SECONDS, default=60.0, show_default=True, help="Seconds without a request."),
+    click.option(
+        "--limit-head", type=_SECONDS, default=30.0, show_default=True, help="Seconds until a request's head is whole."
+    ),
     click.option(
         "--limit-read", type=_SECONDS, default=60.0, show_default=True, help="Seconds to wait for a body's next bytes."
     ),
@@ -234,6 +238,7 @@ def _settings(options: Options) -> Settings:
             max_body=options.limit_body,
             max_requests=options.limit_requests,
             idle_timeout_s=options.limit_idle or None,
+            request_timeout_s=options.limit_head or None,
             read_timeout_s=options.limit_read or None,
             write_timeout_s=options.limit_write or None,
         ),

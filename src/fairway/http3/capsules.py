@@ -43,28 +43,29 @@ class CapsuleReader:
         """Capsules that are complete now; `MessageError` for one of a known type that is too large."""
         buffer = self._buffer + data
         capsules: list[Capsule] = []
-        while buffer:
+        at, size = 0, len(buffer)
+        while at < size:
             if self._skipping:
-                passed = min(self._skipping, len(buffer))
+                passed = min(self._skipping, size - at)
                 self._skipping -= passed
-                buffer = buffer[passed:]
+                at += passed
                 continue
             try:
-                kind, after = decode_varint(buffer, 0)
+                kind, after = decode_varint(buffer, at)
                 length, after = decode_varint(buffer, after)
             except WireError:
                 break
             if kind not in KNOWN:
                 self._skipping = length
-                buffer = buffer[after:]
+                at = after
                 continue
             if length > MAX_CAPSULE:
                 raise MessageError(
                     f"a capsule of {length} bytes", code=H3Code.H3_DATAGRAM_ERROR, section="RFC 9297 section 3.3"
                 )
-            if len(buffer) < after + length:
+            if size < after + length:
                 break
-            capsules.append(Capsule(kind, buffer[after : after + length]))
-            buffer = buffer[after + length :]
-        self._buffer = buffer
+            at = after + length
+            capsules.append(Capsule(kind, buffer[after:at]))
+        self._buffer = buffer[at:]
         return capsules

@@ -124,6 +124,16 @@ class Http3Connection:
         """True if `read` brought something that `events` will tell."""
         return bool(self._state.events) or self._state.failure is not None
 
+    @property
+    def streams_opened(self) -> int:
+        """Requests that were begun; on a server the streams that the client has opened for them."""
+        return self._state.requests
+
+    def cannot_begin(self, session_id: int) -> bool:
+        """True if no WebTransport session of this ID is asked for or goes on, nor can be asked for any more."""
+        state = self._state
+        return session_id not in state.messages and (state.is_client or session_id < state.next_request_id)
+
     def unfinished(self, since: float) -> list[int]:
         """Streams that clients opened at `since` or before, and on which no request has arrived: `abort` them."""
         return [
@@ -270,6 +280,14 @@ class Http3Connection:
         message = self._state.messages.get(stream_id)
         if message is not None:
             self._state.abort(message, code)
+
+    def reset(self, stream_id: int, code: int) -> None:
+        """Give up sending; what the peer sends is still read."""
+        message = self._state.messages.get(stream_id)
+        if message is not None and message.leaving is not Leaving.ENDED:
+            self._state.reset(stream_id, code)
+            message.leaving = Leaving.ENDED
+            self._state.forget_if_over(message)
 
     def stop_reading(self, stream_id: int, code: int = H3Code.H3_NO_ERROR) -> None:
         """Read no more of a message; a server that has answered says H3_NO_ERROR (RFC 9114 section 4.1.1)."""
@@ -423,7 +441,10 @@ class Http3Connection:
                 section="RFC 9114 section 6.2.1",
             )
         message = self._state.messages.get(stream_id)
-        if message is None or message.leaving is Leaving.ENDED or self._unheard(message):
+        if message is None or message.leaving is Leaving.ENDED:
+            self._state.events.append(ReadingStopped(stream_id, event.code))  # what was sent will not all be delivered
+            return
+        if self._unheard(message):
             return
         message.leaving = Leaving.ENDED
         self._state.events.append(ReadingStopped(stream_id, event.code))

@@ -91,7 +91,7 @@ class StreamAborted:
 
 @dataclass(frozen=True, slots=True)
 class ReadingStopped:
-    """The peer no longer reads the stream (STOP_SENDING); our side was reset."""
+    """The peer no longer reads the stream (STOP_SENDING); ours was reset, or had ended and is not all delivered."""
 
     stream_id: int
     code: int

@@ -58,5 +58,20 @@ BUFFER_READ = 4096
 MAX_CAPSULE = 16 * 1024
 """Bytes of a capsule of a known type; others are passed over."""
 
+MAX_SESSIONS = 16
+"""WebTransport sessions at once on a server's connection, asked for or granted; said in SETTINGS."""
+
 MAX_WAITING_TUNNEL_STREAMS = 32
 """Streams of WebTransport sessions that arrived before their session."""
+
+MAX_WAITING_DATAGRAMS = 64
+"""Datagrams of WebTransport sessions that were asked for and are not granted yet; the oldest goes first."""
+
+MAX_UNACCEPTED_STREAMS = 256
+"""Streams of a WebTransport session that the application did not accept; the other bound is QUIC's."""
+
+CAPSULES_READ = 16 * 1024
+"""Bytes of capsules that are looked at together."""
+
+REQUEST_TIMEOUT_S = 30.0
+"""How long a client may take from opening a stream until the request's fields are there, or the stream's session is."""

@@ -191,7 +191,7 @@ class RequestReceiver:
             return self._headers_frame(message, length, after)
         if kind == frames.DATA:
             self._data_frame(message, length)
-        elif kind == frames.WEBTRANSPORT_STREAM and self._is_tunnel_start(message):
+        elif kind == frames.WEBTRANSPORT_STREAM and self._state.webtransport:
             self._tunnel(message, length)
         elif kind in frames.CONTROL_ONLY or kind in frames.RESERVED:
             raise _unexpected(kind, "on a request stream")
@@ -244,12 +244,14 @@ class RequestReceiver:
             self._fields(message, fields)
         return True
 
-    def _is_tunnel_start(self, message: Message) -> bool:
-        fresh = message.arriving is Arriving.FIELDS and not message.idle_frames and not message.method
-        return fresh and self._state.webtransport
-
     def _tunnel(self, message: Message, session_id: int) -> None:
         """The stream belongs to a WebTransport session."""
+        if message.arriving is not Arriving.FIELDS or message.idle_frames or message.method or message.interim:
+            raise Http3Error(
+                H3Code.H3_FRAME_ERROR,
+                "the signal of a WebTransport stream, not at the stream's beginning",
+                section="draft-ietf-webtrans-http3-16 section 4.3",
+            )
         check_session_id(session_id)
         message.session_id = session_id
         message.arrive(Arriving.TUNNEL)

@@ -20,8 +20,12 @@ class QuicConfiguration:
     """Send a PING after so long without traffic; None never does."""
     handshake_timeout_s: float = 10.0
     udp_payload: int = 1200
-    """Size of full datagrams once the handshake is complete; the path must carry it."""
+    """Size of full datagrams once the handshake is complete: what the path is known to carry."""
+    max_udp_payload: int = 1452
+    """How far they may grow by path MTU discovery (RFC 8899); 1200 for no discovery."""
     congestion: str | ControllerFactory = "cubic"
+    ecn: bool = True
+    """Mark packets for explicit congestion notification, where the path and the peer turn out to be capable."""
     initial_rtt_s: float = INITIAL_RTT_S
     max_ack_delay_s: float = 0.025
     stream_window: int = 1 << 20
@@ -34,6 +38,11 @@ class QuicConfiguration:
     max_streams_uni: int = 128
     send_buffer: int = 1 << 20
     """Bytes written and not yet sent that a stream holds before `write` accepts no more."""
+    disable_active_migration: bool = False
+    """Ask the peer not to move on purpose (RFC 9000 section 18.2); who is moved by a NAT is followed all the same."""
+    preferred_ipv4: tuple[str, int] | None = None
+    """Host and port at which a server would rather be reached (section 9.6); its socket there is the caller's."""
+    preferred_ipv6: tuple[str, int] | None = None
     max_datagram_frame_size: int = 0
     """The largest DATAGRAM frame that the peer may send us (RFC 9221): 65535 for any, 0 for none."""
 
@@ -42,6 +51,8 @@ class QuicConfiguration:
             raise UsageError(f"version {self.version:#x} is not supported")
         if not 1200 <= self.udp_payload <= 65507:
             raise UsageError("udp_payload must be 1200 to 65507 bytes")
+        if not 1200 <= self.max_udp_payload <= 65507:
+            raise UsageError("max_udp_payload must be 1200 to 65507 bytes")
         if not 0 <= self.max_datagram_frame_size <= 65535:
             raise UsageError("max_datagram_frame_size must be 0 (no datagrams) to 65535 bytes")
         if isinstance(self.congestion, str) and self.congestion not in CONTROLLERS:

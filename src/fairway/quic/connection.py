@@ -16,21 +16,24 @@ import hashlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address
 
 from fairway.quic import closing as ending
 from fairway.quic.configuration import QuicConfiguration
-from fairway.quic.connection_ids import LOCAL_LENGTH
+from fairway.quic.connection_ids import LOCAL_LENGTH, IssuedId
 from fairway.quic.datagram_calls import DatagramCalls
-from fairway.quic.delivery import Delivery
+from fairway.quic.delivery import PROBE_PACKETS, Delivery
 from fairway.quic.dispatch import FrameHandlers
 from fairway.quic.errors import ClosedBy, Closing, PeerError
 from fairway.quic.events import DatagramReceived, Event, StreamOpened
 from fairway.quic.frames import PING
 from fairway.quic.handshake import Handshake
 from fairway.quic.limits import ACTIVE_CONNECTION_ID_LIMIT
+from fairway.quic.migration import Migration
 from fairway.quic.observe.observer import Observer, Watch
 from fairway.quic.packet import Buffer
-from fairway.quic.paths import Address, Path
+from fairway.quic.path_calls import PathCalls
+from fairway.quic.paths import Address, Local
 from fairway.quic.receive import Receiver
 from fairway.quic.sessions import KnownServer
 from fairway.quic.state import ConnectionState, Phase
@@ -38,7 +41,12 @@ from fairway.quic.statistics import statistics
 from fairway.quic.stream_calls import StreamCalls
 from fairway.quic.timers import Timer
 from fairway.quic.transmit import MAX_SEGMENTS, Transmit, Transmitter
-from fairway.quic.transport_parameters import TransportParameters, encode_ids, encode_parameters
+from fairway.quic.transport_parameters import (
+    PreferredAddress,
+    TransportParameters,
+    encode_ids,
+    encode_parameters,
+)
 from fairway.tls import ClientConfig, ClientSession, ServerConfig, ServerSession
 
 Random = Callable[[int], bytes]
@@ -48,7 +56,7 @@ RESET_TOKEN_LENGTH = 16
 FIRST_DESTINATION_LENGTH = 8  # RFC 9000 section 7.2: at least 8 unpredictable bytes
 
 
-class Connection(StreamCalls, DatagramCalls):
+class Connection(StreamCalls, DatagramCalls, PathCalls):
     """A client's or a server's end of a connection; make one with `client` or `server`.
 
     `now` is always seconds of one monotonic clock; `random` gives so many unpredictable bytes.
@@ -62,9 +70,10 @@ class Connection(StreamCalls, DatagramCalls):
         self._handshake = Handshake(state, session)
         self._handshake.original_destination = original_destination
         self._handshake.use_initial_keys(original_destination)
-        handlers = FrameHandlers(state, self._delivery, self._handshake)
-        self._receiver = Receiver(state, self._delivery, self._handshake, handlers)
-        self._transmitter = Transmitter(state)
+        self._migration = Migration(state)
+        handlers = FrameHandlers(state, self._delivery, self._handshake, self._migration)
+        self._receiver = Receiver(state, self._delivery, self._handshake, handlers, self._migration)
+        self._transmitter = Transmitter(state, self._migration)
 
     @classmethod
     def client(
@@ -135,15 +144,24 @@ class Connection(StreamCalls, DatagramCalls):
         validated: bool = False,
         before_retry: bytes | None = None,
         make_token: Callable[[Address], bytes] | None = None,
+        reset_token: Callable[[bytes], bytes] | None = None,
     ) -> Connection:
         """A server's end for a client's first Initial packet, whose connection IDs these are; pass it to `receive`.
 
         `validated` is whether a token proved the address; `before_retry` the first Destination Connection ID of all,
         if the packet follows a Retry. `make_token` makes what NEW_TOKEN gives the client for its next visit.
+        `reset_token` gives the stateless reset token of a connection ID (RFC 9000 section 10.3.2).
         """
         configuration = configuration or QuicConfiguration()
-        first = random(LOCAL_LENGTH + RESET_TOKEN_LENGTH)
-        local_id, reset_token = first[:LOCAL_LENGTH], first[LOCAL_LENGTH:]
+
+        def make_id() -> bytes:
+            if reset_token is None:
+                return random(LOCAL_LENGTH + RESET_TOKEN_LENGTH)
+            connection_id = random(LOCAL_LENGTH)
+            return connection_id + reset_token(connection_id)
+
+        first = make_id()
+        local_id, token = first[:LOCAL_LENGTH], first[LOCAL_LENGTH:]
         parameters, encoded = _parameters(configuration)
         state = ConnectionState(
             configuration,
@@ -153,15 +171,18 @@ class Connection(StreamCalls, DatagramCalls):
             local_id=local_id,
             remote_id=source,
             parameters=parameters,
-            make_id=lambda: random(LOCAL_LENGTH + RESET_TOKEN_LENGTH),
+            make_id=make_id,
         )
         state.version = version
         state.path.validated = validated
         state.make_token = make_token
+        if configuration.preferred_ipv4 or configuration.preferred_ipv6:
+            preferred = _preferred(configuration, state.local_ids.issue_first())
+            encoded += encode_parameters(TransportParameters(preferred_address=preferred))
         if before_retry is None:
-            encoded += encode_ids(local_id, destination, reset_token)
+            encoded += encode_ids(local_id, destination, token)
         else:  # section 7.3
-            encoded += encode_ids(local_id, before_retry, reset_token, destination)
+            encoded += encode_ids(local_id, before_retry, token, destination)
         context = _early_context(configuration, version)
         session = ServerSession(tls, encoded, random=random, now=clock, early_context=context)
         connection = cls(state, session, destination)
@@ -179,10 +200,22 @@ class Connection(StreamCalls, DatagramCalls):
 
     # Input
 
-    def receive(self, buffer: Buffer, segment: int, now: float) -> None:
-        """Take in datagrams of `segment` bytes each, one after the other; the last may be shorter."""
+    def receive(
+        self,
+        buffer: Buffer,
+        segment: int,
+        now: float,
+        address: Address | None = None,
+        local: Local = None,
+        mark: int = 0,
+    ) -> None:
+        """Take in datagrams of `segment` bytes each, one after the other; the last may be shorter.
+
+        `address` is who sent them, None for the peer as it is known; `local` is which socket they came to,
+        `mark` the ECN bits of their IP headers.
+        """
         try:
-            self._receiver.receive(buffer, segment, now)
+            self._receiver.receive(buffer, segment, now, address, local, mark)
         except PeerError as error:
             self._fail(error, now)
         if self._state.watch is not None:
@@ -214,8 +247,7 @@ class Connection(StreamCalls, DatagramCalls):
         self._delivery.settle_timer()
         deadline = self._state.timers.next()
         ack_at = self._state.application.received.ack_at
-        due = ack_at is not None and self._state.is_open and self._state.path.may_send_full
-        if due and ack_at is not None and (deadline is None or ack_at < deadline):
+        if ack_at is not None and self._state.is_open and (deadline is None or ack_at < deadline):
             return ack_at
         return deadline
 
@@ -250,6 +282,11 @@ class Connection(StreamCalls, DatagramCalls):
     def network_failed(self, now: float, reason: str) -> None:
         """The socket is gone: end without sending."""
         ending.abandon(self._state, Closing(ClosedBy.TRANSPORT, reason=reason), now)
+
+    def network_returned(self) -> None:
+        """The way to the peer was gone and is there again: probe now, whatever the timer says."""
+        self._state.pto_count = 0
+        self._state.application.probes = PROBE_PACKETS
 
     def ping(self) -> None:
         """Ask the peer for an acknowledgement."""
@@ -294,11 +331,6 @@ class Connection(StreamCalls, DatagramCalls):
         return self._state.closing
 
     @property
-    def path(self) -> Path:
-        """The path in use: address, round-trip time, window."""
-        return self._state.path
-
-    @property
     def peer_parameters(self) -> TransportParameters:
         """The peer's transport parameters, once known."""
         return self._state.peer_parameters
@@ -316,6 +348,9 @@ class Connection(StreamCalls, DatagramCalls):
 
     def _probe_or_lose(self, now: float) -> None:
         self._delivery.on_timeout(now)
+
+    def _probe_paths(self, now: float) -> None:
+        self._migration.on_timeout(now)
 
     def _pace(self, now: float) -> None:
         """Transmission goes on by itself."""
@@ -342,8 +377,16 @@ _ON_TIMER: dict[Timer, Callable[[Connection, float], None]] = {
     Timer.LOSS: Connection._probe_or_lose,
     Timer.PACING: Connection._pace,
     Timer.EARLY_KEYS: Connection._forget_early_keys,
+    Timer.PATH: Connection._probe_paths,
     Timer.CLOSE: Connection._closed,
 }
+
+
+def _preferred(configuration: QuicConfiguration, issued: IssuedId) -> PreferredAddress:
+    ipv4, port4 = configuration.preferred_ipv4 or ("0.0.0.0", 0)
+    ipv6, port6 = configuration.preferred_ipv6 or ("::", 0)
+    packed4, packed6 = IPv4Address(ipv4).packed, IPv6Address(ipv6).packed
+    return PreferredAddress(packed4, port4, packed6, port6, issued.connection_id, issued.reset_token)
 
 
 @lru_cache(maxsize=32)
@@ -360,7 +403,7 @@ def _parameters(configuration: QuicConfiguration) -> tuple[TransportParameters, 
         max_ack_delay_ms=int(configuration.max_ack_delay_s * 1000),
         max_datagram_frame_size=configuration.max_datagram_frame_size,
         active_connection_id_limit=ACTIVE_CONNECTION_ID_LIMIT,
-        disable_active_migration=True,
+        disable_active_migration=configuration.disable_active_migration,
     )
     return parameters, encode_parameters(parameters)
 

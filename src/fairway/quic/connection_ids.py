@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.frames import NEW_CONNECTION_ID, RETIRE_CONNECTION_ID, NewConnectionId
-from fairway.quic.limits import ACTIVE_CONNECTION_ID_LIMIT, MAX_PENDING_RETIREMENTS
+from fairway.quic.limits import ACTIVE_CONNECTION_ID_LIMIT, MAX_PATHS, MAX_PENDING_RETIREMENTS
 
 LOCAL_LENGTH = 8
 """Length of the connection IDs that we choose: short headers carry no length, so all have the same."""
 
 IDS_IN_USE = 2
-"""Connection IDs that we keep issued: enough for a migration and a probe, each costs a frame and an acknowledgement."""
+"""Connection IDs that we keep issued: most connections never move, and each costs a frame and an acknowledgement."""
+
+IDS_WHEN_MOVING = MAX_PATHS + 1
+"""As many from the first move or probe on: one for every path that is kept, and one for the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,8 @@ class LocalIds:
         self._active: dict[int, IssuedId] = {0: IssuedId(0, first, b"")}
         self._next_sequence = 1
         self._announced = 0
-        self._limit = 1
+        self._peer_limit = 1
+        self._wanted = IDS_IN_USE
         self.added: list[bytes] = [first]
         """Connection IDs that demultiplexing must learn."""
         self.removed: list[bytes] = []
@@ -55,11 +59,31 @@ class LocalIds:
         self._announced = max(self._announced, sequence)
         return self._active.get(sequence)
 
+    def issue_first(self) -> IssuedId:
+        """The connection ID of the preferred address (RFC 9000 section 5.1.1): sequence number 1."""
+        made = self._make()
+        issued = self._active[1] = IssuedId(1, made[:LOCAL_LENGTH], made[LOCAL_LENGTH:])
+        self._next_sequence, self._announced = 2, 1
+        self._wanted += 1
+        self.added.append(issued.connection_id)
+        return issued
+
     def issue(self, peer_limit: int) -> list[tuple[int, int]]:
         """Fill up to what the peer takes (active_connection_id_limit); give the frames to send."""
-        self._limit = min(peer_limit, IDS_IN_USE)
+        self._peer_limit = peer_limit
+        return self._fill()
+
+    def expect_moves(self) -> list[tuple[int, int]]:
+        """The connection is about to use several paths: issue more; give the frames to send."""
+        if self._wanted >= IDS_WHEN_MOVING:
+            return []
+        self._wanted = IDS_WHEN_MOVING
+        return self._fill()
+
+    def _fill(self) -> list[tuple[int, int]]:
         keys = []
-        while len(self._active) < self._limit:
+        limit = min(self._peer_limit, self._wanted)
+        while len(self._active) < limit:
             made = self._make()
             connection_id, token = made[:LOCAL_LENGTH], made[LOCAL_LENGTH:]
             sequence = self._next_sequence
@@ -80,7 +104,7 @@ class LocalIds:
             raise _violation(RETIRE_CONNECTION_ID, "a packet retires the ID that it is addressed to", "19.16")
         del self._active[sequence]
         self.removed.append(issued.connection_id)
-        return self.issue(self._limit)
+        return self._fill()
 
 
 class RemoteIds:
@@ -92,18 +116,27 @@ class RemoteIds:
         self._retired: set[int] = set()
         self._pending: set[int] = set()
         """Sequence numbers whose RETIRE_CONNECTION_ID was not acknowledged."""
-        self._sequence = 0
+        self._taken: set[int] = set()
+        """Those that belong to a path, or did."""
+        self.sequence = 0
+        """Of the one in use."""
         self.current = first
+        self.preferred: int | None = None
+        """That of the server's preferred address, until it is used."""
 
     @property
     def reset_tokens(self) -> tuple[bytes, ...]:
-        """Stateless reset tokens of the IDs that we know (section 10.3)."""
-        return tuple(token for _, token in self._known.values() if token)
+        """Stateless reset tokens of the IDs that we have used and not retired (section 10.3.1)."""
+        return tuple(
+            token for s, (_, token) in self._known.items() if token and (s == self.sequence or s in self._taken)
+        )
 
     @property
     def spare(self) -> int:
-        """Connection IDs that are known and not in use."""
-        return len(self._known) - 1
+        """Connection IDs for further paths; one of zero length serves all."""
+        if not self.current:
+            return 1
+        return len(self._known.keys() - self._taken - {self.sequence, self.preferred})
 
     def replace_first(self, connection_id: bytes) -> None:
         """The peer's choice became known (its first packet, or a Retry)."""
@@ -113,6 +146,11 @@ class RemoteIds:
     def set_reset_token(self, token: bytes) -> None:
         """The token of the handshake's connection ID (transport parameter)."""
         self._known[0] = (self._known[0][0], token)
+
+    def set_preferred(self, connection_id: bytes, token: bytes) -> None:
+        """The connection ID of the server's preferred address (section 18.2)."""
+        self._known[1] = (connection_id, token)
+        self.preferred = 1
 
     def add(self, frame: NewConnectionId) -> list[tuple[int, int]]:
         """NEW_CONNECTION_ID; give the frames that retire what it replaces (section 5.1.1, 5.1.2, 19.15)."""
@@ -137,8 +175,10 @@ class RemoteIds:
                 del self._known[sequence]
                 keys.append(self._retire(sequence))
             self._retired = {s for s in self._retired if s >= frame.retire_prior_to}
-            if self._sequence not in self._known:
-                self._use(min(self._known))
+            self._taken &= self._known.keys()
+            if self.sequence not in self._known:
+                self.use(min(self._known.keys() - self._taken, default=min(self._known)))
+                self._taken &= self._known.keys()
         if len(self._known) > ACTIVE_CONNECTION_ID_LIMIT:
             raise PeerError(
                 ErrorCode.CONNECTION_ID_LIMIT_ERROR,
@@ -148,23 +188,41 @@ class RemoteIds:
             )
         return self._bounded(keys)
 
-    def next(self) -> list[tuple[int, int]]:
-        """Go over to another connection ID and retire the one in use; nothing happens without a spare one."""
-        others = sorted(s for s in self._known if s != self._sequence)
-        if not others:
-            return []
-        old = self._sequence
-        del self._known[old]
-        self._use(others[0])
-        return [self._retire(old)]
+    def take(self) -> int | None:
+        """The sequence number of an ID that no path has used, for another path; None if there is none."""
+        if not self.current:
+            return self.sequence  # a zero-length ID serves all paths
+        spare = [s for s in self._known if s not in self._taken and s not in (self.sequence, self.preferred)]
+        if not spare:
+            return None
+        self._taken.add(min(spare))
+        return min(spare)
+
+    def knows(self, sequence: int | None) -> bool:
+        """Whether this ID was issued and not retired."""
+        return sequence in self._known
+
+    def id_of(self, sequence: int) -> bytes:
+        """The connection ID with this sequence number."""
+        return self._known[sequence][0]
+
+    def use(self, sequence: int) -> None:
+        """Go over to another connection ID; the one before stays known, for the path that it belongs to."""
+        self._taken.add(self.sequence)
+        self.sequence = sequence
+        self.current = self._known[sequence][0]
+        if sequence == self.preferred:
+            self.preferred = None
+
+    def give_up(self, sequence: int) -> tuple[int, int]:
+        """Retire an ID that is not in use; give the frame to send."""
+        del self._known[sequence]
+        self._taken.discard(sequence)
+        return self._retire(sequence)
 
     def retirement_acknowledged(self, sequence: int) -> None:
         """The peer has our RETIRE_CONNECTION_ID frame for this one."""
         self._pending.discard(sequence)
-
-    def _use(self, sequence: int) -> None:
-        self._sequence = sequence
-        self.current = self._known[sequence][0]
 
     def _retire(self, sequence: int) -> tuple[int, int]:
         if sequence >= self._retire_prior_to:

@@ -21,6 +21,9 @@ from fairway.quic.frames import (
     STREAMS_BLOCKED_BIDI,
     STREAMS_BLOCKED_UNI,
 )
+from fairway.quic.handshake import confirm
+from fairway.quic.recovery.ecn import GIVE_UP_TIMEOUTS, Counts
+from fairway.quic.recovery.mtu import BASE_SIZE, BLACK_HOLE_TIMEOUTS, MTU_PROBE
 from fairway.quic.recovery.sent import Run
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.state import ConnectionState, Phase
@@ -33,7 +36,7 @@ MAX_PTO_BACKOFF = 10  # doublings of the probe timeout
 # Frames whose loss matters to nobody: the next one says it anew, or nobody waits for it.
 _NOT_REPEATED = frozenset(
     {PING, PATH_CHALLENGE, PATH_RESPONSE, DATAGRAM, DATA_BLOCKED, STREAM_DATA_BLOCKED, STREAMS_BLOCKED_BIDI,
-     STREAMS_BLOCKED_UNI}
+     STREAMS_BLOCKED_UNI, MTU_PROBE}
 )  # fmt: skip
 
 
@@ -43,8 +46,15 @@ class Delivery:
     def __init__(self, state: ConnectionState) -> None:
         self._state = state
 
-    def on_ack(self, space: PacketSpace, ranges: Sequence[tuple[int, int]], delay: int, now: float) -> None:
-        """An ACK frame with inclusive `ranges`, the largest first, and its unscaled `delay`."""
+    def on_ack(
+        self,
+        space: PacketSpace,
+        ranges: Sequence[tuple[int, int]],
+        delay: int,
+        now: float,
+        counts: Counts | None = None,
+    ) -> None:
+        """An ACK frame with inclusive `ranges`, the largest first, its unscaled `delay` and its ECN counts."""
         state = self._state
         largest = ranges[0][1]
         self._check(space, ranges)
@@ -53,7 +63,8 @@ class Delivery:
             acked += space.sent.take(first, last)
         if space.loss.remembers:
             self._look_for_spurious(space, ranges, now)
-        if largest > space.largest_acked:
+        newer = largest > space.largest_acked
+        if newer:
             space.largest_acked = largest
         if not acked:
             return
@@ -61,7 +72,7 @@ class Delivery:
             state.watch.acknowledged(space.kind, acked, now)
         path = state.path
         newest = max(acked, key=lambda run: run.first)
-        if newest.last == largest and any(run.eliciting for run in acked):
+        if newest.last == largest and newest.in_flight and any(run.eliciting for run in acked):
             delay_s = 0.0
             if space.kind is SpaceKind.APPLICATION:
                 delay_s = delay * (1 << state.peer_parameters.ack_delay_exponent) / 1e6
@@ -69,15 +80,23 @@ class Delivery:
                     delay_s = min(delay_s, state.max_ack_delay_s)
             path.rtt.update(max(now - newest.time, 0.0), delay_s, now)
         controller, rtt_s = path.controller, path.rtt.latest
-        limited = state.window_limited
+        mtu = path.mtu
+        if mtu is not None and mtu.suspects and any(run.size > BASE_SIZE for run in acked):
+            mtu.large_arrived()
         for run in acked:
             if run.in_flight:
+                # The window was used if it was full while this run was in flight: section 7.8.
+                limited = run.time <= state.limited_at
                 controller.on_acked(now, run.size * run.count, run.time, space.largest_acked, rtt_s, limited)
-            self._run_acked(space, run)
+            self._run_acked(space, run, now)
+        if space.kind is SpaceKind.APPLICATION and state.ecn.on_ack(acked, counts, newer=newer):
+            controller.on_lost(now, newest.time, False)  # RFC 9002 section 7.1
         keys = space.keys
         if keys is not None and keys.awaiting and largest >= keys.first_number:
             keys.awaiting = False
         self._detect(space, now)
+        if state.phase is Phase.COMPLETE and keys is not None and largest >= keys.first_number:  # no 0-RTT packet
+            confirm(state)  # RFC 9001 section 4.1.2: only a server that has our last flight acknowledges these
         if self._peer_validated_us():
             state.pto_count = 0
         state.loss_timer_stale = True
@@ -114,7 +133,7 @@ class Delivery:
 
     # Acknowledged
 
-    def _run_acked(self, space: PacketSpace, run: Run) -> None:
+    def _run_acked(self, space: PacketSpace, run: Run, now: float) -> None:
         if run.stream_id >= 0:
             self._stream_acked(run.stream_id, run.offset, run.length, run.fin)
         for frame in run.frames:
@@ -132,6 +151,10 @@ class Delivery:
                     self._state.streams.forget_if_finished(frame[1])
             elif kind == RETIRE_CONNECTION_ID:
                 self._state.remote_ids.retirement_acknowledged(frame[1])
+            elif kind == MTU_PROBE:
+                path = self._state.path
+                if path.mtu is not None and path.mtu.acknowledged(run.first, now):
+                    path.resize(path.mtu.size)
 
     def _stream_acked(self, stream_id: int, offset: int, length: int, fin: bool) -> None:
         streams = self._state.streams
@@ -162,10 +185,20 @@ class Delivery:
             if run.in_flight:
                 newest = max(newest, run.time)
             self._repeat(space, run)
+            if run.frames and run.frames[0][0] == MTU_PROBE and state.path.mtu is not None:
+                state.path.mtu.lost(run.first, now)
         if newest >= 0:
+            if state.path.packet_size > BASE_SIZE and any(r.in_flight and r.size > BASE_SIZE for r in losses.runs):
+                self._lose_size(state.discover_mtu().large_lost(now))
             state.path.controller.on_lost(now, newest, losses.persistent)
         if losses.persistent:
             state.path.rtt.reset_minimum()
+
+    def _lose_size(self, black_hole: bool) -> None:
+        """Take packets back to the size that every path carries, if the path is a black hole for larger ones."""
+        path = self._state.path
+        if black_hole and path.mtu is not None:
+            path.resize(path.mtu.size)
 
     def _repeat(self, space: PacketSpace, run: Run) -> None:
         """Queue again what a run carried, as far as it still matters (RFC 9000 section 13.3)."""
@@ -183,13 +216,22 @@ class Delivery:
             else:
                 state.control[(kind, frame[1])] = None
 
-    def _repeat_first(self, space: PacketSpace, run: Run) -> None:
-        """Queue again what the first packets of a run carried; the run itself stays in flight."""
-        if run.stream_id >= 0:
-            length = min(PROBE_PACKETS, run.count) * run.step
-            self._stream_lost(run.stream_id, run.offset, length, run.fin and length == run.length)
-        if run.frames:
-            self._repeat(space, run)
+    def _probe(self, space: PacketSpace) -> None:
+        """Have probes sent, with what the oldest packets carried; those stay in flight (section 6.2.4)."""
+        wanted = PROBE_PACKETS
+        for run in space.sent.runs:
+            if not run.eliciting:
+                continue
+            count = min(wanted, run.count)
+            if run.stream_id >= 0:
+                length = count * run.step
+                self._stream_lost(run.stream_id, run.offset, length, run.fin and length == run.length)
+            if run.frames:
+                self._repeat(space, run)
+            wanted -= count
+            if not wanted:
+                break
+        space.probes = PROBE_PACKETS
 
     def _stream_lost(self, stream_id: int, offset: int, length: int, fin: bool) -> None:
         pair = self._state.streams.get(stream_id)
@@ -231,7 +273,7 @@ class Delivery:
                 continue
             at = space.last_eliciting_at + timeout
             if space.kind is SpaceKind.APPLICATION:
-                if not state.handshake_complete:
+                if state.phase is not Phase.CONFIRMED:  # section 6.2.1
                     continue
                 at += state.max_ack_delay_s * backoff
             if best is None or at < best[0]:
@@ -263,9 +305,14 @@ class Delivery:
         space = probe[1]
         state.pto_count += 1
         state.counters.probe_timeouts += 1
-        space.probes = PROBE_PACKETS
-        if space.sent.runs:
-            self._repeat_first(space, space.sent.runs[0])
+        if state.pto_count >= GIVE_UP_TIMEOUTS:
+            state.ecn.failed = True
+        if state.pto_count >= BLACK_HOLE_TIMEOUTS and state.path.packet_size > BASE_SIZE and state.handshake_complete:
+            self._lose_size(state.discover_mtu().fall_back(now))
+        self._probe(space)
+        if state.phase is Phase.COMPLETE and state.application.sent.eliciting_in_flight:
+            # The server may have our last flight and want only what followed it, for which there is no timer yet.
+            self._probe(state.application)
         # All handshake data that is outstanding goes again, whatever the window: it is little, and one space's may wait
         # for another's (section 6.2.4).
         for other in (state.initial, state.handshake):

@@ -19,8 +19,9 @@ from fairway.quic.events import (
     StreamsAvailable,
     TokenReceived,
 )
-from fairway.quic.handshake import Handshake
+from fairway.quic.handshake import Handshake, confirm
 from fairway.quic.limits import MAX_NEW_TOKENS, MAX_RESETS_PER_SECOND, MAX_TOKEN_BYTES
+from fairway.quic.migration import Migration
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.state import ConnectionState
 from fairway.quic.stream_frames import take_stream
@@ -37,11 +38,12 @@ NOT_ELICITING = frozenset(
 class FrameHandlers:
     """Acts on frames; one method a frame, reached through `TABLE`."""
 
-    def __init__(self, state: ConnectionState, delivery: Delivery, handshake: Handshake) -> None:
+    def __init__(self, state: ConnectionState, delivery: Delivery, handshake: Handshake, migration: Migration) -> None:
         self._state = state
         self._delivery = delivery
         self._handshake = handshake
         self._tokens = 0
+        self._migration = migration
         self.destination = b""
         """Our connection ID that the packet at hand is addressed to."""
 
@@ -60,7 +62,8 @@ class FrameHandlers:
 
     def ack(self, frame: frames.Ack, space: PacketSpace, now: float) -> None:
         """ACK."""
-        self._delivery.on_ack(space, frame.ranges, frame.delay, now)
+        counts = None if frame.ecn is None else (frame.ecn.ect0, frame.ecn.ect1, frame.ecn.ce)
+        self._delivery.on_ack(space, frame.ranges, frame.delay, now, counts)
 
     def ignore(self, frame: object, space: PacketSpace, now: float) -> None:
         """PADDING, PING and the *_BLOCKED frames ask for nothing but an acknowledgement."""
@@ -164,10 +167,12 @@ class FrameHandlers:
 
     def path_challenge(self, frame: frames.PathChallenge, space: PacketSpace, now: float) -> None:
         """PATH_CHALLENGE (section 8.2.2): the oldest of too many is dropped."""
-        self._state.path.responses.append(frame.data)
+        self._state.arrival.answer(frame.data)
+        self._state.probing = True
 
     def path_response(self, frame: frames.PathResponse, space: PacketSpace, now: float) -> None:
-        """PATH_RESPONSE (section 19.18): no challenge of ours is outstanding."""
+        """PATH_RESPONSE (section 19.18)."""
+        self._migration.on_response(frame.data, now)
 
     def connection_close(self, frame: frames.ConnectionClose, space: PacketSpace, now: float) -> None:
         """CONNECTION_CLOSE (section 10.2)."""
@@ -177,7 +182,7 @@ class FrameHandlers:
         """HANDSHAKE_DONE (section 19.20)."""
         if not self._state.is_client:
             raise _violation(frames.HANDSHAKE_DONE, "a client sent HANDSHAKE_DONE", "19.20")
-        self._handshake.confirm(now)
+        confirm(self._state)
 
 
 Handler = Callable[[FrameHandlers, Any, PacketSpace, float], None]

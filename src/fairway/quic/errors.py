@@ -78,6 +78,11 @@ class StreamReset(Exception):  # noqa: N818 - an outcome, not always an error
         self.stopped = stopped
 
 
+def _printable(text: str) -> str:
+    """A peer's words for people: nothing in them moves a terminal's cursor or begins a line of a log."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 class ClosedBy(Enum):
     """Who ended the connection, and how."""
 
@@ -106,10 +111,10 @@ class Closing:
         return self.by in (ClosedBy.LOCAL, ClosedBy.PEER) and self.code == 0
 
     def __str__(self) -> str:
+        reason = f": {_printable(self.reason)}" if self.reason else ""
         if self.by not in (ClosedBy.LOCAL, ClosedBy.PEER):
-            return f"closed by {self.by.value}" + (f": {self.reason}" if self.reason else "")
+            return f"closed by {self.by.value}{reason}"
         frame = f" in frame {self.frame_type:#x}" if self.frame_type else ""
-        reason = f": {self.reason}" if self.reason else ""
         return f"closed by {self.by.value} with {code_name(self.code, self.application)}{frame}{reason}"
 
 

@@ -120,6 +120,39 @@ class TokenReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class PathChanged:
+    """The connection goes on over another path: the peer has moved, or we have (RFC 9000 section 9)."""
+
+    local: Any
+    address: Any
+
+
+@dataclass(frozen=True, slots=True)
+class PathValidated:
+    """The peer answers on a path that `probe` asked for: `migrate` may move there."""
+
+    local: Any
+    address: Any
+
+
+@dataclass(frozen=True, slots=True)
+class PathFailed:
+    """A path that `probe` or `migrate` asked for does not work; the connection stays where it works."""
+
+    local: Any
+    address: Any
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreferredAddressOffered:
+    """The server would rather be reached elsewhere (section 9.6): host and port, None where it has none."""
+
+    ipv4: tuple[str, int] | None
+    ipv6: tuple[str, int] | None
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionTerminated:
     """The connection ended; no event follows it."""
 
@@ -142,5 +175,9 @@ Event = (
     | TicketReceived
     | ObserverFailed
     | TokenReceived
+    | PathChanged
+    | PathValidated
+    | PathFailed
+    | PreferredAddressOffered
     | ConnectionTerminated
 )

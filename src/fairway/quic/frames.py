@@ -131,8 +131,11 @@ class Ack:
         return cls(tuple(ranges), delay, ecn)
 
 
-def encode_ack(ranges: tuple[tuple[int, int], ...], delay: int, *, ecn: bool = False) -> bytes:
-    """An ACK frame for inclusive ranges, the largest first, without ECN counts."""
+def encode_ack(
+    ranges: tuple[tuple[int, int], ...], delay: int, *, ecn: bool = False, counts: tuple[int, int, int] | None = None
+) -> bytes:
+    """An ACK frame for inclusive ranges, the largest first; with `ecn` but for its counts, or with them."""
+    ecn = ecn or counts is not None
     first, largest = ranges[0]
     if largest < 64 and delay < 64 and len(ranges) == 1 and not ecn:  # a handshake's: every field is one byte
         return bytes((ACK, largest, delay, 0, largest - first))
@@ -141,7 +144,7 @@ def encode_ack(ranges: tuple[tuple[int, int], ...], delay: int, *, ecn: bool = F
     for first, last in ranges[1:]:
         out += (smallest - last - 2, last - first)
         smallest = first
-    return _varints(*out)
+    return _varints(*out, *(counts or ()))
 
 
 def decode_ack(reader: Reader) -> tuple[list[tuple[int, int]], int]:

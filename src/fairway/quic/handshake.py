@@ -12,6 +12,7 @@ from fairway.quic.events import (
     EarlyDataRejected,
     HandshakeCompleted,
     HandshakeConfirmed,
+    PreferredAddressOffered,
     TicketReceived,
 )
 from fairway.quic.frames import CRYPTO, HANDSHAKE_DONE, NEW_TOKEN
@@ -157,6 +158,7 @@ class Handshake:
                 state.application.keys = ApplicationKeys(
                     state.version, event.cipher_suite, self._secrets[True], self._secrets[False]
                 )
+                state.application.keys.first_number = state.application.next_number  # what went before was 0-RTT
         elif event.sending:
             state.early = EarlyKeys(sealer=make_sealer(state.version, event.cipher_suite, event.secret))
         else:
@@ -195,6 +197,8 @@ class Handshake:
                 state.remote_ids.set_reset_token(peer.stateless_reset_token)
             if self._remembered is not None:
                 check_kept(self._remembered, peer)
+            if peer.preferred_address is not None and state.remote_ids.current:
+                state.remote_ids.set_preferred(peer.preferred_address.connection_id, peer.preferred_address.reset_token)
         state.peer_parameters = peer
 
     def _complete(self, event: Complete, now: float) -> None:
@@ -204,9 +208,7 @@ class Handshake:
         self._end_early_data(now)
         path = state.path
         size = min(state.configuration.udp_payload, state.peer_parameters.max_udp_payload_size)
-        if size != path.packet_size:
-            path.packet_size = size
-            path.controller.on_packet_size(size)
+        path.resize(size)
         state.streams.set_peer(state.peer_parameters)
         for key in state.local_ids.issue(state.peer_parameters.active_connection_id_limit):
             state.control[key] = None
@@ -225,7 +227,7 @@ class Handshake:
             state.control[(HANDSHAKE_DONE, 0)] = None
             if state.make_token is not None:
                 state.control[(NEW_TOKEN, 0)] = None
-            self.confirm(now)
+            confirm(state)
 
     def _end_early_data(self, now: float) -> None:
         """A client has no more use for 0-RTT keys; a server waits for late packets (RFC 9001 section 4.9.3)."""
@@ -235,16 +237,19 @@ class Handshake:
         elif state.early is not None:
             state.timers.set(Timer.EARLY_KEYS, now + 3 * state.probe_timeout_s)
 
-    def confirm(self, now: float) -> None:
-        """The handshake is confirmed: its keys go (RFC 9001 section 4.9.2)."""
-        state = self._state
-        if state.phase is not Phase.COMPLETE:
-            return
-        state.go(Phase.CONFIRMED)
-        state.events.append(HandshakeConfirmed())
-        state.initial.discard()
-        state.handshake.discard()
-        state.pto_count = 0
+
+def confirm(state: ConnectionState) -> None:
+    """The handshake is confirmed: its keys go (RFC 9001 section 4.1.2 and 4.9.2)."""
+    if state.phase is not Phase.COMPLETE:
+        return
+    state.go(Phase.CONFIRMED)
+    state.events.append(HandshakeConfirmed())
+    if state.remote_ids.preferred is not None and (preferred := state.peer_parameters.preferred_address):
+        state.events.append(PreferredAddressOffered(*preferred.addresses()))
+    state.initial.discard()
+    state.handshake.discard()
+    state.pto_count = 0
+    state.loss_timer_stale = True  # 1-RTT packets have one from now on: RFC 9002 section 6.2.1
 
 
 def _exceeded(reason: str) -> PeerError:

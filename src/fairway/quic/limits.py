@@ -80,7 +80,10 @@ MAX_PATH_CHALLENGES = 4
 """PATH_CHALLENGE data waiting to be answered per path; the oldest is dropped."""
 
 MAX_PATHS = 4
-"""Addresses of the peer that are kept with state."""
+"""Ways to the peer that are kept with state; the oldest that is not in use gives way."""
+
+MAX_CHALLENGES_SENT = 4
+"""PATH_CHALLENGE frames of one validation."""
 
 # Control frames
 
@@ -131,6 +134,9 @@ MAX_SESSIONS_PER_SERVER = 4
 
 MAX_TOKENS_PER_SERVER = 4
 """Address tokens kept of one server."""
+
+STATELESS_RESETS_PER_SECOND = 100
+"""Stateless resets sent per second by one endpoint."""
 
 # Events
 

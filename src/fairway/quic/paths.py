@@ -1,22 +1,27 @@
-"""The network path of a connection: its address, what was validated, its round trip, window and packet size."""
+"""A network path of a connection: its addresses, what was validated, its round trip, window and packet size."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from fairway.quic.congestion import Controller
 from fairway.quic.limits import ANTI_AMPLIFICATION_FACTOR, MAX_PATH_CHALLENGES
+from fairway.quic.path_validation import PathValidation
+from fairway.quic.recovery.mtu import MtuDiscovery
 from fairway.quic.recovery.pacing import Pacer
 from fairway.quic.recovery.rtt import RttEstimator
 
 Address = tuple[object, ...]
-"""A socket address as the caller's socket gives it; the core only compares it."""
+"""A socket address as the caller's socket gives it; the core compares it, and its first field is the host."""
+
+Local = Hashable
+"""Which of the caller's sockets: the core only compares it. None is the first."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Path:
-    """One address of the peer, with everything that belongs to the way there (RFC 9002 section 5 to 7)."""
+    """One way to the peer, with everything that belongs to it (RFC 9002 section 5 to 7)."""
 
     address: Address | None
     packet_size: int
@@ -24,15 +29,22 @@ class Path:
     controller: Controller
     pacer: Pacer = field(default_factory=Pacer)
     validated: bool = False
+    """True if the peer is known to be at this address (RFC 9000 section 8)."""
     bytes_received: int = 0
     bytes_sent: int = 0
-    responses: deque[bytes] = field(default_factory=lambda: deque(maxlen=MAX_PATH_CHALLENGES))
-    """PATH_CHALLENGE data to be answered (RFC 9000 section 8.2.2)."""
-
-    @property
-    def may_send_full(self) -> bool:
-        """True unless address validation holds back a full packet."""
-        return self.validated or self.send_allowance >= self.packet_size
+    local: Local = None
+    sequence: int | None = None
+    """The peer's connection ID that packets on this path carry; None: the one in use."""
+    responses: list[bytes] = field(default_factory=list)
+    """PATH_CHALLENGE data to be answered on this path (section 8.2.2)."""
+    validation: PathValidation | None = None
+    """The validation that goes on."""
+    silent: bool = False
+    """True if the last validation failed: it is kept while no other path was ever validated."""
+    mtu: MtuDiscovery | None = None
+    """Made once enough was sent that larger packets pay, or where the path turns out to carry less."""
+    wanted: bool = False
+    """True if the application asked for this path: it hears what becomes of it."""
 
     @property
     def send_allowance(self) -> int:
@@ -40,3 +52,29 @@ class Path:
         if self.validated:
             return 1 << 62
         return ANTI_AMPLIFICATION_FACTOR * self.bytes_received - self.bytes_sent
+
+    def is_between(self, local: Local, address: Address | None) -> bool:
+        """Whether this path leads from that socket to that address."""
+        return address == self.address and local == self.local
+
+    def differs_by_port_only(self, other: Path) -> bool:
+        """Whether the peer has another port and nothing else: the same network carries it (section 9.4)."""
+        ours, theirs = self.address, other.address
+        return bool(self.local == other.local and ours and theirs and ours[0] == theirs[0])
+
+    def answer(self, challenge: bytes) -> None:
+        """Note a PATH_CHALLENGE; the oldest of too many is dropped."""
+        if len(self.responses) >= MAX_PATH_CHALLENGES:
+            del self.responses[0]
+        self.responses.append(challenge)
+
+    def resize(self, size: int) -> None:
+        """Packets have this size from now on."""
+        if size != self.packet_size:
+            self.packet_size = size
+            self.controller.on_packet_size(size)
+
+    def share_network(self, other: Path) -> None:
+        """Go on with what was learned of the network between the same hosts."""
+        self.rtt, self.controller, self.pacer = other.rtt, other.controller, other.pacer
+        self.packet_size, self.mtu = other.packet_size, other.mtu

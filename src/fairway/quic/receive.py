@@ -19,6 +19,7 @@ from fairway.quic.frames import ACK, PADDING, STREAM, bad_encoding, decode_ack
 from fairway.quic.gather import Gatherer
 from fairway.quic.handshake import Handshake
 from fairway.quic.limits import MAX_STASHED_BYTES, MAX_STASHED_PACKETS, MAX_TOKEN_BYTES, MIN_INITIAL_DATAGRAM
+from fairway.quic.migration import Migration, is_probing
 from fairway.quic.observe.observer import DropReason, ObservedPacket
 from fairway.quic.packet import (
     LONG_HEADER,
@@ -29,7 +30,9 @@ from fairway.quic.packet import (
     parse_long_header,
     parse_versions,
 )
+from fairway.quic.paths import Address, Local
 from fairway.quic.protection import INTEGRITY_LIMIT, retry_tag
+from fairway.quic.recovery.ecn import CE
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.state import OPEN_PHASES, ConnectionState, Phase
 from fairway.quic.stream_frames import STREAM_MASK, take_streams
@@ -44,23 +47,35 @@ class Receiver:
     """Takes in datagrams for one connection."""
 
     def __init__(
-        self, state: ConnectionState, delivery: Delivery, handshake: Handshake, handlers: FrameHandlers
+        self,
+        state: ConnectionState,
+        delivery: Delivery,
+        handshake: Handshake,
+        handlers: FrameHandlers,
+        migration: Migration,
     ) -> None:
         self._state = state
         self._delivery = delivery
         self._handshake = handshake
         self._handlers = handlers
+        self._migration = migration
         self.peer_seen = False
         """True once a packet of the peer was opened."""
         self._heard = False
         """True if the buffer at hand has brought a genuine packet."""
         self._closing_packets = 0
 
-    def receive(self, buffer: Buffer, segment: int, now: float) -> None:
+    def receive(
+        self, buffer: Buffer, segment: int, now: float, address: Address | None, local: Local, mark: int
+    ) -> None:
         """Take in datagrams of `segment` bytes each, one after the other; the last may be shorter."""
         state = self._state
         size = len(buffer)
-        state.path.bytes_received += size
+        path = self._migration.arrival(local, address)
+        if path is None:
+            return
+        state.arrival, state.arrival_mark = path, mark
+        path.bytes_received += size
         if state.phase is Phase.CLOSING:
             self._answer_while_closing(size, segment)
             return
@@ -187,6 +202,8 @@ class Receiver:
         self._learn_from(header, space)
         self._heard = True
         in_order = space.received.add(number, number, now)
+        if state.arrival_mark:
+            space.received.count_marks(state.arrival_mark, 1)
         keys = self._keys_known() if state.stash else None
         if self._frames(payload, space, now):
             space.received.elicit(1, in_order, now, 0.0)
@@ -376,6 +393,11 @@ class Receiver:
             self._heard = True
         eliciting = 0
         in_order = True
+        if state.arrival_mark:
+            fresh = len(numbers) if numbers[0] > highest else sum(number not in received for number in numbers)
+            received.count_marks(state.arrival_mark, fresh)
+            if state.arrival_mark == CE:
+                received.ack_now = True  # RFC 9000 section 13.2.1
         for start, stop in _rows(numbers):
             first, last = numbers[start], numbers[stop - 1]
             if first > received.largest:
@@ -389,8 +411,17 @@ class Receiver:
                     eliciting += self._row(payloads[index : index + 1], now)
                 else:  # RFC 9000 section 12.3
                     self._drop(DropReason.DUPLICATE, len(payloads[index]), now)
+        if state.arrival is not state.path and state.is_open:
+            self._elsewhere(numbers, payloads, highest, now)
         if eliciting and state.is_open:
             received.elicit(eliciting, in_order, now, state.configuration.max_ack_delay_s)
+
+    def _elsewhere(self, numbers: Sequence[int], payloads: Sequence[bytes], highest: int, now: float) -> None:
+        """Packets came on a path that is not in use: the newest may tell that the peer has moved (section 9.3)."""
+        moved = any(
+            number > highest and not is_probing(payload) for number, payload in zip(numbers, payloads, strict=True)
+        )
+        self._migration.heard_on(self._state.arrival, moved=moved, now=now)
 
     def _row(self, payloads: Sequence[bytes], now: float) -> int:
         """Act on payloads of new packets; how many of them ask for an acknowledgement."""

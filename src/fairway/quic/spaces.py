@@ -7,6 +7,7 @@ from enum import IntEnum
 
 from fairway.quic.limits import MAX_ACK_RANGES, MAX_ACK_RANGES_SENT
 from fairway.quic.protection import ApplicationKeys, Opener, Sealer
+from fairway.quic.recovery.ecn import CE, ECT_0, ECT_1
 from fairway.quic.recovery.loss import LossDetector
 from fairway.quic.recovery.sent import SentPackets
 from fairway.quic.streams.recv import Assembler
@@ -27,7 +28,7 @@ class SpaceKind(IntEnum):
 class ReceivedNumbers:
     """Packet numbers that arrived, and when they have to be acknowledged (RFC 9000 section 13.2)."""
 
-    __slots__ = ("_floor", "_ranges", "ack_at", "ack_now", "eliciting", "largest", "largest_at")
+    __slots__ = ("_floor", "_ranges", "ack_at", "ack_now", "ecn", "eliciting", "largest", "largest_at")
 
     def __init__(self) -> None:
         self._ranges = RangeSet()
@@ -37,6 +38,8 @@ class ReceivedNumbers:
         self.largest_at = 0.0
         self.eliciting = 0
         """Ack-eliciting packets since the last ACK was sent."""
+        self.ecn: tuple[int, int, int] | None = None
+        """Packets that came with ECT(0), ECT(1) and CE (RFC 9000 section 13.4.1); None if none was ever marked."""
         self.ack_at: float | None = None
         self.ack_now = False
 
@@ -79,6 +82,16 @@ class ReceivedNumbers:
         self.eliciting = 0
         self.ack_at = None
         self.ack_now = False
+
+    def count_marks(self, mark: int, count: int) -> None:
+        """So many of the packets that arrived had this mark in their IP header."""
+        ect0, ect1, ce = self.ecn or (0, 0, 0)
+        self.ecn = (ect0 + count * (mark == ECT_0), ect1 + count * (mark == ECT_1), ce + count * (mark == CE))
+
+    def wait_for_room(self) -> None:
+        """Nothing may be sent now: an acknowledgement that is owed goes with the next packet, not at its time."""
+        if self.ack_at is not None:
+            self.ack_at, self.ack_now = None, True
 
     def forget_below(self, number: int) -> None:
         """The peer knows that packets below `number` arrived (section 13.2.4); the largest stays reported."""

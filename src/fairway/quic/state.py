@@ -13,6 +13,8 @@ from fairway.quic.datagrams import Datagrams
 from fairway.quic.errors import Closing
 from fairway.quic.events import Event
 from fairway.quic.paths import Address, Path
+from fairway.quic.recovery.ecn import Ecn
+from fairway.quic.recovery.mtu import MtuDiscovery
 from fairway.quic.recovery.rtt import RttEstimator
 from fairway.quic.sessions import KnownServer
 from fairway.quic.spaces import PacketSpace, SpaceKind
@@ -80,6 +82,13 @@ class ConnectionState:
         rtt = RttEstimator(configuration.initial_rtt_s)
         size = 1200  # until the handshake is complete: RFC 9000 section 14
         self.path = Path(address, size, rtt, configuration.controller_factory(size), validated=is_client)
+        self.arrival = self.path
+        """The path that the buffer at hand came on."""
+        self.arrival_mark = 0
+        """What that buffer's IP header said (ECN)."""
+        self.ecn = Ecn(configuration.ecn)
+        self.probing = False
+        """True while a path may have a challenge to send, or a response."""
         self.local_ids = LocalIds(local_id, make_id)
         self.remote_ids = RemoteIds(remote_id)
         self.handshake_id = local_id
@@ -107,8 +116,8 @@ class ConnectionState:
         self.pto_count = 0
         self.loss_timer_stale = False
         """True if what the loss timer depends on has changed since it was set."""
-        self.window_limited = False
-        """True if the congestion window or the pacer, not the application, ended the last transmission."""
+        self.limited_at = -1.0
+        """When the congestion window or the pacer, not the application, last bounded what was in flight."""
         self.sent_since_receive = False
         """True once an ack-eliciting packet was sent after the last packet arrived (RFC 9000 section 10.1)."""
         self.closing: Closing | None = None
@@ -132,6 +141,15 @@ class ConnectionState:
         if self.datagrams is None:
             self.datagrams = Datagrams()
         return self.datagrams
+
+    def discover_mtu(self) -> MtuDiscovery:
+        """The search for the packet size of the path in use, made when it is first needed."""
+        path = self.path
+        if path.mtu is None:
+            ceiling = max(self.configuration.max_udp_payload, self.configuration.udp_payload)
+            ceiling = max(min(ceiling, self.peer_parameters.max_udp_payload_size), path.packet_size)
+            path.mtu = MtuDiscovery(path.packet_size, ceiling)
+        return path.mtu
 
     @property
     def bytes_in_flight(self) -> int:

@@ -17,22 +17,23 @@ from fairway.quic.frames import (
     ACK,
     CRYPTO,
     DATAGRAM,
-    PATH_RESPONSE,
     PING,
     STREAM,
     STREAM_OFF,
     ConnectionClose,
     Crypto,
     Datagram,
-    PathResponse,
     encode_ack,
 )
 from fairway.quic.long_packets import LongPackets
+from fairway.quic.migration import Migration
+from fairway.quic.mtu_probes import MtuProbes
 from fairway.quic.packet import FIXED_BIT, long_header_size, number_length
-from fairway.quic.paths import Address
+from fairway.quic.path_probes import PathProbes
+from fairway.quic.paths import Address, Local
 from fairway.quic.protection import TAG_LENGTH, ApplicationKeys
 from fairway.quic.recovery.sent import Run
-from fairway.quic.spaces import PacketSpace
+from fairway.quic.spaces import ACK_EVERY, PacketSpace
 from fairway.quic.state import ConnectionState, Phase
 from fairway.quic.stream_turns import MIN_STREAM_ROOM, StreamTurns
 from fairway.quic.streams.send import SendStream
@@ -42,8 +43,15 @@ from fairway.wire import encode_varint
 MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS of Linux
 MAX_BATCH_BYTES = 65507  # the largest UDP payload over IPv4
 MIN_PAYLOAD = 4  # so that a sample for header protection exists: RFC 9001 section 5.4.2
+DISCOVERY_FROM = 32 * 1024
+"""Bytes after which larger packets are looked for: most connections never send so much."""
+MIN_PACKET = 100  # less than that is not worth a packet, where an address is not validated
 PAD_FROM = 7 / 8  # a packet as full as this is padded to the length of the others, where more follow: one batch
 PING_EVERY = 32  # packets without ack-eliciting frames before one asks for an acknowledgement
+LIMITED_PACKETS = 1 + ACK_EVERY
+"""The window is used (RFC 9002 section 7.8) if less than so many more packets fit: an acknowledgement has just freed
+some, and a part of a packet is of no use. A flow of single small packets never fills a window to the last byte."""
+
 SKIP_WINDOWS = 4  # a packet number is skipped about once in so many congestion windows
 SKIPS_KEPT = 8
 _FOREVER = float("inf")
@@ -57,13 +65,19 @@ class Transmit:
     data: bytes
     segment: int
     address: Address | None
+    local: Local = None
+    """Which of the caller's sockets sends them."""
+    mark: int = 0
+    """The ECN bits for their IP headers: 2 for ECT(0)."""
 
 
 class Transmitter:
     """Fills buffers for one connection."""
 
-    def __init__(self, state: ConnectionState) -> None:
+    def __init__(self, state: ConnectionState, migration: Migration) -> None:
         self._state = state
+        self._mtu_probes = MtuProbes(state)
+        self._probes = PathProbes(state, migration)
         self._short = _ShortPackets(state)
         self._long = LongPackets(state, self._short.build_within)
         self._held: bytes | None = None
@@ -73,18 +87,54 @@ class Transmitter:
         """The next datagrams to send, None if there are none now."""
         state = self._state
         data: bytes | None = None
-        segment = 0
+        segment = mark = 0
         if state.phase is Phase.CLOSING:
             data = self._close(now)
         elif state.is_open:
             if not state.handshake.discarded:
                 data, segment = self._handshake(now, max_segments)
             if data is None and state.streams_usable:
-                data, segment = self._short.build(now, max_segments, state.path.packet_size)
-                state.path.bytes_sent += len(data or b"")
+                keys = state.application.keys
+                if state.probing and keys is not None:
+                    probe = self._probes.build(keys, now)
+                    if probe is not None:
+                        path, datagram = probe
+                        mark = self._mark(1) if path is state.path else 0
+                        return Transmit(datagram, len(datagram), path.address, path.local, mark)
+                first = state.application.next_number
+                data, segment = self._application(keys, now, max_segments)
+                if data is not None:
+                    mark = self._mark(state.application.next_number - first)
         if not data:
             return None
-        return Transmit(data, segment or len(data), state.path.address)
+        return Transmit(data, segment or len(data), state.path.address, state.path.local, mark)
+
+    def _mark(self, count: int) -> int:
+        """The ECN bits for the last `count` packets; none before all packets are 1-RTT packets of their own."""
+        state = self._state
+        if state.ecn.failed or state.phase is not Phase.CONFIRMED:
+            return 0
+        return state.ecn.mark(state.application.next_number - count, count)
+
+    def _application(self, keys: ApplicationKeys | None, now: float, max_segments: int) -> tuple[bytes | None, int]:
+        """1-RTT packets, or 0-RTT packets before there are `keys`, and the length of each."""
+        path = self._state.path
+        size = path.packet_size
+        if not path.validated:  # the peer has moved: RFC 9000 section 9.3.1
+            size = min(size, path.send_allowance)
+            if size < MIN_PACKET:
+                self._state.application.received.wait_for_room()
+                return None, 0
+        elif path.bytes_sent > DISCOVERY_FROM and keys is not None:
+            mtu = path.mtu or self._state.discover_mtu()
+            if mtu.probe_at <= now:
+                probe = self._mtu_probes.build(mtu, keys, now)
+                if probe is not None:
+                    return probe, len(probe)
+        data, segment = self._short.build(now, max_segments, size)
+        if data is not None:
+            path.bytes_sent += len(data)
+        return data, segment
 
     def _handshake(self, now: float, max_segments: int) -> tuple[bytes | None, int]:
         """Handshake datagrams of equal length, the last one perhaps shorter, and the length of each."""
@@ -144,11 +194,8 @@ class _ShortPackets:
         if keys is None and (early is None or early.sealer is None):
             return None, 0
         if not state.streams.schedule and not self._mixed_wanted(space, now):
-            state.window_limited = False
             return None, 0
         path = state.path
-        if not path.may_send_full:  # not even an acknowledgement: section 8.1
-            return None, 0
         most = min(max_segments, MAX_BATCH_BYTES // size)
         allowed = self._allowed(space, now, size)
         destination = state.remote_ids.current
@@ -204,12 +251,13 @@ class _ShortPackets:
         """Whether the window or the pacer held data up, and when the pacer lets more go."""
         state = self._state
         waiting = bool(state.streams.schedule or state.control) or space.crypto_pending or self._datagrams_wait
-        if not waiting:
-            state.window_limited = False
-        elif held:
-            state.window_limited = True
-            if state.path.controller.window - state.bytes_in_flight >= size:
+        free = state.path.controller.window - state.bytes_in_flight
+        if waiting and held:
+            state.limited_at = now
+            if state.path.validated and free >= size:
                 state.timers.set(Timer.PACING, max(state.path.pacer.next_at(size), now))
+        elif free < LIMITED_PACKETS * size:
+            state.limited_at = now
 
     def _maintain(self, space: PacketSpace, keys: ApplicationKeys) -> None:
         """Update worn keys, and now and then skip a packet number (RFC 9000 section 21.4)."""
@@ -320,7 +368,6 @@ class _ShortPackets:
         return bool(
             received.ack_now
             or state.control
-            or state.path.responses
             or space.probes
             or space.crypto_pending
             or (received.eliciting and state.streams.schedule)
@@ -341,7 +388,7 @@ class _ShortPackets:
         left = room
         if received.eliciting and (free or received.ack_now):
             delay = int((now - received.largest_at) * 1e6) >> state.local_parameters.ack_delay_exponent
-            parts.append(encode_ack(received.ranges(), max(delay, 0)))
+            parts.append(encode_ack(received.ranges(), max(delay, 0), counts=received.ecn))
             records.append((ACK, received.largest))
             left -= len(parts[0])
             received.ack_sent()
@@ -381,13 +428,8 @@ class _ShortPackets:
     def _add_control(
         self, space: PacketSpace, parts: list[bytes | memoryview], records: list[tuple[int, ...]], left: int, now: float
     ) -> int:
-        """PATH_RESPONSE, CRYPTO and control frames, as many as fit; gives the room that is left."""
+        """CRYPTO and control frames, as many as fit; gives the room that is left."""
         state = self._state
-        responses = state.path.responses
-        while responses and left >= 9:
-            parts.append(PathResponse(responses.popleft()).encode())
-            records.append((PATH_RESPONSE, 0))
-            left -= 9
         while space.crypto_pending and left > 16:
             offset, length = space.next_crypto(left - 12)
             frame = Crypto(offset, bytes(space.crypto_out.peek(offset, length))).encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from ipaddress import IPv4Address, IPv6Address
 
 from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.limits import MAX_CONNECTION_ID_LENGTH, MAX_STREAMS_CAP
@@ -27,6 +28,12 @@ class PreferredAddress:
     ipv6_port: int
     connection_id: bytes
     reset_token: bytes
+
+    def addresses(self) -> tuple[tuple[str, int] | None, tuple[str, int] | None]:
+        """Host and port for IPv4 and for IPv6, None where there is none."""
+        ipv4 = (str(IPv4Address(self.ipv4)), self.ipv4_port) if self.ipv4_port else None
+        ipv6 = (str(IPv6Address(self.ipv6)), self.ipv6_port) if self.ipv6_port else None
+        return ipv4, ipv6
 
     def encode(self) -> bytes:
         """The parameter's value."""

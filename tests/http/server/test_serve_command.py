@@ -160,7 +160,9 @@ def test_a_reload_brings_new_code_and_ends_nothing_that_was_begun(tmp_path: Path
             assert alive(int(begun.split()[1]))
             slow.abort()  # which is what the application waits for
             await connection.wait_closed()
-            assert {(await server.version_and_worker())[0] for _ in range(10)} == {2}
+            new = 0
+            while new < 10:  # workers are replaced one after the other: the last one may be old a little longer
+                new = new + 1 if (await server.version_and_worker())[0] == 2 else 0
 
     with running(tmp_path, "--workers", "2", "--no-access-log") as server:
         asyncio.run(asyncio.wait_for(main(server), 40))

@@ -34,7 +34,7 @@ Body = bytes | AsyncIterable[bytes]
 class ClientStream(HttpStream):
     """A request that was begun, and its response. `async with` gives it up if it has not ended."""
 
-    __slots__ = ("_sender", "informational", "response")
+    __slots__ = ("_sender", "informational", "response", "wants_session")
 
     connection: ClientConnection
 
@@ -44,6 +44,8 @@ class ClientStream(HttpStream):
         """The final response's fields, once they have come."""
         self.informational: list[Fields] = []
         """Interim responses that came before."""
+        self.wants_session = False
+        """True if it asks for a WebTransport session."""
         self._sender: asyncio.Task[None] | None = None
 
     async def wait_response(self) -> Fields:
@@ -165,6 +167,7 @@ class ClientConnection(HttpConnection):
             raise UsageError("the server does not speak WebTransport: its settings say nothing of it")
         request = session_request(authority.encode("ascii"), path.encode("ascii"), fields or [])
         stream = await self.begin(request)
+        stream.wants_session = True
         try:
             await stream.wait_response()
             if not 200 <= stream.status < 300:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -14,8 +15,8 @@ from fairway.aio.lifecycle import Lifecycle
 from fairway.aio.signal import Signal
 from fairway.http3 import DEFAULT_SETTINGS, H3Code, Http3Connection, Settings
 from fairway.http3 import events as http_events
-from fairway.http3.limits import MAX_WAITING_TUNNEL_STREAMS
-from fairway.http3.webtransport import BUFFERED_STREAM_REJECTED
+from fairway.http3.limits import MAX_WAITING_DATAGRAMS, MAX_WAITING_TUNNEL_STREAMS
+from fairway.http3.webtransport import BUFFERED_STREAM_REJECTED, SESSION_GONE
 from fairway.quic import Connection, ConnectionClosed
 from fairway.quic import events as quic_events
 
@@ -35,14 +36,18 @@ class HttpConnection(Lifecycle):
         super().__init__(core, outlet, loop, is_client=is_client)
         self.http = Http3Connection(core, is_client=is_client, settings=settings)
         self._streams: dict[int, HttpStream] = {}
+        self._given_up: list[HttpStream] = []
+        """Streams that the peer ended in one direction, while events are told."""
         self._undelivered: set[int] = set()
         """Streams that we ended and whose end the peer has not acknowledged."""
         self._delivered = Signal()
         self.available = Signal()
         """Fires when the peer allows more streams."""
         self._sessions: dict[int, Session] = {}
-        self._waiting_tunnels: dict[int, int] = {}
-        """Streams of sessions that do not stand yet, and whose they are."""
+        self._waiting_tunnels: dict[int, tuple[int, float]] = {}
+        """Streams of sessions that do not stand yet: whose they are, and since when."""
+        self._waiting_datagrams: deque[tuple[int, bytes]] = deque(maxlen=MAX_WAITING_DATAGRAMS)
+        """Datagrams of sessions that were asked for, and whose they are."""
 
     # What the peer said of itself
 
@@ -89,6 +94,15 @@ class HttpConnection(Lifecycle):
     def forget(self, stream: HttpStream) -> None:
         """The application is done with a stream."""
         self._streams.pop(stream.stream_id, None)
+        if self._waiting_tunnels:
+            self._refuse_tunnels(lambda session_id, _: session_id == stream.stream_id, SESSION_GONE)
+        if self._waiting_datagrams:
+            self._take_datagrams(stream.stream_id)
+
+    def forget_if_over(self, stream: HttpStream) -> None:
+        """Nothing can happen on a stream any more, if that is so: it is not known here from now on."""
+        if self.http.is_over(stream.stream_id):
+            self.forget(stream)
 
     def adopt(self, stream: HttpStream) -> None:
         """Events of this stream go to it."""
@@ -97,12 +111,14 @@ class HttpConnection(Lifecycle):
     # WebTransport
 
     def begin_session(self, stream: HttpStream) -> Session:
-        """A request became a session; streams that came before it are its first."""
+        """A request became a session; streams and datagrams that came before it are its first."""
         session = self._sessions[stream.stream_id] = Session(stream)
-        for stream_id, session_id in list(self._waiting_tunnels.items()):
+        for stream_id, (session_id, _) in list(self._waiting_tunnels.items()):
             if session_id == stream.stream_id:
                 del self._waiting_tunnels[stream_id]
                 session.arrived(stream_id)
+        for data in self._take_datagrams(stream.stream_id):
+            session.datagram(data)
         return session
 
     def end_session(self, session: Session, error: RequestError) -> None:
@@ -112,19 +128,50 @@ class HttpConnection(Lifecycle):
             stream.fail(error)
             self.forget(stream)
 
+    def may_become_session(self, stream_id: int) -> bool:
+        """True if a request on this stream asks for a session."""
+        stream = self._streams.get(stream_id)
+        return stream is not None and getattr(stream, "wants_session", False)
+
     def _tunnel_opened(self, event: http_events.TunnelStreamOpened) -> None:
         session = self._sessions.get(event.session_id)
         if session is not None:
             session.arrived(event.stream_id)
+        elif self.http.cannot_begin(event.session_id):
+            self.http.abort(event.stream_id, SESSION_GONE)
         elif len(self._waiting_tunnels) < MAX_WAITING_TUNNEL_STREAMS:
-            self._waiting_tunnels[event.stream_id] = event.session_id
+            self._waiting_tunnels[event.stream_id] = event.session_id, self._loop.time()
         else:
             self.http.abort(event.stream_id, BUFFERED_STREAM_REJECTED)
+
+    def _refuse_tunnels(self, refused: Callable[[int, float], bool], code: int) -> None:
+        """Give up the streams whose session's ID and time of arrival fit."""
+        for stream_id, waiting in list(self._waiting_tunnels.items()):
+            if refused(*waiting):
+                del self._waiting_tunnels[stream_id]
+                if self.closing is None:
+                    self.http.abort(stream_id, code)
+                    self.wake()
+
+    def _tunnel_given_up(self, stream_id: int) -> None:
+        """The peer gave up a stream whose session does not stand yet."""
+        if self._waiting_tunnels.pop(stream_id, None) is not None:
+            self.http.abort(stream_id, BUFFERED_STREAM_REJECTED)
 
     def _datagram_received(self, event: http_events.DatagramReceived) -> None:
         session = self._sessions.get(event.stream_id)
         if session is not None:
             session.datagram(event.data)
+        elif self.may_become_session(event.stream_id):
+            self._waiting_datagrams.append((event.stream_id, event.data))
+
+    def _take_datagrams(self, session_id: int) -> list[bytes]:
+        taken = [data for known, data in self._waiting_datagrams if known == session_id]
+        if taken:
+            kept = [waiting for waiting in self._waiting_datagrams if waiting[0] != session_id]
+            self._waiting_datagrams.clear()
+            self._waiting_datagrams.extend(kept)
+        return taken
 
     def _streams_available(self, event: quic_events.StreamsAvailable) -> None:
         self.available.fire()
@@ -138,6 +185,10 @@ class HttpConnection(Lifecycle):
             handler = handlers.get(type(event))
             if handler is not None:
                 handler(self, event)
+        if self._given_up:  # not before: more may have been told of them
+            given_up, self._given_up = self._given_up, []
+            for stream in given_up:
+                self.forget_if_over(stream)
 
     def _handshake_completed(self, event: quic_events.HandshakeCompleted) -> None:
         self.handshake = event
@@ -175,17 +226,21 @@ class HttpConnection(Lifecycle):
     def _stream_aborted(self, event: http_events.StreamAborted) -> None:
         stream = self._streams.get(event.stream_id)
         if stream is not None:
-            stream.failure = RequestError(event.code, "the peer gave the stream up")
+            stream.failure = stream.failure or RequestError(event.code, "the peer gave the stream up")
             if self.http.is_over(event.stream_id):
                 stream.fail(stream.failure)
+            self._given_up.append(stream)
             stream.readable.fire()
+        else:
+            self._tunnel_given_up(event.stream_id)
 
     def _reading_stopped(self, event: http_events.ReadingStopped) -> None:
         self._undelivered.discard(event.stream_id)
         self._delivered.fire()
         stream = self._streams.get(event.stream_id)
         if stream is not None:
-            stream.stopped = RequestError(event.code, "the peer no longer reads the stream")
+            stream.stopped = stream.stopped or RequestError(event.code, "the peer no longer reads the stream")
+            self._given_up.append(stream)
             stream.writable.fire()
 
     def _terminated(self, event: quic_events.ConnectionTerminated) -> None:
@@ -195,6 +250,9 @@ class HttpConnection(Lifecycle):
         self._streams.clear()
         for session in list(self._sessions.values()):
             session.connection_lost()
+        self._sessions.clear()
+        self._waiting_tunnels.clear()
+        self._waiting_datagrams.clear()
         self._undelivered.clear()
         self.available.fire()
         self._delivered.fire()
@@ -206,6 +264,7 @@ class HttpConnection(Lifecycle):
         quic_events.StreamFinished: _stream_finished,
         quic_events.ObserverFailed: Lifecycle.observer_failed,
         quic_events.ConnectionTerminated: _terminated,
+        **Lifecycle.on_path_event,
         quic_events.StreamsAvailable: _streams_available,
         http_events.TunnelStreamOpened: _tunnel_opened,
         http_events.DatagramReceived: _datagram_received,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fairway.http3 import H3Code, code_name
+from fairway.http3.webtransport import from_http_code
 
 
 class RequestError(Exception):
@@ -12,6 +13,11 @@ class RequestError(Exception):
         super().__init__(f"{reason} ({code_name(code)})")
         self.code = code
         self.reason = reason
+
+    @property
+    def application_code(self) -> int | None:
+        """The code that the application at the other end of a WebTransport stream gave; None if no application did."""
+        return from_http_code(self.code)
 
     @property
     def retryable(self) -> bool:

@@ -15,8 +15,14 @@ from fairway.aio.http3.webtransport import Session, taking_datagrams
 from fairway.aio.server import Listener
 from fairway.aio.signal import Signal
 from fairway.http3 import ALPN, DEFAULT_SETTINGS, Fields, H3Code, RequestReceived, Settings
-from fairway.http3.webtransport import is_session_request, session_response, with_webtransport
-from fairway.quic import Connection, ConnectionClosed
+from fairway.http3.limits import MAX_SESSIONS, REQUEST_TIMEOUT_S
+from fairway.http3.webtransport import (
+    BUFFERED_STREAM_REJECTED,
+    is_session_request,
+    session_response,
+    with_webtransport,
+)
+from fairway.quic import Connection, ConnectionClosed, UsageError
 from fairway.quic.events import ConnectionTerminated
 
 SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})  # RFC 9110 section 9.2.1
@@ -69,8 +75,21 @@ class Request(HttpStream):
         """True if the client asks for a WebTransport session."""
         return is_session_request(self.fields)
 
+    @property
+    def origin(self) -> str | None:
+        """The `origin` field: which web site's page asks, for a browser says so; None if it is not there."""
+        value = self.field(b"origin")
+        return None if value is None else value.decode("ascii", "replace")
+
     def accept_session(self, fields: Fields | None = None) -> Session:
-        """Grant the WebTransport session that was asked for."""
+        """Grant the WebTransport session that was asked for; look at `origin` before.
+
+        `UsageError` if none was asked for, or the server was not started with `webtransport=True`.
+        """
+        if not self.wants_session:
+            raise UsageError("the request asks for no WebTransport session: see `wants_session`")
+        if not self.connection.takes_sessions:
+            raise UsageError("the server was started without webtransport=True")
         self.respond(session_response(fields or []))
         return self.connection.begin_session(self)
 
@@ -89,10 +108,17 @@ class ServerConnection(HttpConnection):
         settings: Settings,
         outlive: bool = False,
         early_unsafe: bool = False,
+        request_timeout_s: float | None = REQUEST_TIMEOUT_S,
     ) -> None:
         super().__init__(core, outlet, loop, is_client=is_client, settings=settings)
         self._handler = handler
         self._early_unsafe = early_unsafe
+        self.takes_sessions = settings.webtransport
+        """True if clients may ask for WebTransport sessions."""
+        self._request_timeout_s = request_timeout_s
+        self._streams_seen = 0
+        self._patience: asyncio.TimerHandle | None = None
+        """Until streams on which no request has arrived are looked at."""
         self._outlive = outlive
         self.context: Any = None
         """For the handler: what it wants to remember about the connection."""
@@ -108,9 +134,37 @@ class ServerConnection(HttpConnection):
         """Requests whose handlers run."""
         return len(self._tasks)
 
+    def dispatch(self) -> None:
+        """Tell streams and tasks what happened; what the client has begun now must be whole in time."""
+        super().dispatch()
+        if self._patience is None and self.http.streams_opened != self._streams_seen:
+            self._expect_requests()
+
+    def _expect_requests(self) -> None:
+        self._streams_seen = self.http.streams_opened
+        if self._request_timeout_s is not None and self.closing is None:
+            self._patience = self._loop.call_later(self._request_timeout_s / 2, self._refuse_unfinished)
+
+    def _refuse_unfinished(self) -> None:
+        """Give up streams whose request, or session, has not come in time."""
+        self._patience = None
+        if self.closing is not None or self._request_timeout_s is None:
+            return
+        now = self._loop.time()
+        since = now - self._request_timeout_s
+        for stream_id in self.http.unfinished(since):
+            self.http.abort(stream_id, H3Code.H3_REQUEST_INCOMPLETE)
+        self._refuse_tunnels(lambda _, arrived: arrived <= since, BUFFERED_STREAM_REJECTED)
+        if self._waiting_tunnels or self.http.unfinished(now):
+            self._expect_requests()
+        self.wake()
+
     def _request_received(self, event: RequestReceived) -> None:
         self.requests += 1
         request = Request(self, event)
+        if request.wants_session and sum(other.wants_session for other in self._tasks.values()) >= MAX_SESSIONS:
+            self.http.abort(event.stream_id, H3Code.H3_REQUEST_REJECTED)
+            return
         self._streams[event.stream_id] = request
         task = self._loop.create_task(self._run(request))
         self._tasks[task] = request
@@ -122,14 +176,19 @@ class ServerConnection(HttpConnection):
         try:
             if request.early and not self._early_unsafe and request.field(b":method") not in SAFE_METHODS:
                 request.respond(TOO_EARLY, end=True)
-            else:
-                await self._handler(request)
+                return
+            if request.wants_session:
+                await self.wait_settings()  # section 3.1: they say whether the client takes datagrams
+            await self._handler(request)
         except (ConnectionClosed, RequestError):
             code = H3Code.H3_REQUEST_CANCELLED  # the client left: the handler need not catch it
         except asyncio.CancelledError:
             code = H3Code.H3_REQUEST_CANCELLED
             raise
         except Exception as error:
+            if isinstance(error, ExceptionGroup) and error.split((ConnectionClosed, RequestError))[1] is None:
+                code = H3Code.H3_REQUEST_CANCELLED  # the same, of a TaskGroup
+                return
             code = H3Code.H3_INTERNAL_ERROR
             context = {"message": "a request's handler failed", "exception": error, "connection": self}
             self._loop.call_exception_handler(context)
@@ -137,9 +196,14 @@ class ServerConnection(HttpConnection):
             self._finish(request, code)
 
     def _finish(self, request: Request, code: H3Code) -> None:
+        session = self._sessions.get(request.stream_id)
+        if session is not None:
+            session.abandoned()
         if self.closing is None and not self.http.is_over(request.stream_id):
             if code is H3Code.H3_NO_ERROR:
                 self.http.stop_reading(request.stream_id)  # section 4.1.1: the answer did not need the rest
+                if session is not None and self.http.can_send(request.stream_id):
+                    self.http.send_data(request.stream_id, b"", end=True)
                 code = H3Code.H3_INTERNAL_ERROR  # for an answer that was not ended
             self.http.abort(request.stream_id, code)
             self.wake()
@@ -184,6 +248,9 @@ class ServerConnection(HttpConnection):
 
     def _terminated(self, event: ConnectionTerminated) -> None:
         super()._terminated(event)
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         self._drained.fire()
 
     on_event: ClassVar[dict[type[Any], Callable[[Any, Any], None]]] = {
@@ -201,9 +268,10 @@ class serve(Listener[ServerConnection]):  # noqa: N801 - used like a function
     """`async with serve(handler, host, port, identities=...) as server`, or `server = await serve(...)`.
 
     `handler(request)` runs as a task for every request; it is cancelled when the client's connection ends, but not with
-    `outlive`: then it learns of the end from what it waits for. `webtransport` lets clients ask for sessions. Where
-    the tickets of `tls` allow early data, requests that may be replays are marked (`Request.early`), and those that are
-    not safe answered with 425 unless `early_unsafe`. The other arguments are those of `fairway.aio.serve`.
+    `outlive`: then it learns of the end from what it waits for. `webtransport` lets clients ask for sessions. A stream
+    on which no whole request has come within `request_timeout_s` (to twice as long) is given up; None waits for ever.
+    Where the tickets of `tls` allow early data, requests that may be replays are marked (`Request.early`), and those
+    that are not safe answered with 425 unless `early_unsafe`. The other arguments are those of `fairway.aio.serve`.
     """
 
     def __init__(
@@ -216,13 +284,19 @@ class serve(Listener[ServerConnection]):  # noqa: N801 - used like a function
         outlive: bool = False,
         webtransport: bool = False,
         early_unsafe: bool = False,
+        request_timeout_s: float | None = REQUEST_TIMEOUT_S,
         **options: Any,
     ) -> None:
         if webtransport:
             settings = with_webtransport(settings)
             options["configuration"] = taking_datagrams(options.get("configuration"))
         make = functools.partial(
-            ServerConnection, handler=handler, settings=settings, outlive=outlive, early_unsafe=early_unsafe
+            ServerConnection,
+            handler=handler,
+            settings=settings,
+            outlive=outlive,
+            early_unsafe=early_unsafe,
+            request_timeout_s=request_timeout_s,
         )
         options.setdefault("alpn", ALPN)
         super().__init__(_attend, host, port, make, **options)

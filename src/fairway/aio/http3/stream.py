@@ -43,8 +43,7 @@ class HttpStream:
                 connection.wake()
                 return data
             if http.at_end(stream_id) and self.failure is None:
-                if http.is_over(stream_id):
-                    connection.forget(self)
+                connection.forget_if_over(self)
                 return b""
             if self.failure is not None:
                 raise self.failure
@@ -80,6 +79,7 @@ class HttpStream:
             if taken == len(view):
                 if end:
                     connection.expect_delivery(self.stream_id)
+                    connection.forget_if_over(self)
                 return
             view = memoryview(view)[taken:]
             await connection.wait(self.writable)

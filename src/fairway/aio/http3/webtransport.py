@@ -14,17 +14,15 @@ from fairway.aio.http3.errors import RequestError
 from fairway.aio.http3.stream import HttpStream
 from fairway.aio.signal import Signal
 from fairway.http3 import H3Code
-from fairway.http3.capsules import CLOSE_SESSION, CapsuleReader
+from fairway.http3.capsules import CLOSE_SESSION, DATAGRAM, DRAIN_SESSION, Capsule, CapsuleReader
 from fairway.http3.errors import MessageError
-from fairway.http3.webtransport import SessionClosed, to_http_code
-from fairway.quic import ConnectionClosed, QuicConfiguration
+from fairway.http3.limits import CAPSULES_READ, MAX_UNACCEPTED_STREAMS
+from fairway.http3.webtransport import BUFFERED_STREAM_REJECTED, SESSION_GONE, SessionClosed, to_http_code
+from fairway.quic import ConnectionClosed, QuicConfiguration, UsageError
 from fairway.quic.datagrams import DatagramQueue
 
 if TYPE_CHECKING:
     from fairway.aio.http3.connection import HttpConnection
-
-MAX_UNACCEPTED_STREAMS = 256
-"""Streams that the peer opened and the application did not accept; QUIC's own limit on streams is the other bound."""
 
 MAX_DATAGRAM_FRAME = 65535
 """What `max_datagram_frame_size` says: any that fits a packet (RFC 9221 section 3 recommends it)."""
@@ -59,8 +57,19 @@ class TunnelStream(HttpStream):
         await self.send(b"", end=True)
 
     def reset(self, code: int = 0) -> None:
-        """Give up both directions, with an application's code of 32 bits."""
-        self.abort(to_http_code(code))
+        """Give up sending, with the application's code: the peer's `receive` raises it as `application_code`."""
+        mapped = to_http_code(code)
+        self.stopped = self.stopped or RequestError(mapped, "the stream was reset here")
+        if self.connection.closing is None:
+            self.connection.http.reset(self.stream_id, mapped)
+            self.connection.forget_if_over(self)
+            self.connection.wake()
+        self.writable.fire()
+
+    def stop_reading(self, code: int = 0) -> None:
+        """Read no more, with the application's code: the peer's `send` raises it as `application_code`."""
+        super().stop_reading(to_http_code(code))
+        self.connection.forget_if_over(self)
 
 
 class Session:
@@ -74,13 +83,14 @@ class Session:
         self._stream = stream
         self._incoming: deque[TunnelStream] = deque()
         self._datagrams = DatagramQueue()
+        self._drained = False
         self._arrived = Signal()
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
     # For applications
 
     async def open_stream(self, *, unidirectional: bool = False) -> TunnelStream:
-        """Open a stream; waits while the peer allows no more."""
+        """Open a stream; waits while the peer allows no more. `RequestError` once the session is over."""
         while True:
             self._check()
             stream_id = self.connection.http.open_tunnel_stream(self.session_id, unidirectional=unidirectional)
@@ -108,6 +118,11 @@ class Session:
             yield stream
 
     @property
+    def draining(self) -> bool:
+        """True once the peer wants the session to end soon, or either side the connection (section 4.7)."""
+        return self._drained or self.connection.http.going_away
+
+    @property
     def max_datagram_size(self) -> int:
         """Bytes of the largest datagram that can be sent now."""
         return self.connection.http.max_datagram_size(self.session_id)
@@ -120,18 +135,30 @@ class Session:
         return accepted
 
     async def receive_datagram(self) -> bytes:
-        """The oldest datagram that arrived and was not fetched; too many of them push out the oldest."""
+        """The oldest datagram that arrived and was not fetched; too many of them push out the oldest.
+
+        `RequestError` once the session is over and they are fetched.
+        """
         while not self._datagrams:
             self._check()
             await self.connection.wait(self._arrived)
         return self._datagrams.pop()
 
+    async def drain(self) -> None:
+        """Ask the peer to end the session soon; until somebody closes it, it goes on (section 4.7)."""
+        self._check()
+        await self._stream.send(Capsule(DRAIN_SESSION, b"").encode())
+
     async def close(self, code: int = 0, reason: str = "") -> None:
-        """End the session and all of its streams."""
+        """End the session and all of its streams; a reason of more than 1024 bytes is cut.
+
+        `UsageError` for a code of more than 32 bits.
+        """
         if self.closed is None:
-            self._over(SessionClosed(code, reason))
-            with contextlib.suppress(RequestError, ConnectionClosed):
-                await self._stream.send(SessionClosed(code, reason).encode(), end=True)
+            closed = SessionClosed(code, reason)
+            capsule = closed.encode()
+            self._over(closed)
+            await self._part(capsule)
 
     async def wait_closed(self) -> SessionClosed:
         """Wait for the session's end; `ConnectionClosed` if it was the connection's."""
@@ -151,8 +178,8 @@ class Session:
 
     def arrived(self, stream_id: int) -> None:
         """The peer opened a stream of this session."""
-        if self.closed is not None or len(self._incoming) >= MAX_UNACCEPTED_STREAMS:
-            self.connection.http.abort(stream_id, H3Code.H3_EXCESSIVE_LOAD)
+        if len(self._incoming) >= MAX_UNACCEPTED_STREAMS:
+            self.connection.http.abort(stream_id, BUFFERED_STREAM_REJECTED)
             return
         stream = TunnelStream(self, stream_id)
         self.connection.adopt(stream)
@@ -164,38 +191,80 @@ class Session:
         self._datagrams.push(data)
         self._arrived.fire()
 
+    def abandoned(self) -> None:
+        """The request that the session was is over."""
+        if self.closed is None:
+            self._over(SessionClosed(reason="the session's request was given up here", clean=False))
+
     def connection_lost(self) -> None:
         """The connection ended: wake everyone who waits."""
+        self._watcher.cancel()
         self._arrived.fire()
 
     def _check(self) -> None:
         if self.closed is not None:
-            raise RequestError(self.closed.code, f"the session is over: {self.closed.reason or 'closed'}")
+            raise _gone(self.closed)
 
     async def _watch(self) -> None:
-        """Read the capsules until the session's own stream ends."""
-        reader = CapsuleReader()
-        closed = SessionClosed()
+        """Read the capsules until the session's end."""
+        code = None
         try:
-            while data := await self._stream.receive():
-                for capsule in reader.feed(data):
-                    if capsule.kind == CLOSE_SESSION:
-                        closed = SessionClosed.decode(capsule.value)
+            closed, code = await self._until_closed()
         except MessageError as error:
-            self._stream.abort(error.code)
+            closed, code = SessionClosed(reason=f"the peer broke a rule: {error}", clean=False), error.code
         except RequestError as error:
-            closed = SessionClosed(error.code, error.reason)
+            closed, code = SessionClosed(reason=str(error), clean=False), H3Code.H3_REQUEST_CANCELLED
         except ConnectionClosed:
             return
         if self.closed is None:
             self._over(closed)
-            with contextlib.suppress(Exception):
-                await self._stream.send(b"", end=True)
+            if code is None:
+                await self._part(b"")
+            else:
+                self._stream.abort(code)
+
+    async def _until_closed(self) -> tuple[SessionClosed, H3Code | None]:
+        """How the peer closed the session, and the error with which its stream must be reset (section 6)."""
+        reader = CapsuleReader()
+        while data := await self._stream.receive(CAPSULES_READ):
+            capsules = reader.feed(data)
+            for capsule in capsules:
+                if capsule.kind == CLOSE_SESSION:
+                    last = capsule is capsules[-1] and reader.between
+                    return SessionClosed.decode(capsule.value), None if last else H3Code.H3_MESSAGE_ERROR
+                if capsule.kind == DRAIN_SESSION:
+                    self._drained = True
+                    self._arrived.fire()
+                elif capsule.kind == DATAGRAM:
+                    self.datagram(capsule.value)
+        if not reader.between:
+            raise MessageError(
+                "the stream ends within a capsule", code=H3Code.H3_MESSAGE_ERROR, section="RFC 9297 section 3.3"
+            )
+        return SessionClosed(), None
+
+    async def _part(self, last: bytes) -> None:
+        """End the session's own stream in both directions (section 6)."""
+        try:
+            with contextlib.suppress(RequestError, ConnectionClosed, UsageError):  # the peer has ended it
+                await self._stream.send(last, end=True)
+            self._stream.stop_reading(SESSION_GONE)
+            self.connection.forget(self._stream)
+        except BaseException:
+            self._stream.abort(SESSION_GONE)
+            raise
 
     def _over(self, closed: SessionClosed) -> None:
         self.closed = closed
+        if asyncio.current_task() is not self._watcher:
+            self._watcher.cancel()
         if self.connection.closing is None:
             self.connection.http.end_session(self.session_id)
             self.connection.wake()
-        self.connection.end_session(self, RequestError(closed.code, "the session is over"))
+        self._incoming.clear()
+        self.connection.end_session(self, _gone(closed))
         self._arrived.fire()
+
+
+def _gone(closed: SessionClosed) -> RequestError:
+    return RequestError(SESSION_GONE, f"the session is over: {closed.reason or 'closed'}")

@@ -12,6 +12,10 @@ PIECE = 1 << 20
 """Bytes that come out at a time, however few went in."""
 
 
+FEED = 4096
+"""Bytes that go in at a time: what is left of them is copied for each member of a gzip body, and for each piece."""
+
+
 class DecodingError(ValueError):
     """The body is not what its content-encoding says."""
 
@@ -40,6 +44,10 @@ class _Gzip:
         self._begun = False
 
     def decode(self, data: bytes) -> Iterator[bytes]:
+        for at in range(0, len(data), FEED):
+            yield from self._decode(data[at : at + FEED])
+
+    def _decode(self, data: bytes) -> Iterator[bytes]:
         while data:
             if self._state.eof:  # RFC 1952 section 2.2: several members may follow each other
                 self._state = zlib.decompressobj(wbits=31)

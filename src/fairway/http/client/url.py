@@ -40,7 +40,10 @@ class Url:
 
     def join(self, location: str) -> Url:
         """Where a redirect from here leads. `UrlError` if that is nowhere for HTTP/3."""
-        return parse(urljoin(str(self), location))
+        target = urljoin(str(self), location)
+        if not target.lower().startswith("https://"):  # `parse` would take `name:1` for a host and its port
+            raise UrlError(f"{target!r}: HTTP/3 is only for https://")
+        return parse(target)
 
 
 def parse(text: str) -> Url:

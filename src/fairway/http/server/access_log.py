@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from fairway.http.server.asgi import Application, Message, Receive, Scope, Send
+
+_UNPRINTED = re.compile(r'[\x00-\x20"\x7f]')
+"""What ends a field or a line, or is a command to a terminal: HTTP/2 over TCP lets it through."""
 
 _NAMES = {"3": "h3", "2": "h2"}
 _BEFORE_END = frozenset({"http.response.start", "http.response.early_hint", "http.response.trailers"})
@@ -84,7 +88,7 @@ def _target(scope: Scope) -> str:
     raw = scope.get("raw_path") or scope["path"].encode("utf-8")
     query = scope.get("query_string") or b""
     target = raw + b"?" + query if query else raw
-    return str(target.decode("ascii", "backslashreplace").replace('"', "%22"))
+    return _UNPRINTED.sub(lambda found: f"%{ord(found[0]):02X}", str(target.decode("ascii", "backslashreplace")))
 
 
 def _common_line(scope: Scope, status: int, count: int, taken_ms: float) -> str:

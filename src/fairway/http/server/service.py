@@ -106,6 +106,7 @@ class Service:
             0,
             settings=SETTINGS,
             outlive=True,
+            request_timeout_s=settings.limits.request_timeout_s,
             identities=certificates.identities,
             client_ca=certificates.client_ca,
             require_client_certificate=certificates.require_client_certificate,

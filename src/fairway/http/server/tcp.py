@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -14,7 +15,7 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config, Sockets
 
 from fairway.http.server.asgi import Application, ClientDisconnectedError, Limits, Message, Receive, Scope, Send
-from fairway.http.server.asgi.fields import date, field_lines
+from fairway.http.server.asgi.fields import checked_lines, date, field_lines
 from fairway.http.server.asgi.types import WEB_VERSION
 
 ALPN = ("h2", "http/1.1")
@@ -28,6 +29,8 @@ the application only sends. Hypercorn reads nothing else of the connection once 
 
 LATE_S = 2.0
 """How much longer than its grace Hypercorn gets before it is cut off."""
+
+_HOST = re.compile(rb"[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\]").fullmatch
 
 _log = logging.getLogger("fairway.server.tcp")
 
@@ -156,7 +159,7 @@ class _Front:
             inbox.close()
 
     def _finished(self, headers: Any) -> list[tuple[bytes, bytes]]:
-        lines = field_lines(headers)
+        lines = checked_lines(field_lines(headers))
         if all(name != b"date" for name, _ in lines):
             lines.append((b"date", date()))
         if self._alt_svc is not None:
@@ -170,6 +173,8 @@ class _Front:
         port = b"" if self._port == 443 else b":%d" % self._port
         query = b"?" + scope["query_string"] if scope["query_string"] else b""
         location = b"https://" + name + port + scope["raw_path"] + query
+        if not _HOST(name) or not scope["raw_path"].startswith(b"/"):  # no part of it may pass for another part
+            name = b""
         status = 308 if name else 400
         headers = [(b"content-length", b"0"), (b"date", date()), *([(b"location", location)] if name else [])]
         await send({"type": "http.response.start", "status": status, "headers": headers})

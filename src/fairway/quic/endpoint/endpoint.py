@@ -12,11 +12,13 @@ from fairway.quic.connection_ids import LOCAL_LENGTH
 from fairway.quic.endpoint.admission import Admission
 from fairway.quic.endpoint.answers import invalid_token, retry
 from fairway.quic.endpoint.early_packets import EarlyPackets
+from fairway.quic.endpoint.resets import make_resets
 from fairway.quic.endpoint.statistics import EndpointStatistics
 from fairway.quic.endpoint.tokens import ABSENT, Tokens, Verdict
 from fairway.quic.limits import MIN_INITIAL_DATAGRAM
 from fairway.quic.observe.observer import Observe, nobody
 from fairway.quic.packet import (
+    FIXED_BIT,
     LONG_HEADER,
     SUPPORTED_VERSIONS,
     Buffer,
@@ -25,7 +27,7 @@ from fairway.quic.packet import (
     encode_version_negotiation,
     parse_long_header,
 )
-from fairway.quic.paths import Address
+from fairway.quic.paths import Address, Local
 from fairway.tls import SealingKeys, ServerConfig
 from fairway.wire import WireError
 
@@ -38,6 +40,8 @@ class Reply:
 
     data: bytes
     address: Address
+    local: Local = None
+    """Which of the caller's sockets sends it."""
 
 
 class Endpoint:
@@ -59,7 +63,9 @@ class Endpoint:
         observe: Observe = nobody,
         retry: bool = False,
         token_keys: SealingKeys | None = None,
+        reset_key: bytes | None = None,
     ) -> None:
+        """With the same `reset_key` (a secret), connections from before a restart are told at once that they ended."""
         self._tls = tls
         self._configuration = configuration or QuicConfiguration()
         self._random = random
@@ -71,6 +77,7 @@ class Endpoint:
         self._retry = retry
         self._tokens = Tokens(token_keys or SealingKeys(), random=random, clock=clock)
         self._early = EarlyPackets()
+        self._resets = make_resets(reset_key, random)
         self._by_id: dict[bytes, Connection] = {}
         self._ids: dict[Connection, set[bytes]] = {}
         self._pending: set[Connection] = set()
@@ -94,24 +101,29 @@ class Endpoint:
         """Newcomers that were not let in for want of room."""
         return self._admission.refused
 
-    def receive(self, buffer: Buffer, segment: int, address: Address, now: float) -> list[Connection]:
-        """Hand on datagrams of `segment` bytes each; give the connections that took some in, new ones included."""
+    def receive(
+        self, buffer: Buffer, segment: int, address: Address, now: float, local: Local = None, mark: int = 0
+    ) -> list[Connection]:
+        """Hand on datagrams of `segment` bytes each; give the connections that took some in, new ones included.
+
+        `local` is which of the caller's sockets they came to, `mark` the ECN bits of their IP headers.
+        """
         size = len(buffer)
         if size > segment and not _one_destination(buffer, segment):
             touched: list[Connection] = []
             for start in range(0, size, segment):
                 part = buffer[start : start + segment]
-                touched += [c for c in self.receive(part, len(part), address, now) if c not in touched]
+                touched += [c for c in self.receive(part, len(part), address, now, local, mark) if c not in touched]
             return touched
-        connection = self._find(buffer, min(segment, size), address, now)
+        connection = self._find(buffer, min(segment, size), address, now, local)
         if connection is None:
             if self.pass_on is not None:
                 self.pass_on(buffer, segment, address)
             return []
-        connection.receive(buffer, segment, now)
+        connection.receive(buffer, segment, now, address, local, mark)
         if self._early and connection in self._pending:
             for early, early_segment in self._early.take(bytes(buffer[6 : 6 + buffer[5]]), address, now):
-                connection.receive(early, early_segment, now)
+                connection.receive(early, early_segment, now, address, local)
         if not connection.heard:  # whoever sent this did not mean a handshake: keep nothing
             self._forget(connection)
             self.statistics.unheard += 1
@@ -135,11 +147,14 @@ class Endpoint:
         """All connections that were not forgotten."""
         return list(self._ids)
 
-    def _find(self, buffer: Buffer, end: int, address: Address, now: float) -> Connection | None:
+    def _find(self, buffer: Buffer, end: int, address: Address, now: float, local: Local) -> Connection | None:
         if not end:
             return None
         if not buffer[0] & LONG_HEADER:
-            return self._by_id.get(bytes(buffer[1 : 1 + LOCAL_LENGTH]))
+            found = self._by_id.get(bytes(buffer[1 : 1 + LOCAL_LENGTH]))
+            if found is None and self.pass_on is None:  # another process may know it
+                self._reset(buffer, end, address, now, local)
+            return found
         # In every version a Destination Connection ID and its length follow the version (RFC 8999 section 5.1).
         known = self._by_id.get(bytes(buffer[6 : 6 + buffer[5]])) if end > 6 else None
         if known is not None:
@@ -154,21 +169,28 @@ class Endpoint:
         if end < MIN_INITIAL_DATAGRAM:
             return None
         if header.type is None:
-            self._negotiate(header, address, now)
+            self._negotiate(header, address, now, local)
             return None
         if header.type is not PacketType.INITIAL or len(header.destination) < MIN_CLIENT_DESTINATION:
             return None
-        return self._accept(header, address, now)
+        return self._accept(header, address, now, local)
 
-    def _negotiate(self, header: LongHeader, address: Address, now: float) -> None:
+    def _reset(self, buffer: Buffer, end: int, address: Address, now: float, local: Local) -> None:
+        """A stateless reset for a packet that is for nobody (section 10.3)."""
+        if buffer[0] & FIXED_BIT:
+            data = self._resets.reset(bytes(buffer[1 : 1 + LOCAL_LENGTH]), end, now)
+            if data is not None:
+                self.replies.append(Reply(data, address, local))
+
+    def _negotiate(self, header: LongHeader, address: Address, now: float, local: Local) -> None:
         """Version Negotiation for a version that we do not speak (section 6.1), at a bounded rate."""
         if not self.accepting or not self._admission.may_answer(now):
             return
         data = encode_version_negotiation(header.source, header.destination, SUPPORTED_VERSIONS, self._random(1)[0])
-        self.replies.append(Reply(data, address))
+        self.replies.append(Reply(data, address, local))
         self.statistics.version_negotiations += 1
 
-    def _accept(self, header: LongHeader, address: Address, now: float) -> Connection | None:
+    def _accept(self, header: LongHeader, address: Address, now: float, local: Local) -> Connection | None:
         """A newcomer, whose address a token may have proved (section 8.1)."""
         if not self.accepting:
             self.statistics.refused["closing"] += 1
@@ -177,10 +199,10 @@ class Endpoint:
         if verdict.invalid_retry:
             self.statistics.invalid_tokens += 1
             if self._admission.may_answer(now):
-                self.replies.append(Reply(invalid_token(header), address))
+                self.replies.append(Reply(invalid_token(header), address, local))
             return None
         if not verdict.validated and (self._retry or self._admission.doubts(len(self._pending))):
-            self._ask_for_proof(header, address)
+            self._ask_for_proof(header, address, local)
             return None
         refusal = self._admission.refusal(len(self._ids), len(self._pending))
         if refusal is not None:
@@ -188,11 +210,11 @@ class Endpoint:
             return None
         return self._begin(header, verdict, address, now)
 
-    def _ask_for_proof(self, header: LongHeader, address: Address) -> None:
+    def _ask_for_proof(self, header: LongHeader, address: Address, local: Local) -> None:
         """Retry (section 8.1.2): nothing of the newcomer is kept."""
         source = self._random(LOCAL_LENGTH)
         token = self._tokens.for_retry(address, header.destination, source)
-        self.replies.append(Reply(retry(header, source, token), address))
+        self.replies.append(Reply(retry(header, source, token), address, local))
         self.statistics.retries += 1
 
     def _begin(self, header: LongHeader, verdict: Verdict, address: Address, now: float) -> Connection:
@@ -211,6 +233,7 @@ class Endpoint:
             validated=verdict.validated,
             before_retry=original,
             make_token=self._tokens.for_later,
+            reset_token=self._resets.token,
         )
         self.statistics.accepted += 1
         self._ids[connection] = {header.destination}

@@ -140,6 +140,12 @@ class SentPackets:
                 self.eliciting_in_flight -= run.count
         return taken
 
+    def leave_path(self) -> None:
+        """The connection goes on over another path: what is under way no longer counts (RFC 9000 section 9.4)."""
+        for run in self._runs:
+            run.in_flight = False
+        self.bytes_in_flight = 0
+
     def clear(self) -> list[Run]:
         """Forget everything and give it (keys discarded, Retry)."""
         taken, self._runs = self._runs, []

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from email.utils import formatdate
 
 from fairway.http.server.asgi.errors import ProtocolMisuseError
+from fairway.http3.errors import MessageError
+from fairway.http3.fields import check_response
 
 CONNECTION_SPECIFIC = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade", b"http2-settings"}
@@ -45,6 +47,15 @@ def field_lines(headers: Iterable[Iterable[bytes]]) -> Fields:
             raise ProtocolMisuseError(f"the header {name!r} is a pseudo-field: `status` says it")
         if name not in CONNECTION_SPECIFIC:
             lines.append((name, value))
+    return lines
+
+
+def checked_lines(lines: Fields) -> Fields:
+    """The same lines; `ProtocolMisuseError` for one that HTTP/3 would refuse: line breaks, names that are no tokens."""
+    try:
+        check_response([(b":status", b"200"), *lines])
+    except MessageError as error:
+        raise ProtocolMisuseError(f"{error.reason} [{error.section}]") from None
     return lines
 
 

@@ -34,6 +34,8 @@ class Limits:
     """Bytes of a request's body; more is answered 413."""
     max_requests: int | None = None
     """Requests and WebSockets at once in one process; more are answered 503."""
+    request_timeout_s: float | None = 30.0
+    """How long a client may take until a request's fields are there (HTTP/3); counted coarsely, to twice as long."""
     read_timeout_s: float | None = 60.0
     """How long an application waits for the next bytes of a body."""
     write_timeout_s: float | None = 60.0

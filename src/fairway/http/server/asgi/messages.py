@@ -47,7 +47,7 @@ class Messages:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._frames = FrameProtocol(client=False, extensions=[])
-        self._parts: list[str | bytes] = []
+        self._gathered = bytearray()
         self._size = 0
         self._compressed = False
 
@@ -95,13 +95,15 @@ class Messages:
         self._size += len(payload)
         if self._size > self._limit:
             return Closed(CloseReason.MESSAGE_TOO_BIG, "the message is too big", CloseReason.MESSAGE_TOO_BIG)
-        self._parts.append(payload if isinstance(payload, str) else bytes(payload))
+        text = isinstance(payload, str)
+        if frame.message_finished and self._size == len(payload):
+            self._size = 0
+            return Received(payload if text else bytes(payload))
+        self._gathered += payload.encode() if text else payload  # fragments in a list would take far more
         if not frame.message_finished:
             return None
-        parts, self._parts, self._size = self._parts, [], 0
-        if len(parts) == 1:
-            return Received(parts[0])
-        return Received("".join(parts) if isinstance(parts[0], str) else b"".join(parts))  # type: ignore[arg-type]
+        whole, self._gathered, self._size = bytes(self._gathered), bytearray(), 0
+        return Received(whole.decode() if text else whole)
 
     def send(self, payload: str | bytes) -> bytes:
         """A message."""

@@ -1,0 +1,98 @@
+"""Datagrams that answer and ask whether a path works: PATH_RESPONSE and PATH_CHALLENGE (RFC 9000 section 8.2).
+
+They go on the path that they are about, padded to 1200 bytes as far as its allowance reaches. Only answers on the
+path in use are remembered, as its window bounds them; nothing follows from the loss of the others.
+"""
+
+from __future__ import annotations
+
+from fairway.quic.frames import PATH_RESPONSE, PathChallenge, PathResponse, Ping
+from fairway.quic.limits import ANTI_AMPLIFICATION_FACTOR, MIN_INITIAL_DATAGRAM
+from fairway.quic.migration import Migration
+from fairway.quic.packet import FIXED_BIT
+from fairway.quic.paths import Path
+from fairway.quic.protection import TAG_LENGTH, ApplicationKeys
+from fairway.quic.recovery.sent import Run
+from fairway.quic.state import ConnectionState
+
+NUMBER_LENGTH = 4
+
+
+class PathProbes:
+    """Builds the probing packets of one connection."""
+
+    __slots__ = ("_migration", "_state")
+
+    def __init__(self, state: ConnectionState, migration: Migration) -> None:
+        self._state = state
+        self._migration = migration
+
+    def build(self, keys: ApplicationKeys, now: float) -> tuple[Path, bytes] | None:
+        """The next datagram and its path; None if there is none to send now."""
+        state = self._state
+        waiting = False
+        for path in (state.path, *self._migration.others):
+            validation = path.validation
+            asks = validation is not None and validation.due is not None and validation.due <= now
+            if not asks and not path.responses:
+                continue
+            datagram = self._datagram(path, asks, keys, now)
+            if datagram is not None:
+                return path, datagram
+            waiting = True
+        state.probing = waiting
+        return None
+
+    def _datagram(self, path: Path, asks: bool, keys: ApplicationKeys, now: float) -> bytes | None:
+        state = self._state
+        destination = self._destination(path)
+        if destination is None:  # section 9.5: without a connection ID for the path there is no answer
+            path.responses.clear()
+            return None
+        responses = path.responses
+        allowance = self._allowance(path, asks)
+        overhead = 1 + len(destination) + NUMBER_LENGTH + TAG_LENGTH
+        answers = bool(responses)
+        if allowance < overhead + 9 * (len(responses) + asks) + answers:
+            return None
+        parts = [PathResponse(data).encode() for data in responses]
+        responses.clear()
+        size = min(allowance, MIN_INITIAL_DATAGRAM)
+        if asks and path.validation is not None:
+            challenge = path.validation.challenge(state.random, now)
+            parts.append(PathChallenge(challenge).encode())
+            if size < MIN_INITIAL_DATAGRAM:
+                path.validation.sent_small(challenge)
+            self._migration.challenged(now)
+        if answers and path is state.path:  # section 9.3.3: who is still here says so with more than a probe
+            parts.append(Ping().encode())
+        payload = b"".join(parts).ljust(size - overhead, b"\0")
+        space = state.application
+        first = space.next_number
+        space.next_number += 1
+        if answers and path is state.path:
+            space.sent.add(Run(first, 1, size, now, frames=((PATH_RESPONSE, 0),)))
+            path.controller.on_sent(now, size, first)
+            path.pacer.spend(size)
+            space.last_eliciting_at = now
+            state.loss_timer_stale = True
+        path.bytes_sent += size
+        return keys.sealer.seal(FIXED_BIT | keys.phase, destination, first, NUMBER_LENGTH, [payload])
+
+    def _destination(self, path: Path) -> bytes | None:
+        ids = self._state.remote_ids
+        if path is self._state.path or not ids.current:
+            return ids.current
+        if not ids.knows(path.sequence):
+            path.sequence = ids.take()
+        return None if path.sequence is None else ids.id_of(path.sequence)
+
+    def _allowance(self, path: Path, asks: bool) -> int:
+        """Bytes that may go on this path now."""
+        state = self._state
+        allowance = path.send_allowance
+        if asks:
+            return allowance
+        if path is state.path:  # answers of 1200 bytes to small questions are part of what the window bounds
+            return min(allowance, path.controller.window - state.bytes_in_flight)
+        return min(allowance, ANTI_AMPLIFICATION_FACTOR * path.bytes_received - path.bytes_sent)

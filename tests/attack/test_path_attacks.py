@@ -1,0 +1,167 @@
+"""Unproved paths, storms of addresses, resets of resets, lies about sizes (attacks 9, 10, 14 and 28)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+
+import pytest
+from quic_attacker import Attacker, bounded
+from quic_pair import CLIENT_ADDRESS
+
+from fairway.aio.udp import IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE, UdpSocket
+from fairway.quic import frames
+
+PING = frames.Ping().encode()
+
+
+class TestNewAddresses:  # 9
+    @pytest.mark.parametrize("payload", [PING, PING.ljust(1000, b"\0"), frames.PathChallenge(bytes(8)).encode()])
+    def test_9_an_address_that_was_not_validated_gets_three_times_what_it_sent(self, payload: bytes) -> None:
+        attacker = Attacker()
+        stream_id = attacker.server.open_stream(unidirectional=True)
+        assert stream_id is not None
+        attacker.server.write(stream_id, bytes(1_000_000), end=True)
+        pair, victim = attacker.pair, ("198.51.100.66", 53)
+        sent = received = 0
+        for _ in range(50):
+            packet = attacker.packet(payload)
+            sent += len(packet)
+            pair.endpoint.receive(packet, len(packet), victim, pair.now)
+            while (out := attacker.server.transmit(pair.now)) is not None:
+                if out.address == victim:
+                    received += len(out.data)
+            assert received <= 3 * sent
+            pair.now += 0.1
+            attacker.server.handle_timeout(pair.now)
+        attacker.honest_peers_notice_nothing()
+
+
+class TestStorms:  # 10
+    def test_10_a_storm_of_addresses_keeps_a_few_paths(self) -> None:
+        attacker = Attacker()
+        pair = attacker.pair
+        with bounded(seconds=10.0, megabytes=1.0):
+            for index in range(3000):
+                packet = attacker.packet(PING)
+                address = (f"198.51.{index >> 8}.{index & 255}", 4000)
+                pair.endpoint.receive(packet, len(packet), address, pair.now)
+                while attacker.server.transmit(pair.now) is not None:
+                    pass
+                pair.now += 0.001
+                attacker.server.handle_timeout(pair.now)
+        assert len(attacker.server.other_paths) <= 3
+        assert attacker.server.closing is None
+        attacker.honest_peers_notice_nothing()
+
+    def test_10_after_the_storm_the_connection_is_where_it_was_validated_last(self) -> None:
+        attacker = Attacker()
+        pair = attacker.pair
+        for index in range(100):
+            packet = attacker.packet(PING)
+            pair.endpoint.receive(packet, len(packet), (f"198.51.100.{index}", 4000), pair.now)
+            attacker.server.transmit(pair.now)
+        for _ in range(100):
+            pair.now += 0.1
+            attacker.server.handle_timeout(pair.now)
+            while attacker.server.transmit(pair.now) is not None:
+                pass
+        assert attacker.server.path.address == CLIENT_ADDRESS
+
+    def test_10_packets_that_do_not_open_make_no_paths(self) -> None:
+        attacker = Attacker()
+        pair = attacker.pair
+        with bounded(megabytes=0.2):
+            for index in range(2000):
+                packet = attacker.packet(PING)
+                packet = packet[:-1] + bytes((packet[-1] ^ 1,))
+                pair.endpoint.receive(packet, len(packet), (f"198.51.100.{index % 250}", index), pair.now)
+        assert attacker.server.other_paths == ()
+        assert attacker.server.path.address == CLIENT_ADDRESS
+
+    def test_10_old_packets_from_elsewhere_move_nobody(self) -> None:
+        attacker = Attacker()
+        pair = attacker.pair
+        late = attacker.packet(PING)
+        attacker.send(PING)
+        pair.endpoint.receive(late, len(late), ("198.51.100.1", 1), pair.now)
+        assert attacker.server.path.address == CLIENT_ADDRESS
+
+    def test_10_probes_move_nobody(self) -> None:
+        attacker = Attacker()
+        pair = attacker.pair
+        packet = attacker.packet(frames.PathChallenge(bytes(8)).encode() + frames.PathResponse(bytes(8)).encode())
+        pair.endpoint.receive(packet, len(packet), ("198.51.100.1", 1), pair.now)
+        assert attacker.server.path.address == CLIENT_ADDRESS
+        assert len(attacker.server.other_paths) == 1
+
+
+class TestResets:  # 14
+    def test_14_two_endpoints_that_reset_each_other_stop(self) -> None:
+        first, second = Attacker().pair.endpoint, Attacker(seed=1).pair.endpoint
+        datagram, count = b"\x40" + bytes(1199), 0
+        while True:
+            first.receive(datagram, len(datagram), ("192.0.2.50", 1), 0.0)
+            if not first.replies:
+                break
+            datagram = first.replies.popleft().data
+            first, second = second, first
+            count += 1
+        assert count < 50
+
+    def test_14_strangers_are_answered_at_a_bounded_rate(self) -> None:
+        attacker = Attacker()
+        endpoint = attacker.pair.endpoint
+        answered = 0
+        with bounded(megabytes=0.2):
+            for _ in range(5000):
+                endpoint.receive(b"\x40" + os.urandom(99), 100, ("192.0.2.50", 1), attacker.pair.now)
+                answered += len(endpoint.replies)
+                endpoint.replies.clear()
+        assert answered <= 100
+        attacker.honest_peers_notice_nothing()
+
+    def test_14_no_reset_tells_the_token_of_a_connection_that_lives(self) -> None:
+        attacker = Attacker()
+        endpoint = attacker.pair.endpoint
+        packet = b"\x40" + attacker.server_id + os.urandom(80)
+        endpoint.receive(packet, len(packet), ("192.0.2.50", 1), attacker.pair.now)
+        assert not endpoint.replies
+
+
+class TestPacketTooBig:  # 28
+    @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+    def test_28_our_sockets_ask_no_icmp_for_the_size_of_packets(self, family: socket.AddressFamily) -> None:
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        udp = UdpSocket(sock)
+        if family == socket.AF_INET:
+            assert sock.getsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER) == PMTUDISC_PROBE
+        else:
+            assert sock.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER) == PMTUDISC_PROBE
+        udp.close()
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+    def test_28_a_forged_packet_too_big_changes_nothing(self) -> None:
+        receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        receiver.bind(("127.0.0.1", 0))
+        udp = UdpSocket(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        udp.connect(receiver.getsockname())
+        (_, ours), (_, theirs) = udp.address, receiver.getsockname()
+        inner = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 1300, 1, 0x4000, 64, 17, 0, b"\x7f\0\0\1", b"\x7f\0\0\1")
+        quoted = inner + struct.pack("!HHHH", ours, theirs, 1280, 0)
+        body = struct.pack("!BBHHH", 3, 4, 0, 0, 552) + quoted  # fragmentation needed, next hop MTU 552
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as forger:
+            forger.sendto(body[:2] + _checksum(body) + body[4:], ("127.0.0.1", 0))
+        udp.send(b"the kernel tells this one of the error, and loses it", 100, None)
+        for size in (1200, 1452, 9000):
+            assert udp.send(bytes(size), size, None) == size
+            assert len(receiver.recv(65535)) == size
+        udp.close()
+        receiver.close()
+
+
+def _checksum(data: bytes) -> bytes:
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF)

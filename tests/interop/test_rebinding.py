@@ -1,0 +1,150 @@
+"""Peers whose address changes under them, and moves on purpose: aioquic and qh3, both roles."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from lossy_relay import LossyRelay
+
+from fairway.aio import QuicConfiguration, QuicConnection, Stream, connect, serve
+from fairway.tls import Identity, self_signed
+
+PEERS = ("aioquic", "qh3")
+CONFIGURATION = QuicConfiguration(handshake_timeout_s=30, keep_alive_s=0.3)
+MOVES = {"aioquic": 5, "qh3": 2}
+"""How often our client moves: qh3's server no longer answers on the fourth or fifth path of one connection."""
+
+PAYLOADS = [hashlib.shake_128(bytes((n,))).digest(300_000) for n in range(6)]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, Any, Identity]:
+    certificate, key = self_signed(["localhost"])
+    directory = tmp_path_factory.mktemp("certificate")
+    chain, private = Path(directory / "chain.pem"), Path(directory / "key.pem")
+    chain.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    private.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
+    identity = Identity((certificate.public_bytes(serialization.Encoding.DER),), key)
+    return str(chain), str(private), certificate, identity
+
+
+def peer_configuration(peer: str, **arguments: Any) -> Any:
+    module = importlib.import_module(f"{peer}.quic.configuration")
+    return module.QuicConfiguration(alpn_protocols=["echo"], **arguments)
+
+
+async def start_theirs(peer: str, chain: str, key: str) -> tuple[Any, int]:
+    """A server of theirs that sends back what comes, and its port."""
+    configuration = peer_configuration(peer, is_client=False)
+    configuration.load_cert_chain(chain, key)
+    running = set()
+
+    async def answer(reader: Any, writer: Any) -> None:
+        writer.write(await reader.read())
+        writer.write_eof()
+
+    def handle(reader: Any, writer: Any) -> None:
+        running.add(asyncio.ensure_future(answer(reader, writer)))
+
+    module = importlib.import_module(f"{peer}.asyncio.server")
+    started = await module.serve("127.0.0.1", 0, configuration=configuration, stream_handler=handle)
+    return started, started._transport.get_extra_info("sockname")[1]
+
+
+async def ask(connection: QuicConnection, data: bytes) -> bytes:
+    stream = await connection.open_stream()
+    await stream.send(data, end=True)
+    return await stream.receive_all()
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_our_server_follows_their_clients(peer: str, files: Any) -> None:
+    addresses: set[object] = set()
+
+    async def echo(connection: QuicConnection) -> None:
+        async def one(stream: Stream) -> None:
+            data = await stream.receive_all()
+            addresses.add(connection.peer_address)
+            await stream.send(data, end=True)
+
+        async with asyncio.TaskGroup() as tasks:
+            async for stream in connection.incoming_streams():
+                tasks.create_task(one(stream))
+
+    async def scenario() -> None:
+        client = importlib.import_module(f"{peer}.asyncio.client")
+        async with (
+            serve(
+                echo, "127.0.0.1", 0, alpn="echo", identities=[files[3]], configuration=CONFIGURATION, grace_s=0
+            ) as server,
+            LossyRelay(("127.0.0.1", server.port), 0.0) as relay,
+        ):
+            configuration = peer_configuration(peer, is_client=True, verify_mode=ssl.CERT_NONE)
+            async with client.connect("127.0.0.1", relay.port, configuration=configuration) as protocol:
+                for data in PAYLOADS:
+                    reader, writer = await protocol.create_stream()
+                    writer.write(data)
+                    writer.write_eof()
+                    assert await reader.read() == data
+                    await relay.rebind()
+        assert len(addresses) == len(PAYLOADS)
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_their_servers_follow_our_client(peer: str, files: Any) -> None:
+    async def scenario() -> None:
+        chain, key, certificate, _ = files
+        started, port = await start_theirs(peer, chain, key)
+        async with (
+            LossyRelay(("127.0.0.1", port), 0.0) as relay,
+            connect(
+                "127.0.0.1",
+                relay.port,
+                alpn="echo",
+                server_name="localhost",
+                ca=[certificate],
+                configuration=CONFIGURATION,
+                timeout=30,
+            ) as connection,
+        ):
+            for data in PAYLOADS[: MOVES[peer]]:
+                assert await ask(connection, data) == data
+                await relay.rebind()
+            assert await ask(connection, PAYLOADS[-1]) == PAYLOADS[-1]
+        started.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_our_client_moves_on_purpose_at_their_servers(peer: str, files: Any) -> None:
+    async def scenario() -> None:
+        chain, key, certificate, _ = files
+        started, port = await start_theirs(peer, chain, key)
+        async with connect(
+            "127.0.0.1",
+            port,
+            alpn="echo",
+            server_name="localhost",
+            ca=[certificate],
+            configuration=CONFIGURATION,
+            timeout=30,
+        ) as connection:
+            for number, data in enumerate(PAYLOADS[: MOVES[peer]]):
+                assert await ask(connection, data) == data
+                await connection.migrate((f"127.0.0.{number + 2}", 0))
+                assert connection.local_address[0] == f"127.0.0.{number + 2}"
+            assert await ask(connection, PAYLOADS[-1]) == PAYLOADS[-1]
+        started.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))

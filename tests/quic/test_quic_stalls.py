@@ -1,0 +1,169 @@
+"""Small exchanges over a path that loses packets: what is lost comes soon, a small flow has a window that fits."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+
+import pytest
+from quic_pair import Pair, SimulatedPath
+
+from fairway.quic import Connection, Phase, QuicConfiguration
+from fairway.quic import events as ev
+from fairway.quic.delivery import Delivery
+from fairway.quic.dispatch import FrameHandlers
+from fairway.quic.frames import HandshakeDone
+from fairway.quic.handshake import Handshake
+from fairway.quic.recovery.sent import Run
+from fairway.quic.state import ConnectionState
+from fairway.quic.timers import Timer
+from fairway.quic.transport_parameters import TransportParameters
+from fairway.tls import ClientConfig, ClientSession
+
+DELAY_S = 0.025
+RTT_S = 2 * DELAY_S
+GAP_S = 0.02
+SIZE = 1200
+
+
+class Lossy:
+    """Two paths; `lose` names the next datagrams of one to be lost."""
+
+    def __init__(self, **configuration: object) -> None:
+        self.lose = {"there": 0, "back": 0}
+        there = SimulatedPath(delay=DELAY_S, drop=lambda index, data: self._lost("there"))
+        back = SimulatedPath(delay=DELAY_S, drop=lambda index, data: self._lost("back"))
+        settings = QuicConfiguration(udp_payload=SIZE, **configuration)  # type: ignore[arg-type]
+        self.pair = Pair(settings, there=there, back=back, connect=False)
+
+    def _lost(self, way: str) -> bool:
+        lost = self.lose[way] > 0
+        self.lose[way] -= lost
+        return lost
+
+    def connect(self) -> None:
+        """Until nothing of the handshake is under way."""
+        self.pair.run(lambda: self.pair.connected)
+        self.pair.run_for(1.0)
+
+    @property
+    def client(self) -> Connection:
+        assert self.pair.client.core is not None
+        return self.pair.client.core
+
+    @property
+    def server(self) -> Connection:
+        assert self.pair.server.core is not None
+        return self.pair.server.core
+
+    def write(self, size: int) -> int:
+        """The client opens a stream, writes and ends it; sent at once."""
+        stream_id = self.client.open_stream(unidirectional=True)
+        assert stream_id is not None
+        assert self.client.write(stream_id, bytes(size), end=True) == size
+        self.pair.settle()
+        return stream_id
+
+    def arrived_at(self, stream_id: int) -> float:
+        """When the server had all of it."""
+        self.pair.run(lambda: stream_id in self.pair.server.ended)
+        return self.pair.server.arrivals[stream_id][-1][0]
+
+
+class TestWindow:
+    @pytest.mark.parametrize("controller", ["cubic", "reno"])
+    def test_a_flow_of_single_packets_that_nearly_fills_its_window_lets_it_grow(self, controller: str) -> None:
+        path = Lossy(congestion=controller)
+        path.connect()
+        for _ in range(6):  # each costs a part of the window
+            path.lose["there"] = 1
+            for _ in range(5):
+                path.write(1000)
+                path.pair.run_for(GAP_S)
+            path.pair.run_for(4 * RTT_S)
+        assert path.client.path.controller.window < 3 * SIZE
+        for _ in range(100):
+            path.write(1000)
+            path.pair.run_for(GAP_S)
+        assert 5 * SIZE < path.client.path.controller.window < 8 * SIZE
+
+    @pytest.mark.parametrize("controller", ["cubic", "reno"])
+    def test_a_flow_far_below_its_window_does_not_let_it_grow(self, controller: str) -> None:
+        path = Lossy(congestion=controller)
+        path.connect()
+        before = path.client.path.controller.window
+        for _ in range(100):
+            path.write(1000)
+            path.pair.run_for(GAP_S)
+        assert path.client.path.controller.window == before
+
+    def test_what_was_in_flight_when_the_window_was_full_counts_although_the_application_is_silent_since(self) -> None:
+        path = Lossy()
+        path.connect()
+        before = path.client.path.controller.window
+        path.write(before - SIZE)
+        path.pair.run_for(2 * RTT_S)
+        assert path.client.path.controller.window > 1.5 * before
+
+
+class TestProbes:
+    def test_the_two_probes_carry_what_the_two_oldest_packets_did(self) -> None:
+        path = Lossy()
+        path.connect()
+        begun = path.pair.now
+        path.lose["there"] = 2
+        first, second = path.write(1000), path.write(1000)
+        timeout = path.client.path.rtt.timeout + 0.025
+        assert path.arrived_at(first) <= begun + timeout + DELAY_S + 0.001
+        assert path.arrived_at(second) <= begun + timeout + DELAY_S + 0.001
+
+    def test_an_acknowledged_1_rtt_packet_confirms_the_handshake_without_handshake_done(self) -> None:
+        path = Lossy()
+        pair = path.pair
+        pair.run(lambda: bool(pair.client.of(ev.HandshakeCompleted)))
+        pair.settle()
+        path.lose["back"] = 1  # with HANDSHAKE_DONE
+        pair.run(lambda: path.lose["back"] == 0)
+        path.write(100)
+        begun = pair.now
+        pair.run(lambda: path.client.phase is Phase.CONFIRMED)
+        assert pair.now <= begun + RTT_S + 0.026
+
+    def test_a_lost_request_waits_for_no_more_than_one_probe_timeout_where_handshake_done_is_lost_too(self) -> None:
+        path = Lossy()
+        pair = path.pair
+        pair.run(lambda: bool(pair.client.of(ev.HandshakeCompleted)))
+        pair.settle()
+        begun = pair.now
+        path.lose["there"], path.lose["back"] = 1, 1
+        request = path.write(100)
+        timeout = path.client.path.rtt.timeout
+        assert path.arrived_at(request) <= begun + timeout + DELAY_S + 0.026
+
+    def test_1_rtt_packets_have_a_timer_once_the_handshake_is_confirmed_and_not_before(self) -> None:
+        state = ConnectionState(
+            QuicConfiguration(),
+            is_client=True,
+            random=os.urandom,
+            address=None,
+            local_id=bytes(8),
+            remote_id=bytes(8),
+            parameters=TransportParameters(),
+            make_id=lambda: (os.urandom(8), os.urandom(16)),
+        )
+        delivery = Delivery(state)
+        session = ClientSession(
+            ClientConfig("localhost", ("test",)), b"", random=os.urandom, now=lambda: datetime.now(UTC)
+        )
+        handlers = FrameHandlers(state, delivery, Handshake(state, session))
+        space = state.application
+        state.go(Phase.COMPLETE)
+        state.handshake.largest_acked = 0  # a server that acknowledges the last flight before it says HANDSHAKE_DONE
+        space.sent.add(Run(0, 1, SIZE, 10.0))
+        space.last_eliciting_at = 10.0
+        state.loss_timer_stale = True
+        delivery.settle_timer()
+        assert state.timers.get(Timer.LOSS) is None
+        handlers.handshake_done(HandshakeDone(), space, 10.1)
+        delivery.settle_timer()
+        assert state.timers.get(Timer.LOSS) == pytest.approx(10.0 + state.probe_timeout_s)
