@@ -195,4 +195,4 @@ def test_what_is_not_changed_completes() -> None:
         client, flights = prepared_client(retry)
         assert len(answers(client, flights)) == (2 if retry else 1)
     server, flights = prepared_server(False)
-    assert [type(event).__name__ for flight in flights for event in server.receive(*flight)][-1] == "Complete"
+    assert "Complete" in [type(event).__name__ for flight in flights for event in server.receive(*flight)]

@@ -6,15 +6,18 @@ import heapq
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from fairway.quic import Connection, Endpoint, QuicConfiguration, Transmit
+from fairway.quic import Connection, Endpoint, KnownServer, QuicConfiguration, Transmit
 from fairway.quic import events as ev
 from fairway.quic.observe import Observe, nobody
 from fairway.tls import ClientConfig, Identity, ServerConfig, self_signed_identity
 
 CLIENT_ADDRESS = ("192.0.2.1", 4000)
 SERVER_ADDRESS = ("192.0.2.2", 443)
+
+_BEGAN = datetime.now(UTC) - timedelta(seconds=1000)  # certificates are made now
 
 _IDENTITY: list[Identity] = []
 
@@ -142,20 +145,29 @@ class Pair:
         max_segments: int = 64,
         observe_client: Observe = nobody,
         observe_server: Observe = nobody,
+        endpoint: Endpoint | None = None,
+        now: float = 1000.0,
+        server: KnownServer | None = None,
+        early_data: bool = False,
+        **endpoint_options: Any,
     ) -> None:
         self.rng = random.Random(seed)
-        self.now = 1000.0
+        self.now = now
         self.max_segments = max_segments
         self.there = there or SimulatedPath()
         self.back = back or replace(self.there)
         configuration = configuration or QuicConfiguration(handshake_timeout_s=120.0)
-        clock = lambda: datetime.now(UTC)  # noqa: E731 - certificates are made now
-        self.endpoint = Endpoint(
-            server_tls or ServerConfig((identity(),), ("test",)),
-            server_configuration or configuration,
-            random=self.rng.randbytes,
-            clock=clock,
-            observe=observe_server,
+        self.endpoint = (
+            endpoint
+            if endpoint is not None
+            else Endpoint(
+                server_tls or ServerConfig((identity(),), ("test",)),
+                server_configuration or configuration,
+                random=self.rng.randbytes,
+                clock=self.clock,
+                observe=observe_server,
+                **endpoint_options,
+            )
         )
         self.client = Side("client")
         self.server = Side("server")
@@ -164,9 +176,11 @@ class Pair:
             configuration,
             now=self.now,
             random=self.rng.randbytes,
-            clock=clock,
+            clock=self.clock,
             address=SERVER_ADDRESS,
             observers=observe_client(),
+            server=server,
+            early_data=early_data,
         )
         self.links: dict[object, Link] = {None: Link(CLIENT_ADDRESS, self.there, self.back)}
         """The client's sockets: where each is seen to be, and the way from there and back."""
@@ -177,6 +191,10 @@ class Pair:
         self.on_turn: Callable[[], None] | None = None
         if connect:
             self.run(lambda: self.connected)
+
+    def clock(self) -> datetime:
+        """The time of day: simulated time goes on from when the tests began."""
+        return _BEGAN + timedelta(seconds=self.now)
 
     @property
     def connected(self) -> bool:

@@ -89,7 +89,8 @@ class TestClientHello:
         assert raised.value.alert is A.MISSING_EXTENSION
 
     def test_a_pre_shared_key_that_nobody_knows_leads_to_a_full_handshake(self) -> None:
-        events = new_server().receive(Level.INITIAL, changed(put(E.PRE_SHARED_KEY, b"any")))
+        unknown = extensions.encode_pre_shared_key(b"any", 0, bytes(32))
+        events = new_server().receive(Level.INITIAL, changed(put(E.PRE_SHARED_KEY, unknown)))
         assert len(sent(events)) == 2
 
     @pytest.mark.parametrize("group", sorted(SUPPORTED_GROUPS))

@@ -21,7 +21,15 @@ from fairway.aio.lifecycle import AnyConnection, MakeConnection
 from fairway.aio.moving import Mover
 from fairway.aio.qlog import qlog_to
 from fairway.aio.udp import UdpSocket
-from fairway.quic import ClosedBy, Connection, ConnectionClosed, QuicConfiguration, Transmit
+from fairway.quic import (
+    ClosedBy,
+    Connection,
+    ConnectionClosed,
+    KnownServer,
+    QuicConfiguration,
+    SessionStore,
+    Transmit,
+)
 from fairway.quic.observe import Observe
 from fairway.tls import ClientConfig, Identity
 
@@ -44,6 +52,8 @@ class _Client(Generic[AnyConnection]):
         configuration: QuicConfiguration,
         make: MakeConnection[AnyConnection],
         observe: Observe,
+        server: KnownServer | None,
+        early_data: bool,
         bound: str | None,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -57,15 +67,21 @@ class _Client(Generic[AnyConnection]):
             clock=_now,
             address=address,
             observers=observe(),
+            server=server,
+            early_data=early_data,
         )
         self.connection = make(core, self, loop, is_client=True)
         self._bound = bound
+        self._later: asyncio.Task[None] | None = None
         self._sockets = ClientSockets(loop, self.connection, self._error)
         self._sockets.add(udp, None)
 
     def begin(self) -> None:
         """Send the ClientHello; what else there is to prepare is done while the server thinks about it."""
-        self.connection.flush()
+        if self.connection.ready:
+            self.connection.wake()  # what the application says early goes with it
+        else:
+            self.connection.flush()
         self._sockets.listen(None)
         self.connection.mover = Mover(self.connection, self._sockets, self._bound)
 
@@ -75,6 +91,15 @@ class _Client(Generic[AnyConnection]):
                 self.connection.abort(f"{error.strerror}")
         elif self.connection.mover is not None:
             self.connection.mover.failed(local)
+
+    def connected_later(self) -> None:
+        """There is early data: `connected` follows when the handshake is complete."""
+        self._later = asyncio.get_running_loop().create_task(self._await_connected())
+
+    async def _await_connected(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            await self.connection.wait_connected()
+            self.connected()
 
     def connected(self) -> None:
         """The handshake is complete."""
@@ -123,6 +148,10 @@ class Dialer(Generic[AnyConnection]):
     streams that were ended, then closes. `ca` is a PEM file or certificates; without it the system's store is used.
     Of several addresses the first that completes the handshake is used (RFC 8305); `resolve` finds them.
     `qlog` is a directory for a log of the connection ($QLOGDIR by default): docs/qlog.md.
+    What the server gives for the next visit is kept in `session_store` and made use of. With `early_data` the block
+    begins at once where the server took early data before: what is sent until `wait_connected` returns may be replayed
+    by others, and a failure to connect shows only when a stream is used. Early data that the server rejects is sent
+    again by itself.
     Raises `ConnectionClosed` if the handshake fails, `TimeoutError` after `timeout` seconds, `OSError` for a
     name that is not known.
     """
@@ -145,6 +174,8 @@ class Dialer(Generic[AnyConnection]):
         local_address: tuple[str, int] | None = None,
         tls: ClientConfig | None = None,
         resolve: Resolve = resolve,
+        session_store: SessionStore | None = None,
+        early_data: bool = False,
     ) -> None:
         self._resolve = resolve
         self._host, self._port = host, port
@@ -160,6 +191,10 @@ class Dialer(Generic[AnyConnection]):
             identity=identity,
             keylog=keylog_to(keylog),
         )
+        self._server: KnownServer | None = None
+        if session_store is not None:
+            self._server = KnownServer(session_store, (self._tls.server_name or host, port, self._tls.alpn))
+        self._early_data = early_data
         self._make = make
         self._observe = qlog_to(qlog)
         self._client: _Client[AnyConnection] | None = None
@@ -179,14 +214,27 @@ class Dialer(Generic[AnyConnection]):
         try:
             if self._local_address is not None:
                 sock.bind(self._local_address)
-            client = _Client(sock, address, self._tls, self._configuration, self._make, self._observe, self._bound)
+            client = _Client(
+                sock,
+                address,
+                self._tls,
+                self._configuration,
+                self._make,
+                self._observe,
+                self._server,
+                self._early_data,
+                self._bound,
+            )
         except OSError:
             sock.close()
             raise
         try:
             client.begin()
-            await client.connection.wait_connected()
-            client.connected()
+            if client.connection.ready:
+                client.connected_later()
+            else:
+                await client.connection.wait_connected()
+                client.connected()
         except BaseException:
             client.give_up()
             raise

@@ -118,8 +118,15 @@ class QuicConnection(Lifecycle):
         self.changed.fire()
         self._available.fire()
 
+    def _early_accepted(self, event: quic_events.EarlyDataAccepted) -> None:
+        self.early = True
+        self._available.fire()
+
+    def _early_rejected(self, event: quic_events.EarlyDataRejected) -> None:
+        self.early = False
+
     def _stream_opened(self, event: quic_events.StreamOpened) -> None:
-        stream = self._streams[event.stream_id] = Stream(self, event.stream_id)
+        stream = self._streams[event.stream_id] = Stream(self, event.stream_id, early=event.early)
         self._incoming.append(stream)
         self._arrived.fire()
 
@@ -177,6 +184,8 @@ class QuicConnection(Lifecycle):
 
 _ON_EVENT: dict[type[Any], Callable[[QuicConnection, Any], None]] = {
     quic_events.HandshakeCompleted: QuicConnection._handshake_completed,
+    quic_events.EarlyDataAccepted: QuicConnection._early_accepted,
+    quic_events.EarlyDataRejected: QuicConnection._early_rejected,
     quic_events.StreamOpened: QuicConnection._stream_opened,
     quic_events.StreamReadable: QuicConnection._stream_readable,
     quic_events.StreamWritable: QuicConnection._stream_writable,

@@ -21,9 +21,16 @@ class Lifecycle(Driver):
         self.is_client = is_client
         self.handshake: quic_events.HandshakeCompleted | None = None
         """What was agreed: ALPN, cipher suite, certificates; None before."""
+        self.early: bool | None = None
+        """0-RTT: whether early data was accepted; None while that is open, or where there was none."""
         self.changed = Signal()
         self.mover: Mover | None = None
         """What moves a client's connection; a server's has none."""
+
+    @property
+    def ready(self) -> bool:
+        """True once streams may be used: with early data before the handshake is complete."""
+        return self.handshake is not None or self.core.early
 
     @property
     def alpn(self) -> str | None:

@@ -25,7 +25,7 @@ from fairway.quic import Connection, ConnectionClosed, Endpoint, QuicConfigurati
 from fairway.quic.endpoint.statistics import EndpointStatistics
 from fairway.quic.observe import Observe, nobody
 from fairway.quic.paths import Local
-from fairway.tls import Identity, ServerConfig
+from fairway.tls import Identity, SealingKeys, ServerConfig
 
 Handler = Callable[[QuicConnection], Awaitable[None]]
 AnyHandler = Callable[[AnyConnection], Awaitable[None]]
@@ -54,6 +54,8 @@ class Server(Generic[AnyConnection]):
         make: MakeConnection[AnyConnection],
         observe: Observe = nobody,
         *,
+        retry: bool = False,
+        token_keys: SealingKeys | None = None,
         preferred: UdpSocket | None = None,
         reset_key: bytes | None = None,
     ) -> None:
@@ -61,7 +63,14 @@ class Server(Generic[AnyConnection]):
         self._make = make
         self._loop = asyncio.get_running_loop()
         self._endpoint = Endpoint(
-            tls, configuration, random=os.urandom, clock=_now, observe=observe, reset_key=reset_key
+            tls,
+            configuration,
+            random=os.urandom,
+            clock=_now,
+            observe=observe,
+            retry=retry,
+            token_keys=token_keys,
+            reset_key=reset_key,
         )
         self._connections: dict[Connection, AnyConnection] = {}
         self._touched: dict[AnyConnection, None] = {}
@@ -120,6 +129,8 @@ class Server(Generic[AnyConnection]):
                 connection = self._make(core, self, self._loop, is_client=False)
                 self._connections[core] = connection
                 connection.process()  # whoever else has sent meanwhile does not hold up a newcomer's answer
+                if connection.ready:  # early data
+                    self._serve(connection)
             else:
                 self._touched[connection] = None
 
@@ -127,12 +138,16 @@ class Server(Generic[AnyConnection]):
         touched, self._touched = self._touched, {}
         for connection in touched:
             connection.process()
-            if connection.handshake is not None and connection not in self._tasks and connection.closing is None:
-                self._tasks[connection] = self._loop.create_task(self._handle(connection))
+            if connection.ready:
+                self._serve(connection)
         replies = self._endpoint.replies
         while replies:
             reply = replies.popleft()
             self._transports[reply.local].send_alone(reply.data, reply.address)
+
+    def _serve(self, connection: AnyConnection) -> None:
+        if connection not in self._tasks and connection.closing is None:
+            self._tasks[connection] = self._loop.create_task(self._handle(connection))
 
     async def _handle(self, connection: AnyConnection) -> None:
         """Run the handler; its end is the connection's."""
@@ -201,6 +216,10 @@ class Listener(Generic[AnyConnection]):
 
     `handler(connection)` runs as a task for every connection once its handshake is complete; when it returns, the
     connection closes. Leaving the block closes the server gracefully. `sock` is a bound UDP socket to use instead of
+    `host` and `port`; the server closes it. `qlog` is a directory for a log of each connection ($QLOGDIR by
+    default): docs/qlog.md.
+    With `retry` clients have to prove their address before anything is kept of them; without, only while many
+    handshakes are pending. Processes that answer for the same address share `token_keys`.
     `host` and `port`; the server closes it. `preferred_address` is a host and port at which it would rather be reached:
     clients go there after the handshake (RFC 9000 section 9.6). With the same `reset_key`, a secret, after a restart,
     clients learn at once that their connections are gone (section 10.3); servers that run beside each other on one
@@ -225,6 +244,8 @@ class Listener(Generic[AnyConnection]):
         grace_s: float = GRACE_S,
         tls: ServerConfig | None = None,
         sock: socket.socket | None = None,
+        retry: bool = False,
+        token_keys: SealingKeys | None = None,
         preferred_address: tuple[str, int] | None = None,
         reset_key: bytes | None = None,
     ) -> None:
@@ -244,6 +265,7 @@ class Listener(Generic[AnyConnection]):
         )
         self._make = make
         self._observe = qlog_to(qlog)
+        self._retry, self._token_keys = retry, token_keys
         self._server: Server[AnyConnection] | None = None
 
     def __await__(self) -> Generator[Any, None, Server[AnyConnection]]:
@@ -267,6 +289,8 @@ class Listener(Generic[AnyConnection]):
             configuration,
             self._make,
             self._observe,
+            retry=self._retry,
+            token_keys=self._token_keys,
             preferred=preferred,
             reset_key=self._reset_key,
         )

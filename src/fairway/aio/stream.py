@@ -18,9 +18,12 @@ SERVER_INITIATED = 0x01
 class Stream:
     """One stream. `send` waits while the peer or the network is slower than the application; so does `receive`."""
 
-    def __init__(self, connection: QuicConnection, stream_id: int) -> None:
+    def __init__(self, connection: QuicConnection, stream_id: int, *, early: bool = False) -> None:
         self._connection = connection
         self.stream_id = stream_id
+        self.early = early
+        """True if the peer opened it in a 0-RTT packet: what it asks for may be a replay. Wait for the connection's
+        `wait_connected` before acting on what must not happen twice."""
         self.readable = Signal()
         self.writable = Signal()
         self.finished = Signal()

@@ -12,6 +12,7 @@ from fairway.quic.errors import (
     StreamReset,
     UsageError,
 )
+from fairway.quic.sessions import KnownServer, MemorySessionStore, SavedSession, ServerKey, SessionStore
 from fairway.quic.state import Phase
 from fairway.quic.transmit import Transmit
 
@@ -22,9 +23,14 @@ __all__ = [
     "ConnectionClosed",
     "Endpoint",
     "ErrorCode",
+    "KnownServer",
+    "MemorySessionStore",
     "PeerError",
     "Phase",
     "QuicConfiguration",
+    "SavedSession",
+    "ServerKey",
+    "SessionStore",
     "StreamReset",
     "Transmit",
     "UsageError",

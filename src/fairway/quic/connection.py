@@ -12,6 +12,7 @@ acknowledgements, `handshake` drives TLS, `closing` ends. This class only passes
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -34,6 +35,7 @@ from fairway.quic.packet import Buffer
 from fairway.quic.path_calls import PathCalls
 from fairway.quic.paths import Address, Local
 from fairway.quic.receive import Receiver
+from fairway.quic.sessions import KnownServer
 from fairway.quic.state import ConnectionState, Phase
 from fairway.quic.statistics import statistics
 from fairway.quic.stream_calls import StreamCalls
@@ -84,8 +86,14 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
         clock: WallClock,
         address: Address | None = None,
         observers: Sequence[Observer] = (),
+        server: KnownServer | None = None,
+        early_data: bool = False,
     ) -> Connection:
-        """A client that begins its handshake at once: call `transmit`."""
+        """A client that begins its handshake at once: call `transmit`. It makes use of what it knows of `server`.
+
+        With `early_data` streams can be used at once where the server may take them (`early`): what is written on them
+        before the handshake is complete may be replayed by others.
+        """
         configuration = configuration or QuicConfiguration()
         local_id = random(LOCAL_LENGTH)
         destination = random(FIRST_DESTINATION_LENGTH)
@@ -100,10 +108,23 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
             parameters=parameters,
             make_id=lambda: random(LOCAL_LENGTH + RESET_TOKEN_LENGTH),
         )
-        session = ClientSession(tls, encoded + encode_ids(local_id), random=random, now=clock)
+        if server is not None:
+            state.server = server
+            state.token = server.take_token()
+        saved = None if server is None else server.take_session()
+        session = ClientSession(
+            tls,
+            encoded + encode_ids(local_id),
+            random=random,
+            now=clock,
+            ticket=None if saved is None or saved.version != state.version else saved.ticket,
+            early_data=early_data,
+        )
         connection = cls(state, session, destination)
         connection._begin(now, observers)
         connection._handshake.start(now)
+        if saved is not None:
+            connection._handshake.remember(saved.parameters)
         return connection
 
     @classmethod
@@ -120,10 +141,15 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
         version: int,
         address: Address | None = None,
         observers: Sequence[Observer] = (),
+        validated: bool = False,
+        before_retry: bytes | None = None,
+        make_token: Callable[[Address], bytes] | None = None,
         reset_token: Callable[[bytes], bytes] | None = None,
     ) -> Connection:
         """A server's end for a client's first Initial packet, whose connection IDs these are; pass it to `receive`.
 
+        `validated` is whether a token proved the address; `before_retry` the first Destination Connection ID of all,
+        if the packet follows a Retry. `make_token` makes what NEW_TOKEN gives the client for its next visit.
         `reset_token` gives the stateless reset token of a connection ID (RFC 9000 section 10.3.2).
         """
         configuration = configuration or QuicConfiguration()
@@ -148,11 +174,17 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
             make_id=make_id,
         )
         state.version = version
+        state.path.validated = validated
+        state.make_token = make_token
         if configuration.preferred_ipv4 or configuration.preferred_ipv6:
             preferred = _preferred(configuration, state.local_ids.issue_first())
             encoded += encode_parameters(TransportParameters(preferred_address=preferred))
-        encoded += encode_ids(local_id, destination, token)
-        session = ServerSession(tls, encoded, random=random, now=clock)
+        if before_retry is None:
+            encoded += encode_ids(local_id, destination, token)
+        else:  # section 7.3
+            encoded += encode_ids(local_id, before_retry, token, destination)
+        context = _early_context(configuration, version)
+        session = ServerSession(tls, encoded, random=random, now=clock, early_context=context)
         connection = cls(state, session, destination)
         connection._begin(now, observers)
         return connection
@@ -222,7 +254,10 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
     def events(self) -> list[Event]:
         """What happened since the last call, in order."""
         state = self._state
-        events: list[Event] = [StreamOpened(stream_id) for stream_id in state.streams.opened]
+        early = state.early_streams
+        events: list[Event] = [StreamOpened(stream_id, stream_id in early) for stream_id in state.streams.opened]
+        if early:
+            early.clear()
         state.streams.opened.clear()
         events += state.events
         state.events.clear()
@@ -281,6 +316,11 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
         return self._state.handshake_complete
 
     @property
+    def early(self) -> bool:
+        """True while the handshake is not complete and streams may be used all the same (0-RTT)."""
+        return self._state.streams_usable and not self._state.handshake_complete
+
+    @property
     def phase(self) -> Phase:
         """Where in its life the connection is."""
         return self._state.phase
@@ -321,6 +361,9 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
     def _idled(self, now: float) -> None:
         ending.abandon(self._state, Closing(ClosedBy.IDLE), now)
 
+    def _forget_early_keys(self, now: float) -> None:
+        self._state.early = None
+
     def _closed(self, now: float) -> None:
         if self._state.phase in (Phase.CLOSING, Phase.DRAINING):
             self._state.go(Phase.CLOSED)
@@ -333,6 +376,7 @@ _ON_TIMER: dict[Timer, Callable[[Connection, float], None]] = {
     Timer.KEEP_ALIVE: Connection._keep_alive,
     Timer.LOSS: Connection._probe_or_lose,
     Timer.PACING: Connection._pace,
+    Timer.EARLY_KEYS: Connection._forget_early_keys,
     Timer.PATH: Connection._probe_paths,
     Timer.CLOSE: Connection._closed,
 }
@@ -362,3 +406,9 @@ def _parameters(configuration: QuicConfiguration) -> tuple[TransportParameters, 
         disable_active_migration=configuration.disable_active_migration,
     )
     return parameters, encode_parameters(parameters)
+
+
+@lru_cache(maxsize=32)
+def _early_context(configuration: QuicConfiguration, version: int) -> bytes:
+    """What early data is bound to: a server takes it only while it allows what it did (RFC 9000 section 7.4.1)."""
+    return hashlib.sha256(version.to_bytes(4, "big") + _parameters(configuration)[1]).digest()[:16]

@@ -71,6 +71,12 @@ def _new_connection_id(state: ConnectionState, sequence: int, now: float) -> fra
     return frames.NewConnectionId(sequence, 0, issued.connection_id, issued.reset_token)
 
 
+def _new_token(state: ConnectionState, _: int, now: float) -> frames.Frame | None:
+    if state.make_token is None or state.path.address is None:
+        return None
+    return frames.NewToken(state.make_token(state.path.address))
+
+
 Renderer = Callable[[ConnectionState, int, float], frames.Frame | None]
 
 RENDERERS: dict[int, Renderer] = {
@@ -87,6 +93,7 @@ RENDERERS: dict[int, Renderer] = {
     frames.STREAMS_BLOCKED_UNI: _streams_blocked(True),
     frames.NEW_CONNECTION_ID: _new_connection_id,
     frames.RETIRE_CONNECTION_ID: lambda state, sequence, now: frames.RetireConnectionId(sequence),
+    frames.NEW_TOKEN: _new_token,
     frames.HANDSHAKE_DONE: lambda state, _, now: frames.HandshakeDone(),
 }
 

@@ -95,7 +95,7 @@ class Delivery:
         if keys is not None and keys.awaiting and largest >= keys.first_number:
             keys.awaiting = False
         self._detect(space, now)
-        if state.phase is Phase.COMPLETE and space.kind is SpaceKind.APPLICATION:
+        if state.phase is Phase.COMPLETE and keys is not None and largest >= keys.first_number:  # no 0-RTT packet
             confirm(state)  # RFC 9001 section 4.1.2: only a server that has our last flight acknowledges these
         if self._peer_validated_us():
             state.pto_count = 0

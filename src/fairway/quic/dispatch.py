@@ -17,6 +17,7 @@ from fairway.quic.events import (
     StopSendingReceived,
     StreamResetReceived,
     StreamsAvailable,
+    TokenReceived,
 )
 from fairway.quic.handshake import Handshake, confirm
 from fairway.quic.limits import MAX_NEW_TOKENS, MAX_RESETS_PER_SECOND, MAX_TOKEN_BYTES
@@ -41,6 +42,7 @@ class FrameHandlers:
         self._state = state
         self._delivery = delivery
         self._handshake = handshake
+        self._tokens = 0
         self._migration = migration
         self.destination = b""
         """Our connection ID that the packet at hand is addressed to."""
@@ -107,9 +109,11 @@ class FrameHandlers:
         """NEW_TOKEN (section 19.7)."""
         if not self._state.is_client:
             raise _violation(frames.NEW_TOKEN, "a client sent NEW_TOKEN", "19.7")
-        if len(frame.token) <= MAX_TOKEN_BYTES:
-            self._state.new_tokens.append(frame.token)
-        del self._state.new_tokens[:-MAX_NEW_TOKENS]
+        if len(frame.token) <= MAX_TOKEN_BYTES and self._tokens < MAX_NEW_TOKENS:
+            self._tokens += 1
+            if self._state.server is not None:
+                self._state.server.save_token(frame.token)
+            self._state.events.append(TokenReceived(frame.token))
 
     def stream(self, frame: frames.Stream, space: PacketSpace, now: float) -> None:
         """STREAM (section 19.8)."""

@@ -27,9 +27,10 @@ class HandshakeConfirmed:
 
 @dataclass(frozen=True, slots=True)
 class StreamOpened:
-    """The peer opened a stream."""
+    """The peer opened a stream; `early` if in a 0-RTT packet, which may be a replay (RFC 9001 section 9.2)."""
 
     stream_id: int
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,26 @@ class ObserverFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlyDataAccepted:
+    """0-RTT: a client's early data was accepted; a server may use streams before the handshake is complete."""
+
+    alpn: str | None
+    server_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyDataRejected:
+    """0-RTT: the server did not take the early data; it is sent again by itself when the handshake is complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenReceived:
+    """An address token of the server (NEW_TOKEN), for the next connection to it."""
+
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class PathChanged:
     """The connection goes on over another path: the peer has moved, or we have (RFC 9000 section 9)."""
 
@@ -141,6 +162,8 @@ class ConnectionTerminated:
 Event = (
     HandshakeCompleted
     | HandshakeConfirmed
+    | EarlyDataAccepted
+    | EarlyDataRejected
     | StreamOpened
     | StreamReadable
     | StreamWritable
@@ -151,6 +174,7 @@ Event = (
     | DatagramReceived
     | TicketReceived
     | ObserverFailed
+    | TokenReceived
     | PathChanged
     | PathValidated
     | PathFailed

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
+from fairway.quic.early_data import EarlyKeys, begin_anew, check_kept, reject, remembered
 from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.events import (
+    EarlyDataAccepted,
+    EarlyDataRejected,
     HandshakeCompleted,
     HandshakeConfirmed,
     PreferredAddressOffered,
     TicketReceived,
 )
-from fairway.quic.frames import CRYPTO, HANDSHAKE_DONE
+from fairway.quic.frames import CRYPTO, HANDSHAKE_DONE, NEW_TOKEN
 from fairway.quic.limits import (
     MAX_CRYPTO_BUFFER,
     MAX_CRYPTO_FRAGMENTS,
@@ -21,6 +24,7 @@ from fairway.quic.limits import (
     MAX_TICKETS_KEPT,
 )
 from fairway.quic.protection import ApplicationKeys, initial_secrets, make_opener, make_sealer
+from fairway.quic.sessions import SavedSession
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.state import ConnectionState, Phase
 from fairway.quic.timers import Timer
@@ -30,6 +34,7 @@ from fairway.tls import (
     ClientSession,
     Complete,
     CryptoData,
+    EarlyData,
     Event,
     Level,
     NewSecret,
@@ -54,7 +59,10 @@ class Handshake:
         self._state = state
         self._session = session
         self._secrets: dict[bool, bytes] = {}
+        self._suite = CipherSuite.AES_128_GCM_SHA256
         self._tickets = 0
+        self._remembered: TransportParameters | None = None
+        """What a client's early data goes by."""
         self.original_destination = b""
         """The client's first Destination Connection ID."""
         self.retry_source: bytes | None = None
@@ -81,6 +89,8 @@ class Handshake:
         space.loss.due = None
         space.crypto_out.declared_lost(0, space.crypto_out.sent)
         state.pto_count = 0
+        if state.early is not None:  # section 17.2.5.3
+            begin_anew(state)
 
     def start(self, now: float) -> None:
         """A client begins."""
@@ -117,6 +127,8 @@ class Handshake:
                 state.spaces[_SPACE_OF_LEVEL[event.level]].crypto_out.append(event.data)
             elif isinstance(event, NewSecret):
                 self._take_secret(event)
+            elif isinstance(event, EarlyData):
+                self._early_data(event)
             elif isinstance(event, PeerParameters):
                 self._take_parameters(decode_parameters(event.data, from_client=not state.is_client))
             elif isinstance(event, Complete):
@@ -125,6 +137,8 @@ class Handshake:
                 self._tickets += 1
                 if self._tickets <= MAX_TICKETS_KEPT:
                     state.events.append(TicketReceived(event))
+                    if state.server is not None:
+                        state.server.save_session(SavedSession(event, state.version, state.peer_parameters))
 
     def _take_secret(self, event: NewSecret) -> None:
         state = self._state
@@ -136,10 +150,38 @@ class Handshake:
                 space.open_with(partial(make_opener, state.version, event.cipher_suite, event.secret))
         elif event.level is Level.APPLICATION:
             self._secrets[event.sending] = event.secret
-            if len(self._secrets) == 2:
+            self._suite = event.cipher_suite
+            keys = state.application.keys
+            if keys is not None:
+                keys.open_with(event.secret)
+            elif len(self._secrets) == 2:
                 state.application.keys = ApplicationKeys(
                     state.version, event.cipher_suite, self._secrets[True], self._secrets[False]
                 )
+                state.application.keys.first_number = state.application.next_number  # what went before was 0-RTT
+        elif event.sending:
+            state.early = EarlyKeys(sealer=make_sealer(state.version, event.cipher_suite, event.secret))
+        else:
+            state.early = EarlyKeys(opener=make_opener(state.version, event.cipher_suite, event.secret))
+
+    def remember(self, parameters: TransportParameters) -> None:
+        """A client with early data goes by what the server said last time."""
+        state = self._state
+        if state.early is not None:
+            self._remembered = state.peer_parameters = remembered(parameters)
+            state.streams.set_peer(state.peer_parameters)
+
+    def _early_data(self, event: EarlyData) -> None:
+        state = self._state
+        if not event.accepted:
+            self._remembered = None
+            reject(state)
+            state.events.append(EarlyDataRejected())
+            return
+        if not state.is_client:  # what it asks for is answered at once (RFC 9001 section 5.7)
+            state.streams.set_peer(state.peer_parameters)
+            state.application.keys = ApplicationKeys(state.version, self._suite, self._secrets[True])
+        state.events.append(EarlyDataAccepted(event.alpn, event.server_name))
 
     def _take_parameters(self, peer: TransportParameters) -> None:
         """Check that nobody tampered with the connection IDs (RFC 9000 section 7.3), then use the rest."""
@@ -153,6 +195,8 @@ class Handshake:
                 raise _mismatch("retry_source_connection_id")
             if peer.stateless_reset_token is not None:
                 state.remote_ids.set_reset_token(peer.stateless_reset_token)
+            if self._remembered is not None:
+                check_kept(self._remembered, peer)
             if peer.preferred_address is not None and state.remote_ids.current:
                 state.remote_ids.set_preferred(peer.preferred_address.connection_id, peer.preferred_address.reset_token)
         state.peer_parameters = peer
@@ -161,6 +205,7 @@ class Handshake:
         state = self._state
         state.go(Phase.COMPLETE)
         state.timers.clear(Timer.HANDSHAKE)
+        self._end_early_data(now)
         path = state.path
         size = min(state.configuration.udp_payload, state.peer_parameters.max_udp_payload_size)
         path.resize(size)
@@ -180,7 +225,17 @@ class Handshake:
             state.watch.handshake_completed(completed, now)
         if not state.is_client:
             state.control[(HANDSHAKE_DONE, 0)] = None
+            if state.make_token is not None:
+                state.control[(NEW_TOKEN, 0)] = None
             confirm(state)
+
+    def _end_early_data(self, now: float) -> None:
+        """A client has no more use for 0-RTT keys; a server waits for late packets (RFC 9001 section 4.9.3)."""
+        state = self._state
+        if state.is_client:
+            state.early = None
+        elif state.early is not None:
+            state.timers.set(Timer.EARLY_KEYS, now + 3 * state.probe_timeout_s)
 
 
 def confirm(state: ConnectionState) -> None:

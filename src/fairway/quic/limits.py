@@ -102,7 +102,38 @@ MAX_CONNECTIONS = 100_000
 """Connections of one endpoint."""
 
 VERSION_NEGOTIATION_PER_SECOND = 100
-"""Version Negotiation packets sent per second by one endpoint."""
+"""Version Negotiation packets, and closes of handshakes with a bad token, sent per second by one endpoint."""
+
+RETRY_FROM_PENDING = 300
+"""Pending handshakes from which on an endpoint asks newcomers to prove their address, until half of them are left."""
+
+RETRY_TOKEN_LIFETIME_S = 10.0
+"""How long a client may take to follow a Retry."""
+
+NEW_TOKEN_LIFETIME_S = 86_400.0
+"""How long a token of NEW_TOKEN is good."""
+
+MAX_NEW_TOKENS_REMEMBERED = 50_000
+"""Tokens of NEW_TOKEN that were used, remembered for a lifetime so that each is good once; past it none is."""
+
+# 0-RTT packets that overtook their Initial packet
+
+MAX_EARLY_PACKETS_KEPT = 32
+"""Buffers of datagrams that one endpoint keeps for half a second, of all strangers together."""
+
+MAX_EARLY_BYTES_KEPT = 128 * 1024
+"""Their bytes."""
+
+# What a client remembers
+
+MAX_SERVERS_REMEMBERED = 256
+"""Servers of which a store in memory keeps sessions and tokens."""
+
+MAX_SESSIONS_PER_SERVER = 4
+"""Sessions kept of one server."""
+
+MAX_TOKENS_PER_SERVER = 4
+"""Address tokens kept of one server."""
 
 STATELESS_RESETS_PER_SECOND = 100
 """Stateless resets sent per second by one endpoint."""
@@ -110,7 +141,7 @@ STATELESS_RESETS_PER_SECOND = 100
 # Events
 
 MAX_NEW_TOKENS = 4
-"""Tokens of NEW_TOKEN frames that are kept, the latest."""
+"""Tokens of NEW_TOKEN frames per connection handed to the application."""
 
 MAX_TICKETS_KEPT = 4
 """Session tickets per connection handed to the application."""

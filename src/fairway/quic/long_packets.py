@@ -116,8 +116,10 @@ class LongPackets:
         return _Draft(space, payload, tuple(records), len(parts) > acks)
 
     def _window_free(self) -> bool:
+        """Early data is not counted: its acknowledgements can be read only when the handshake has gone on."""
         state = self._state
-        return state.path.controller.window - state.bytes_in_flight >= MIN_INITIAL_DATAGRAM
+        in_flight = state.initial.sent.bytes_in_flight + state.handshake.sent.bytes_in_flight
+        return state.path.controller.window - in_flight >= MIN_INITIAL_DATAGRAM
 
     def _give_back(self, drafts: list[_Draft]) -> None:
         """The datagram may not be sent now: its handshake bytes wait on."""

@@ -293,7 +293,7 @@ class ApplicationKeys:
         "awaiting", "first_number", "first_received", "phase", "previous_until", "updates",
     )  # fmt: skip
 
-    def __init__(self, version: int, suite: CipherSuite, send: bytes, receive: bytes) -> None:
+    def __init__(self, version: int, suite: CipherSuite, send: bytes, receive: bytes = b"") -> None:
         self._version, self._suite, self._send, self._receive = version, suite, send, receive
         self._sealer: Sealer | None = None
         self._opener: Opener | None = None
@@ -323,6 +323,10 @@ class ApplicationKeys:
         if self._opener is None:
             self._opener = make_opener(self._version, self._suite, self._receive)
         return self._opener
+
+    def open_with(self, receive: bytes) -> None:
+        """The peer's secret, which a server that took early data has later than its own."""
+        self._receive = receive
 
     def _prepare(self) -> tuple[Sealer, Opener]:
         """The keys of the next phase, made once; the header keys are never updated (section 6)."""

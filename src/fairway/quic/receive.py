@@ -13,6 +13,7 @@ from fairway.quic.closing import abandon, heard_from_peer
 from fairway.quic.connection_ids import LOCAL_LENGTH
 from fairway.quic.delivery import Delivery
 from fairway.quic.dispatch import FrameHandlers
+from fairway.quic.early_data import FORBIDDEN_FRAMES
 from fairway.quic.errors import ClosedBy, Closing, ErrorCode, PeerError
 from fairway.quic.frames import ACK, PADDING, STREAM, bad_encoding, decode_ack
 from fairway.quic.gather import Gatherer
@@ -173,10 +174,12 @@ class Receiver:
     def _long(self, buffer: Buffer, start: int, header: LongHeader, now: float) -> None:
         state = self._state
         kind = _SPACE_OF_TYPE.get(header.type) if header.type is not None else None
-        if kind is None:  # 0-RTT is not accepted here
-            self._drop(DropReason.NO_KEYS, header.end - start, now)
+        if kind is None:
+            self._early(buffer, start, header, now)
             return
         space = state.spaces[kind]
+        if header.token and state.is_client:
+            return  # RFC 9000 section 17.2.2: a server sends none
         if not space.can_open:
             if not space.discarded:
                 self._keep(buffer, start, header.end, now)
@@ -207,10 +210,42 @@ class Receiver:
         if keys is not None and keys != self._keys_known():
             self.replay(now)
 
+    def _early(self, buffer: Buffer, start: int, header: LongHeader, now: float) -> None:
+        """A 0-RTT packet (RFC 9001 section 4.6), which shares the application's packet numbers."""
+        state = self._state
+        early = state.early
+        if early is None or early.opener is None:
+            if not state.is_client and not state.handshake.can_seal and not state.handshake.discarded:
+                self._keep(buffer, start, header.end, now)  # there was no ClientHello yet: section 5.7
+            else:
+                self._drop(DropReason.NO_KEYS, header.end - start, now)
+            return
+        space = state.application
+        opened = early.opener.open_long(buffer, start, header, space.received.largest)
+        if opened is None:
+            self._drop(DropReason.NOT_OPENED, header.end - start, now)
+            return
+        number, payload = opened
+        if number in space.received:
+            self._drop(DropReason.DUPLICATE, header.end - start, now)
+            return
+        state.counters.packets_received += 1
+        if state.watch is not None:
+            state.watch.received(space.kind, [ObservedPacket(number, payload, header.end - start)], now)
+        if not payload:
+            raise _violation("a packet without frames", "RFC 9000 section 12.4")
+        self._heard = True
+        in_order = space.received.add(number, number, now)
+        before = len(state.streams.opened)
+        eliciting = self._frames(payload, space, now, FORBIDDEN_FRAMES)
+        state.early_streams.update(state.streams.opened[before:])
+        if eliciting and state.is_open:
+            space.received.elicit(1, in_order, now, state.configuration.max_ack_delay_s)
+
     def _keys_known(self) -> tuple[bool, ...]:
         """Which kinds of packets can be opened."""
         state = self._state
-        return state.initial.can_open, state.handshake.can_open, state.handshake_complete
+        return state.initial.can_open, state.handshake.can_open, state.handshake_complete, state.early is not None
 
     def _learn_from(self, header: LongHeader, space: PacketSpace) -> None:
         """What a genuine packet tells about the peer and the path."""
@@ -408,7 +443,7 @@ class Receiver:
         gather.flush()
         return eliciting
 
-    def _frames(self, payload: bytes, space: PacketSpace, now: float) -> bool:
+    def _frames(self, payload: bytes, space: PacketSpace, now: float, forbidden: frozenset[int] = frozenset()) -> bool:
         """Act on all frames of a packet; True if one of them asks for an acknowledgement."""
         reader, end = Reader(payload), len(payload)
         state, handle = self._state, self._handlers.handle
@@ -416,6 +451,8 @@ class Receiver:
         streams_allowed = space.kind is SpaceKind.APPLICATION
         while reader.offset < end and state.phase in OPEN_PHASES:
             frame_type = payload[reader.offset]
+            if frame_type in forbidden:
+                raise _violation(f"frame {frame_type:#x} in a 0-RTT packet", "RFC 9000 section 12.5")
             if frame_type & STREAM_MASK == STREAM and streams_allowed:
                 reader.offset = take_streams(state, payload, reader.offset)
                 eliciting = True

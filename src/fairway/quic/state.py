@@ -16,6 +16,7 @@ from fairway.quic.paths import Address, Path
 from fairway.quic.recovery.ecn import Ecn
 from fairway.quic.recovery.mtu import MtuDiscovery
 from fairway.quic.recovery.rtt import RttEstimator
+from fairway.quic.sessions import KnownServer
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.statistics import Counters
 from fairway.quic.streams.table import StreamTable
@@ -23,6 +24,7 @@ from fairway.quic.timers import Timers
 from fairway.quic.transport_parameters import TransportParameters
 
 if TYPE_CHECKING:
+    from fairway.quic.early_data import EarlyKeys
     from fairway.quic.observe.observer import Watch
 
 
@@ -106,8 +108,11 @@ class ConnectionState:
         """None until the first datagram: most connections have none."""
         self.timers = Timers()
         self.token = b""
-        """What a client puts into its Initial packets (Retry)."""
-        self.new_tokens: list[bytes] = []
+        """What a client puts into its Initial packets (Retry, NEW_TOKEN)."""
+        self.server: KnownServer | None = None
+        """Where a client keeps what it learns for its next visit."""
+        self.make_token: Callable[[Address], bytes] | None = None
+        """What makes a server's tokens for a client's next visit."""
         self.pto_count = 0
         self.loss_timer_stale = False
         """True if what the loss timer depends on has changed since it was set."""
@@ -117,6 +122,10 @@ class ConnectionState:
         """True once an ack-eliciting packet was sent after the last packet arrived (RFC 9000 section 10.1)."""
         self.closing: Closing | None = None
         self.close_pending = False
+        self.early: EarlyKeys | None = None
+        """The keys of 0-RTT packets, while there are any."""
+        self.early_streams: set[int] = set()
+        """Streams that the peer opened in 0-RTT packets, for the events."""
         self.stash: list[bytes] = []
         """Packets that arrived before the keys that open them."""
         self.forged = 0
@@ -157,6 +166,11 @@ class ConnectionState:
     def handshake_complete(self) -> bool:
         """True once the application may send (RFC 9001 section 4.1.1)."""
         return self.phase in _COMPLETE_PHASES
+
+    @property
+    def streams_usable(self) -> bool:
+        """True once streams may be opened: with early data before the handshake is complete (RFC 9001 4.6)."""
+        return self.phase in _COMPLETE_PHASES or (self.early is not None and self.phase is Phase.HANDSHAKE)
 
     @property
     def max_ack_delay_s(self) -> float:

@@ -13,9 +13,9 @@ class StreamCalls:
         self._state = state
 
     def open_stream(self, *, unidirectional: bool = False) -> int | None:
-        """Open a stream; None while the peer allows no more (StreamsAvailable will tell)."""
+        """Open a stream; None before anything can be sent, and while the peer allows no more (see StreamsAvailable)."""
         self._check_open()
-        if not self._state.handshake_complete:
+        if not self._state.streams_usable:
             return None
         pair = self._state.streams.open(unidirectional)
         return None if pair is None else pair.stream_id

@@ -14,6 +14,7 @@ class Timer(Enum):
     ACK = "an acknowledgement may be delayed no longer (section 13.2.1)"
     LOSS = "a packet is lost by time, or a probe is due (RFC 9002 section 6)"
     PACING = "the next batch may leave (RFC 9002 section 7.7)"
+    EARLY_KEYS = "0-RTT packets are no longer waited for (RFC 9001 section 4.9.3)"
     PATH = "a path is challenged again, or given up (RFC 9000 section 8.2)"
     CLOSE = "the closing or draining period ends (RFC 9000 section 10.2)"
 

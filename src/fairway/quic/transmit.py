@@ -28,7 +28,7 @@ from fairway.quic.frames import (
 from fairway.quic.long_packets import LongPackets
 from fairway.quic.migration import Migration
 from fairway.quic.mtu_probes import MtuProbes
-from fairway.quic.packet import FIXED_BIT, number_length
+from fairway.quic.packet import FIXED_BIT, long_header_size, number_length
 from fairway.quic.path_probes import PathProbes
 from fairway.quic.paths import Address, Local
 from fairway.quic.protection import TAG_LENGTH, ApplicationKeys
@@ -93,15 +93,16 @@ class Transmitter:
         elif state.is_open:
             if not state.handshake.discarded:
                 data, segment = self._handshake(now, max_segments)
-            if data is None and state.handshake_complete and state.application.keys is not None:
-                if state.probing:
-                    probe = self._probes.build(state.application.keys, now)
+            if data is None and state.streams_usable:
+                keys = state.application.keys
+                if state.probing and keys is not None:
+                    probe = self._probes.build(keys, now)
                     if probe is not None:
                         path, datagram = probe
                         mark = self._mark(1) if path is state.path else 0
                         return Transmit(datagram, len(datagram), path.address, path.local, mark)
                 first = state.application.next_number
-                data, segment = self._application(state.application.keys, now, max_segments)
+                data, segment = self._application(keys, now, max_segments)
                 if data is not None:
                     mark = self._mark(state.application.next_number - first)
         if not data:
@@ -115,8 +116,8 @@ class Transmitter:
             return 0
         return state.ecn.mark(state.application.next_number - count, count)
 
-    def _application(self, keys: ApplicationKeys, now: float, max_segments: int) -> tuple[bytes | None, int]:
-        """1-RTT packets, and the length of each."""
+    def _application(self, keys: ApplicationKeys | None, now: float, max_segments: int) -> tuple[bytes | None, int]:
+        """1-RTT packets, or 0-RTT packets before there are `keys`, and the length of each."""
         path = self._state.path
         size = path.packet_size
         if not path.validated:  # the peer has moved: RFC 9000 section 9.3.1
@@ -124,13 +125,13 @@ class Transmitter:
             if size < MIN_PACKET:
                 self._state.application.received.wait_for_room()
                 return None, 0
-        elif path.bytes_sent > DISCOVERY_FROM:
+        elif path.bytes_sent > DISCOVERY_FROM and keys is not None:
             mtu = path.mtu or self._state.discover_mtu()
             if mtu.probe_at <= now:
                 probe = self._mtu_probes.build(mtu, keys, now)
                 if probe is not None:
                     return probe, len(probe)
-        data, segment = self._short.build(keys, now, max_segments, size)
+        data, segment = self._short.build(now, max_segments, size)
         if data is not None:
             path.bytes_sent += len(data)
         return data, segment
@@ -172,7 +173,7 @@ class Transmitter:
 
 
 class _ShortPackets:
-    """Builds batches of 1-RTT packets."""
+    """Builds batches of 1-RTT packets, and of 0-RTT packets before there are keys for those."""
 
     def __init__(self, state: ConnectionState) -> None:
         self._state = state
@@ -185,19 +186,25 @@ class _ShortPackets:
         self._had_datagrams = False
         """True if the last batch had some."""
 
-    def build(self, keys: ApplicationKeys, now: float, max_segments: int, size: int) -> tuple[bytes | None, int]:
+    def build(self, now: float, max_segments: int, size: int) -> tuple[bytes | None, int]:
         """A buffer of packets of up to `size` bytes, and the length of each."""
         state = self._state
         space = state.application
+        keys, early = space.keys, state.early
+        if keys is None and (early is None or early.sealer is None):
+            return None, 0
         if not state.streams.schedule and not self._mixed_wanted(space, now):
             return None, 0
         path = state.path
         most = min(max_segments, MAX_BATCH_BYTES // size)
         allowed = self._allowed(space, now, size)
-        self._maintain(space, keys)
         destination = state.remote_ids.current
         length = 2 if number_length(space.next_number + most, space.largest_acked) <= 2 else 4
-        self._overhead = 1 + len(destination) + length + TAG_LENGTH
+        if keys is not None:
+            self._maintain(space, keys)
+            self._overhead = 1 + len(destination) + length + TAG_LENGTH
+        else:
+            self._overhead = long_header_size(len(destination), len(state.handshake_id), length, None) + TAG_LENGTH
         first = space.next_number
         self._eliciting = False
         in_flight_before = space.sent.bytes_in_flight
@@ -205,7 +212,11 @@ class _ShortPackets:
         self._note_limits(space, allowed < most and len(payloads) >= allowed, now, size)
         if not payloads:
             return None, 0
-        data = keys.sealer.seal(FIXED_BIT | keys.phase, destination, first, length, payloads)
+        if keys is not None:
+            data = keys.sealer.seal(FIXED_BIT | keys.phase, destination, first, length, payloads)
+        else:
+            assert early is not None
+            data = early.seal(state.version, destination, state.handshake_id, first, length, payloads)
         if state.watch is not None:
             state.watch.sent(space.kind, first, payloads, self._overhead, now)
         sent = space.sent.bytes_in_flight - in_flight_before
@@ -222,10 +233,9 @@ class _ShortPackets:
 
     def build_within(self, room: int, now: float) -> bytes:
         """A packet that goes into a handshake datagram's `room`; empty if there is none to send."""
-        keys = self._state.application.keys
-        if keys is None or not self._state.handshake_complete or room < MIN_STREAM_ROOM:
+        if not self._state.streams_usable or room < MIN_STREAM_ROOM:
             return b""
-        return self.build(keys, now, 1, room)[0] or b""
+        return self.build(now, 1, room)[0] or b""
 
     def _allowed(self, space: PacketSpace, now: float, size: int) -> int:
         """Full packets that window, pacer and address validation let go now."""

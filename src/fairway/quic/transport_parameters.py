@@ -158,13 +158,20 @@ def encode_parameters(parameters: TransportParameters, grease: tuple[int, bytes]
     return b"".join(out)
 
 
-def encode_ids(source: bytes, original_destination: bytes | None = None, reset_token: bytes | None = None) -> bytes:
-    """The parameters that differ from connection to connection: the second and third are a server's."""
+def encode_ids(
+    source: bytes,
+    original_destination: bytes | None = None,
+    reset_token: bytes | None = None,
+    retry_source: bytes | None = None,
+) -> bytes:
+    """The parameters that differ from connection to connection: all but the first are a server's."""
     out = b"\x0f" + encode_varint(len(source)) + source
     if original_destination is not None:
         out += b"\x00" + encode_varint(len(original_destination)) + original_destination
     if reset_token is not None:
         out += b"\x02\x10" + reset_token
+    if retry_source is not None:
+        out += b"\x10" + encode_varint(len(retry_source)) + retry_source
     return out
 
 

@@ -5,13 +5,16 @@ from fairway.tls.cipher_suites import DEFAULT_CIPHER_SUITES, CipherSuite
 from fairway.tls.client import ClientSession
 from fairway.tls.config import ClientConfig, KeyLog, ServerConfig
 from fairway.tls.development import self_signed, self_signed_identity
-from fairway.tls.events import Complete, CryptoData, Event, Level, NewSecret, PeerParameters, SessionTicket
+from fairway.tls.events import Complete, CryptoData, EarlyData, Event, Level, NewSecret, PeerParameters, SessionTicket
 from fairway.tls.identity import Identity
 from fairway.tls.key_exchange import DEFAULT_GROUPS, SUPPORTED_GROUPS, NamedGroup
 from fairway.tls.key_schedule import derive_keys, hkdf_expand_label, next_secret
+from fairway.tls.sealing import SealingKeys
 from fairway.tls.server import ServerSession
 from fairway.tls.session import Session
 from fairway.tls.signatures import SignatureScheme
+from fairway.tls.strikes import StrikeRegister, Strikes
+from fairway.tls.tickets import Tickets
 
 __all__ = [
     "DEFAULT_CIPHER_SUITES",
@@ -23,6 +26,7 @@ __all__ = [
     "ClientSession",
     "Complete",
     "CryptoData",
+    "EarlyData",
     "Event",
     "Identity",
     "KeyLog",
@@ -30,11 +34,15 @@ __all__ = [
     "NamedGroup",
     "NewSecret",
     "PeerParameters",
+    "SealingKeys",
     "ServerConfig",
     "ServerSession",
     "Session",
     "SessionTicket",
     "SignatureScheme",
+    "StrikeRegister",
+    "Strikes",
+    "Tickets",
     "TlsAlert",
     "derive_keys",
     "hkdf_expand_label",

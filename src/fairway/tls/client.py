@@ -1,9 +1,10 @@
 """The client's handshake (RFC 8446 appendix A.1), one class a state; each has what is valid then and makes the next.
 
 start -> ExpectServerHello -> ExpectEncryptedExtensions -> ExpectCertificateRequest -> ExpectCertificate
-              |      ^                                              |                        |
-              retry, once                                           (or a Certificate)       v
-                                                    Established <- ExpectFinished <- ExpectCertificateVerify
+              |      ^                  |                           |                        |
+              retry, once               (a session resumed)         (or a Certificate)       v
+                                        `--------------> ExpectFinished <- ExpectCertificateVerify
+                                                                `-> Established
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from fairway.tls import extensions, limits, signatures
 from fairway.tls.alerts import AlertDescription, TlsAlert
 from fairway.tls.cipher_suites import CipherSuite
 from fairway.tls.config import ClientConfig
-from fairway.tls.events import Complete, Event, Level, PeerParameters, SessionTicket
+from fairway.tls.events import Complete, EarlyData, Event, Level, PeerParameters, SessionTicket
 from fairway.tls.extensions import Extensions, ExtensionType
 from fairway.tls.handshake import Handshake, State, illegal, require
 from fairway.tls.identity import Identity
@@ -35,8 +36,10 @@ from fairway.tls.messages import (
     NewSessionTicket,
     ServerHello,
 )
+from fairway.tls.resuming import Offer, fits
 from fairway.tls.session import Session
 from fairway.tls.signatures import CLIENT_CONTEXT, SERVER_CONTEXT, SignatureScheme
+from fairway.tls.tickets import QUIC_EARLY_DATA
 from fairway.tls.trust import parse_chain
 
 _NO_CERTIFICATE = Certificate(b"", ()).encode()
@@ -45,10 +48,12 @@ _NO_CERTIFICATE = Certificate(b"", ()).encode()
 class ClientSession(Session):
     """A client's handshake: `start` gives the ClientHello, `receive` everything else.
 
+    With a `ticket` that is still fit the session is resumed, and with `early_data` data may go before the server has
+    answered, if it takes such: then `start` gives a secret of `Level.EARLY`, and `EarlyData` says what became of it.
     `random` gives so many random bytes, `now` the time with its zone.
     """
 
-    __slots__ = ("_config", "_parameters")
+    __slots__ = ("_config", "_early_data", "_parameters", "_ticket")
 
     def __init__(
         self,
@@ -57,17 +62,27 @@ class ClientSession(Session):
         *,
         random: Callable[[int], bytes],
         now: Callable[[], datetime],
+        ticket: SessionTicket | None = None,
+        early_data: bool = False,
     ) -> None:
         super().__init__(Handshake(client=True, random=random, now=now, keylog=config.keylog), NotStarted())
         self._config = config
         self._parameters = transport_parameters
+        self._ticket = ticket
+        self._early_data = early_data
 
     def start(self) -> list[Event]:
         """The events that open the handshake. To be called once, first."""
         if not isinstance(self._state, NotStarted):
             raise RuntimeError("the handshake has been started")
-        self._state = _start(self._handshake, self._config, self._parameters)
+        self._state = _start(self._handshake, self._config, self._parameters, self._offer())
         return self._drain()
+
+    def _offer(self) -> Offer | None:
+        ticket = self._ticket
+        if ticket is None or not fits(ticket, self._config, self._handshake.now()):
+            return None
+        return Offer(ticket, early=self._early_data)
 
 
 class NotStarted:
@@ -81,7 +96,7 @@ class NotStarted:
         raise TlsAlert(AlertDescription.UNEXPECTED_MESSAGE, "nothing was asked", "RFC 8446 section 4")
 
 
-def _start(handshake: Handshake, config: ClientConfig, parameters: bytes) -> ExpectServerHello:
+def _start(handshake: Handshake, config: ClientConfig, parameters: bytes, psk: Offer | None) -> ExpectServerHello:
     handshake.client_random = handshake.random(32)
     shares = offer(config.shares, handshake.random)
     offered = dict(config.fixed_extensions)
@@ -89,10 +104,15 @@ def _start(handshake: Handshake, config: ClientConfig, parameters: bytes) -> Exp
     offered[ExtensionType.QUIC_TRANSPORT_PARAMETERS] = parameters
     # RFC 9001 section 8.4: the session ID is empty
     hello = ClientHello(handshake.client_random, b"", config.cipher_suites, offered)
-    message = hello.encode()
+    message = hello.encode() if psk is None else psk.encode(hello, handshake.transcript, handshake.now())
     handshake.transcript.add(message)
     handshake.send(Level.INITIAL, message)
-    return ExpectServerHello(handshake, config, hello, shares, None)
+    if psk is not None and psk.early:
+        suite = psk.ticket.cipher_suite
+        secret = psk.schedule.derive("c e traffic", handshake.transcript.digest_with(suite.hash_name, b""))
+        handshake.log("CLIENT_EARLY_TRAFFIC_SECRET", secret)
+        handshake.install(Level.EARLY, suite, secret, None)
+    return ExpectServerHello(handshake, config, hello, shares, None, psk)
 
 
 def _check_offered(received: Extensions, legal: frozenset[int], offered: Extensions, section: str) -> None:
@@ -113,6 +133,7 @@ class ExpectServerHello:
     hello: ClientHello
     shares: Mapping[NamedGroup, KeyExchange]
     retry: ServerHello | None
+    psk: Offer | None = None
 
     level: ClassVar[Level] = Level.INITIAL
     accepts: ClassVar[Mapping[int, int]] = {HandshakeType.SERVER_HELLO: limits.MAX_SERVER_HELLO_BYTES}
@@ -151,37 +172,64 @@ class ExpectServerHello:
             cookie = extensions.decode_cookie(retry.extensions[ExtensionType.COOKIE])
             changed[ExtensionType.COOKIE] = extensions.encode_cookie(cookie)
         hello = ClientHello(self.hello.random, self.hello.legacy_session_id, self.hello.cipher_suites, changed)
-        again = hello.encode()
         transcript = self.handshake.transcript
         transcript.replace_with_hash(suite.hash_name)
         transcript.add(message)
+        psk = self._psk_after_retry(suite)
+        again = hello.encode() if psk is None else psk.encode(hello, transcript, self.handshake.now())
         transcript.add(again)
         self.handshake.send(Level.INITIAL, again)
-        return ExpectServerHello(self.handshake, self.config, hello, shares, retry)
+        return ExpectServerHello(self.handshake, self.config, hello, shares, retry, psk)
+
+    def _psk_after_retry(self, suite: CipherSuite) -> Offer | None:
+        """What is offered again (RFC 8446 section 4.1.2): never early data, and no key of another hash."""
+        psk = self.psk
+        if psk is None:
+            return None
+        if psk.early:
+            psk.early = False
+            self.handshake.events.append(EarlyData(False))
+        return psk if psk.ticket.cipher_suite.hash_name == suite.hash_name else None
 
     def _proceed(self, hello: ServerHello, suite: CipherSuite, message: bytes) -> State:
         if self.retry is not None and hello.cipher_suite != self.retry.cipher_suite:
             raise illegal("the cipher suite is not that of the HelloRetryRequest", "RFC 8446 section 4.1.4")
-        _check_offered(hello.extensions, _IN_SERVER_HELLO, self.hello.extensions, "RFC 8446 section 4.1.3")
+        legal = _IN_SERVER_HELLO if self.psk is None else _IN_SERVER_HELLO_WITH_PSK
+        _check_offered(hello.extensions, legal, self.hello.extensions, "RFC 8446 section 4.1.3")
         body = require(hello.extensions, ExtensionType.KEY_SHARE, "RFC 8446 section 4.2.8")
         code, share = extensions.decode_key_share(body)
         if code not in self.shares:
             raise illegal(f"no share was sent for group {code:#06x}", "RFC 8446 section 4.2.8")
         group = NamedGroup(code)
         handshake = self.handshake
+        resumed = self._resumed(hello, suite)
         handshake.transcript.choose_hash(suite.hash_name)
         handshake.transcript.add(message)
-        schedule = KeySchedule(suite)
+        schedule = KeySchedule(suite) if resumed is None else resumed.schedule
         client, server = schedule.enter_handshake(self.shares[group].finish(share), handshake.transcript.digest())
         handshake.log("CLIENT_HANDSHAKE_TRAFFIC_SECRET", client)
         handshake.log("SERVER_HANDSHAKE_TRAFFIC_SECRET", server)
         handshake.install(Level.HANDSHAKE, suite, client, server)
-        keys = _Keys(schedule, suite, group, client, server)
-        return ExpectEncryptedExtensions(handshake, self.config, self.hello.extensions, keys)
+        ticket = None if resumed is None else resumed.ticket
+        keys = _Keys(schedule, suite, group, client, server, ticket)
+        early = self.psk is not None and self.psk.early
+        return ExpectEncryptedExtensions(handshake, self.config, self.hello.extensions, keys, early)
+
+    def _resumed(self, hello: ServerHello, suite: CipherSuite) -> Offer | None:
+        """What we offered, if the server chose it (RFC 8446 section 4.2.11)."""
+        body = hello.extensions.get(ExtensionType.PRE_SHARED_KEY)
+        if body is None or self.psk is None:
+            return None
+        if extensions.decode_code(body) != 0:
+            raise illegal("a pre-shared key was chosen that was not offered", "RFC 8446 section 4.2.11")
+        if self.psk.ticket.cipher_suite.hash_name != suite.hash_name:
+            raise illegal("the pre-shared key is for another hash", "RFC 8446 section 4.2.11")
+        return self.psk
 
 
 _IN_RETRY = frozenset((ExtensionType.SUPPORTED_VERSIONS, ExtensionType.KEY_SHARE, ExtensionType.COOKIE))
 _IN_SERVER_HELLO = frozenset((ExtensionType.SUPPORTED_VERSIONS, ExtensionType.KEY_SHARE))
+_IN_SERVER_HELLO_WITH_PSK = _IN_SERVER_HELLO | {ExtensionType.PRE_SHARED_KEY}
 _IN_ENCRYPTED_EXTENSIONS = frozenset(
     (
         ExtensionType.SERVER_NAME,
@@ -201,6 +249,7 @@ class _Keys:
     group: NamedGroup
     client_secret: bytes
     server_secret: bytes
+    resumed: SessionTicket | None
 
 
 @dataclass(slots=True)
@@ -211,6 +260,7 @@ class ExpectEncryptedExtensions:
     config: ClientConfig
     offered: Extensions
     keys: _Keys
+    early: bool
 
     level: ClassVar[Level] = Level.HANDSHAKE
     accepts: ClassVar[Mapping[int, int]] = {HandshakeType.ENCRYPTED_EXTENSIONS: limits.MAX_ENCRYPTED_EXTENSIONS_BYTES}
@@ -220,13 +270,27 @@ class ExpectEncryptedExtensions:
         received = EncryptedExtensions.decode(body).extensions
         self.handshake.transcript.add(message)
         legal = _IN_ENCRYPTED_EXTENSIONS & self.offered.keys()
+        if self.early:
+            legal |= {ExtensionType.EARLY_DATA}
         _check_offered(received, legal, self.offered, "RFC 8446 section 4.3.1")
         if received.get(ExtensionType.SERVER_NAME):
             raise illegal("the server's server_name is not empty", "RFC 6066 section 3")
         parameters = require(received, ExtensionType.QUIC_TRANSPORT_PARAMETERS, "RFC 9001 section 8.2")
         alpn = self._protocol(received.get(ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION))
+        if self.early:
+            self._judge_early_data(ExtensionType.EARLY_DATA in received, alpn)
         self.handshake.events.append(PeerParameters(parameters))
+        resumed = self.keys.resumed
+        if resumed is not None:
+            return ExpectFinished(self.handshake, self.config, self.keys, alpn, None, resumed.peer_certificates)
         return ExpectCertificateRequest(self.handshake, self.config, self.keys, alpn)
+
+    def _judge_early_data(self, accepted: bool, alpn: str | None) -> None:
+        """Early data belongs to the session as it was (RFC 8446 section 4.2.10)."""
+        ticket = self.keys.resumed
+        if accepted and (ticket is None or ticket.cipher_suite != self.keys.suite or ticket.alpn != alpn):
+            raise illegal("early data is accepted for another session", "RFC 8446 section 4.2.10")
+        self.handshake.events.append(EarlyData(accepted))
 
     def _protocol(self, body: bytes | None) -> str | None:
         if body is None:
@@ -374,8 +438,10 @@ class ExpectFinished:
             handshake.log("EXPORTER_SECRET", keys.schedule.derive("exp master", digest))
         handshake.install(Level.APPLICATION, suite, client, server)
         name = self.config.server_name
-        handshake.events.append(Complete(self.alpn, suite, keys.group, self.chain, False, name))
-        return Established(handshake, keys.schedule, suite, transcript.digest(), self.alpn, name)
+        handshake.events.append(Complete(self.alpn, suite, keys.group, self.chain, keys.resumed is not None, name))
+        return Established(
+            handshake, keys.schedule, suite, transcript.digest(), self.alpn, name, self.chain, self.config.identity_name
+        )
 
     def _authenticate(self) -> bytes:
         """The Certificate and CertificateVerify that the server asked for, if it did, now in the transcript."""
@@ -402,6 +468,8 @@ class Established:
     transcript_hash: bytes
     alpn: str | None
     server_name: str | None
+    chain: tuple[bytes, ...]
+    identity: bytes
     tickets: int = 0
 
     level: ClassVar[Level] = Level.APPLICATION
@@ -413,7 +481,7 @@ class Established:
         if ticket.lifetime_s > limits.MAX_TICKET_LIFETIME_S:
             raise illegal("a ticket lives longer than seven days", "RFC 8446 section 4.6.1")
         early_data = ticket.extensions.get(ExtensionType.EARLY_DATA)
-        if early_data is not None and extensions.decode_max_early_data(early_data) != _QUIC_EARLY_DATA:
+        if early_data is not None and extensions.decode_max_early_data(early_data) != QUIC_EARLY_DATA:
             raise illegal("a ticket limits early data", "RFC 9001 section 4.6.1")
         self.tickets += 1
         if self.tickets > limits.MAX_SESSION_TICKETS or not ticket.lifetime_s:
@@ -431,9 +499,8 @@ class Established:
                 cipher_suite=self.suite,
                 alpn=self.alpn,
                 server_name=self.server_name,
+                peer_certificates=self.chain,
+                identity=self.identity,
             )
         )
         return self
-
-
-_QUIC_EARLY_DATA = 0xFFFFFFFF  # RFC 9001 section 4.6.1: QUIC limits early data by flow control alone

@@ -6,6 +6,7 @@ is `ValueError` (or `OSError` from a file) then, and never in a handshake.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,12 +19,13 @@ from fairway.tls.identity import Identity, IdentityTable
 from fairway.tls.key_exchange import DEFAULT_GROUPS, SUPPORTED_GROUPS, NamedGroup
 from fairway.tls.messages import TLS_1_3, CertificateRequest
 from fairway.tls.signatures import OFFERED_SCHEMES
+from fairway.tls.tickets import Tickets
 from fairway.tls.trust import Authorities, Subject, Trust, server_subject, trust_in
 
 KeyLog = Callable[[str], None]
 """Takes one line of the NSS key log format, without its line end."""
 
-_PSK_DHE_KE = b"\x01"  # RFC 8446 section 4.2.9: the mode with a key exchange, the only one in use
+PSK_DHE_KE = 1  # RFC 8446 section 4.2.9: the mode with a key exchange, the only one in use
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class ClientConfig:
     """The groups whose shares the first ClientHello has."""
     fixed_extensions: dict[int, bytes] = field(init=False, repr=False)
     """The ClientHello's extensions that are the same in every connection."""
+    identity_name: bytes = field(init=False, repr=False)
+    """The hash of our own certificate; empty without one."""
 
     def __post_init__(self) -> None:
         _check(self.alpn, self.cipher_suites, self.groups)
@@ -66,6 +70,8 @@ class ClientConfig:
         object.__setattr__(self, "shares", shares)
         object.__setattr__(self, "subject", subject)
         object.__setattr__(self, "trust", trust_in(self.ca) if self.verify else None)
+        name = b"" if self.identity is None else hashlib.sha256(self.identity.chain[0]).digest()
+        object.__setattr__(self, "identity_name", name)
         object.__setattr__(self, "fixed_extensions", self._fixed_extensions())
 
     def _fixed_extensions(self) -> dict[int, bytes]:
@@ -75,7 +81,7 @@ class ClientConfig:
         fixed[ExtensionType.SUPPORTED_GROUPS] = extensions.encode_codes(self.groups)
         fixed[ExtensionType.SIGNATURE_ALGORITHMS] = extensions.encode_codes(OFFERED_SCHEMES)
         fixed[ExtensionType.SUPPORTED_VERSIONS] = extensions.encode_versions((TLS_1_3,))
-        fixed[ExtensionType.PSK_KEY_EXCHANGE_MODES] = extensions.encode_psk_modes(_PSK_DHE_KE)
+        fixed[ExtensionType.PSK_KEY_EXCHANGE_MODES] = extensions.encode_psk_modes(bytes((PSK_DHE_KE,)))
         if self.alpn:
             protocols = [protocol.encode("utf-8") for protocol in self.alpn]
             fixed[ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION] = extensions.encode_protocols(protocols)
@@ -97,6 +103,8 @@ class ServerConfig:
     cipher_suites: tuple[CipherSuite, ...] = DEFAULT_CIPHER_SUITES
     groups: tuple[NamedGroup, ...] = DEFAULT_GROUPS
     keylog: KeyLog | None = field(default=None, repr=False)
+    tickets: Tickets | None = field(default_factory=Tickets, repr=False, compare=False)
+    """What lets clients resume their sessions; None if none may."""
 
     table: IdentityTable = field(init=False, repr=False)
     client_trust: Trust | None = field(init=False, repr=False)

@@ -74,6 +74,19 @@ class SessionTicket:
     cipher_suite: CipherSuite
     alpn: str | None
     server_name: str | None
+    peer_certificates: tuple[bytes, ...] = ()
+    """The server's, as it showed them when the session began."""
+    identity: bytes = b""
+    """The hash of our own certificate, if we had one."""
 
 
-Event = CryptoData | NewSecret | PeerParameters | Complete | SessionTicket
+@dataclass(frozen=True, slots=True)
+class EarlyData:
+    """What becomes of early data (RFC 8446 section 4.2.10): a client learns whether it was accepted, a server that."""
+
+    accepted: bool
+    alpn: str | None = None
+    server_name: str | None = None
+
+
+Event = CryptoData | NewSecret | PeerParameters | Complete | SessionTicket | EarlyData

@@ -251,3 +251,29 @@ def decode_max_early_data(body: bytes) -> int:
 def encode_max_early_data(size: int) -> bytes:
     """The reverse of `decode_max_early_data`."""
     return Writer().u32(size).finish()
+
+
+def encode_pre_shared_key(ticket: bytes, obfuscated_age: int, binder: bytes) -> bytes:
+    """The pre_shared_key of a ClientHello that offers one ticket (RFC 8446 section 4.2.11)."""
+    identities = Writer().vector16(ticket).u32(obfuscated_age).finish()
+    return Writer().vector16(identities).vector16(Writer().vector8(binder).finish()).finish()
+
+
+def decode_pre_shared_keys(body: bytes) -> tuple[list[tuple[bytes, int]], list[bytes]]:
+    """Tickets with their obfuscated ages, and binders, of a ClientHello's pre_shared_key: as many of each."""
+    reader = Reader(body)
+    names, proofs = Reader(reader.vector16()), Reader(reader.vector16())
+    reader.finish()
+    identities: list[tuple[bytes, int]] = []
+    while names.remaining:
+        identities.append((names.vector16(), names.u32()))
+    binders: list[bytes] = []
+    while proofs.remaining:
+        binders.append(proofs.vector8())
+    if not identities or any(not ticket for ticket, _ in identities) or any(len(binder) < 32 for binder in binders):
+        raise WireError("a pre-shared key or its binder is too short")
+    if len(identities) != len(binders):
+        raise TlsAlert(
+            AlertDescription.ILLEGAL_PARAMETER, "not as many binders as pre-shared keys", "RFC 8446 section 4.2.11"
+        )
+    return identities, binders

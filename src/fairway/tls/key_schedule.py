@@ -206,8 +206,26 @@ class Transcript:
         self._kept = [bytes((MESSAGE_HASH, 0, 0, len(digest))) + digest]
         self.choose_hash(hash_name)
 
+    def digest_with(self, hash_name: str, data: bytes) -> bytes:
+        """What the hash would be after `data`, whether it has been chosen or not."""
+        if self._hash is None:
+            return _CONSTRUCTORS[hash_name](b"".join((*self._kept, data))).digest()
+        further = self._hash.copy()
+        further.update(data)
+        return further.digest()
+
     def digest(self) -> bytes:
         """The hash so far. The hash must have been chosen."""
         if self._hash is None:
             raise RuntimeError("the hash of the transcript is not yet chosen")
         return self._hash.digest()
+
+
+def psk_binder(schedule: KeySchedule, suite: CipherSuite, transcript: Transcript, partial: bytes) -> bytes:
+    """The binder of a resumption (RFC 8446 section 4.2.11.2): proof of its key over a ClientHello without binders.
+
+    `schedule` is at its early secret.
+    """
+    name = suite.hash_name
+    key = schedule.derive("res binder", _empty_hash(name))
+    return finished_mac(name, key, transcript.digest_with(name, partial))

@@ -55,3 +55,15 @@ MAX_SESSION_TICKETS = 16
 
 MAX_TICKET_LIFETIME_S = 604_800
 """RFC 8446 section 4.6.1: seven days."""
+
+MAX_TICKETS_TRIED = 4
+"""Tickets of one ClientHello that a server looks at."""
+
+MAX_TICKET_CERTIFICATE_BYTES = 4_096
+"""A client's certificates that go into its ticket; with longer ones it gets none, as each return would carry them."""
+
+EARLY_DATA_WINDOW_MS = 10_000
+"""How far a ticket's age may differ by the clocks of client and server if early data is to be taken."""
+
+MAX_STRIKES = 100_000
+"""Uses that one generation of a strike register remembers, some 10 MB."""

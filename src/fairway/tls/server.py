@@ -16,13 +16,13 @@ from typing import ClassVar
 from fairway.tls import extensions, limits, signatures
 from fairway.tls.alerts import AlertDescription, TlsAlert
 from fairway.tls.cipher_suites import CipherSuite
-from fairway.tls.config import ServerConfig
-from fairway.tls.events import Complete, Level, PeerParameters
+from fairway.tls.config import PSK_DHE_KE, ServerConfig
+from fairway.tls.events import Complete, EarlyData, Level, PeerParameters
 from fairway.tls.extensions import ExtensionType
 from fairway.tls.handshake import Done, Handshake, State, illegal, require
 from fairway.tls.identity import Identity
 from fairway.tls.key_exchange import NamedGroup, respond
-from fairway.tls.key_schedule import KeySchedule, finished_mac
+from fairway.tls.key_schedule import KeySchedule, Transcript, finished_mac
 from fairway.tls.messages import (
     RETRY_RANDOM,
     TLS_1_3,
@@ -36,6 +36,7 @@ from fairway.tls.messages import (
 )
 from fairway.tls.session import Session
 from fairway.tls.signatures import CLIENT_CONTEXT, SERVER_CONTEXT, SignatureScheme
+from fairway.tls.tickets import Resumption, Ticket, Tickets
 
 Parameters = Callable[[bytes], bytes]
 """Takes the client's raw transport parameters, gives the server's. What it raises passes through `receive`."""
@@ -45,7 +46,8 @@ class ServerSession(Session):
     """A server's handshake: `receive` takes the client's bytes.
 
     `parameters` are the server's transport parameters, or a function of the client's that is called once, when they
-    are needed. `random` gives so many random bytes, `now` the time with its zone.
+    are needed. `random` gives so many random bytes, `now` the time with its zone. Early data is
+    taken only where `early_context` (at most 255 bytes) is what it was when the ticket was issued, and not empty.
     """
 
     __slots__ = ()
@@ -57,10 +59,11 @@ class ServerSession(Session):
         *,
         random: Callable[[int], bytes],
         now: Callable[[], datetime],
+        early_context: bytes = b"",
     ) -> None:
         handshake = Handshake(client=False, random=random, now=now, keylog=config.keylog)
         ours = parameters if callable(parameters) else lambda _: parameters
-        super().__init__(handshake, ExpectClientHello(handshake, config, ours, None))
+        super().__init__(handshake, ExpectClientHello(handshake, config, ours, early_context, None))
 
 
 @dataclass(slots=True)
@@ -82,6 +85,7 @@ class _Offer:
     server_name: str | None
     protocols: tuple[bytes, ...]
     parameters: bytes
+    psk_modes: bytes
 
 
 # RFC 8446 section 4.1.2: what the second ClientHello may change. Padding may change, so may all that is unknown here.
@@ -101,6 +105,7 @@ class ExpectClientHello:
     handshake: Handshake
     config: ServerConfig
     parameters: Parameters
+    early_context: bytes
     retry: _Retry | None
 
     level: ClassVar[Level] = Level.INITIAL
@@ -119,11 +124,60 @@ class ExpectClientHello:
         else:
             _check_second(self.retry, hello, offered)
             suite, group = self.retry.suite, self.retry.group
-        handshake.transcript.add(message)
         share = offered.shares.get(group)
         if share is None:
+            handshake.transcript.add(message)
             return self._ask_again(_Retry(hello, suite, group))
-        return self._answer(offered, suite, group, share)
+        resumed = self._resumed(hello, offered, message)
+        handshake.transcript.add(message)
+        alpn = self._protocol(offered.protocols)
+        if resumed is None:
+            return self._answer(offered, suite, group, share, alpn, None, early=False)
+        early = self._takes_early_data(hello, resumed, alpn)
+        return self._answer(offered, resumed.ticket.suite, group, share, alpn, resumed, early=early)
+
+    def _resumed(self, hello: ClientHello, offered: _Offer, message: bytes) -> Resumption | None:
+        """The session that the client resumes, if it does."""
+        tickets, offer = self.config.tickets, hello.extensions.get(ExtensionType.PRE_SHARED_KEY)
+        if offer is None or tickets is None or PSK_DHE_KE not in offered.psk_modes:
+            return None
+        now = self.handshake.now()
+
+        def wanted(ticket: Ticket) -> bool:
+            if ticket.suite not in hello.cipher_suites or ticket.suite not in self.config.cipher_suites:
+                return False
+            if self.retry is not None and ticket.suite is not self.retry.suite:
+                return False
+            return ticket.server_name == offered.server_name and self._still_trusts(ticket, now)
+
+        return tickets.resume(offer, message, self.handshake.transcript, wanted, now)
+
+    def _still_trusts(self, ticket: Ticket, now: datetime) -> bool:
+        """Whether the client's certificates of then, or none, would do now."""
+        trust = self.config.client_trust
+        if not ticket.client_chain:
+            return not self.config.require_client_certificate
+        if trust is None:
+            return False
+        try:
+            trust.client_key(ticket.client_chain, now)
+        except TlsAlert:
+            return False
+        return True
+
+    def _takes_early_data(self, hello: ClientHello, resumed: Resumption, alpn: str | None) -> bool:
+        """Whether early data is taken (RFC 8446 section 4.2.10); if so, the secret that opens it is announced."""
+        handshake, tickets = self.handshake, self.config.tickets
+        if ExtensionType.EARLY_DATA not in hello.extensions or self.retry is not None or tickets is None:
+            return False
+        if not tickets.takes_early_data(resumed, alpn, self.early_context, handshake.now()):
+            return False
+        suite = resumed.ticket.suite
+        handshake.transcript.choose_hash(suite.hash_name)
+        secret = resumed.schedule.derive("c e traffic", handshake.transcript.digest())
+        handshake.log("CLIENT_EARLY_TRAFFIC_SECRET", secret)
+        handshake.install(Level.EARLY, suite, secret, None)
+        return True
 
     def _suite(self, hello: ClientHello) -> CipherSuite:
         for suite in self.config.cipher_suites:
@@ -153,10 +207,45 @@ class ExpectClientHello:
         self.handshake.transcript.replace_with_hash(retry.suite.hash_name)
         self.handshake.transcript.add(request)
         self.handshake.send(Level.INITIAL, request)
-        return ExpectClientHello(self.handshake, self.config, self.parameters, retry)
+        return ExpectClientHello(self.handshake, self.config, self.parameters, self.early_context, retry)
 
-    def _answer(self, offered: _Offer, suite: CipherSuite, group: NamedGroup, client_share: bytes) -> State:
-        alpn = self._protocol(offered.protocols)
+    def _answer(
+        self,
+        offered: _Offer,
+        suite: CipherSuite,
+        group: NamedGroup,
+        client_share: bytes,
+        alpn: str | None,
+        resumed: Resumption | None,
+        *,
+        early: bool,
+    ) -> State:
+        chosen = None if resumed is not None else self._identity(offered)
+        handshake = self.handshake
+        share, secret = respond(group, client_share, handshake.random)
+        answers: dict[int, bytes] = {
+            ExtensionType.SUPPORTED_VERSIONS: extensions.encode_code(TLS_1_3),
+            ExtensionType.KEY_SHARE: extensions.encode_key_share(group, share),
+        }
+        if resumed is not None:
+            answers[ExtensionType.PRE_SHARED_KEY] = extensions.encode_code(resumed.index)
+        hello = ServerHello(handshake.random(32), b"", suite, answers).encode()
+        handshake.transcript.choose_hash(suite.hash_name)
+        handshake.transcript.add(hello)
+        schedule = KeySchedule(suite) if resumed is None else resumed.schedule
+        client, server = schedule.enter_handshake(secret, handshake.transcript.digest())
+        handshake.log("CLIENT_HANDSHAKE_TRAFFIC_SECRET", client)
+        handshake.log("SERVER_HANDSHAKE_TRAFFIC_SECRET", server)
+        handshake.send(Level.INITIAL, hello)
+        handshake.install(Level.HANDSHAKE, suite, client, server)
+        tickets = self.config.tickets if PSK_DHE_KE in offered.psk_modes else None
+        name = offered.server_name
+        settled = _Settled(
+            schedule, suite, group, client, server, alpn, name, tickets, self.early_context, resumed, early
+        )
+        return self._send_flight(settled, chosen, self.parameters(offered.parameters))
+
+    def _identity(self, offered: _Offer) -> tuple[Identity, SignatureScheme]:
         chosen = self.config.table.select(offered.server_name, offered.schemes)
         if chosen is None:
             raise TlsAlert(
@@ -164,27 +253,7 @@ class ExpectClientHello:
                 "no certificate that the client can verify",
                 "RFC 8446 section 4.4.3",
             )
-        handshake = self.handshake
-        share, secret = respond(group, client_share, handshake.random)
-        hello = ServerHello(
-            handshake.random(32),
-            b"",
-            suite,
-            {
-                ExtensionType.SUPPORTED_VERSIONS: extensions.encode_code(TLS_1_3),
-                ExtensionType.KEY_SHARE: extensions.encode_key_share(group, share),
-            },
-        ).encode()
-        handshake.transcript.choose_hash(suite.hash_name)
-        handshake.transcript.add(hello)
-        schedule = KeySchedule(suite)
-        client, server = schedule.enter_handshake(secret, handshake.transcript.digest())
-        handshake.log("CLIENT_HANDSHAKE_TRAFFIC_SECRET", client)
-        handshake.log("SERVER_HANDSHAKE_TRAFFIC_SECRET", server)
-        handshake.send(Level.INITIAL, hello)
-        handshake.install(Level.HANDSHAKE, suite, client, server)
-        settled = _Settled(schedule, suite, group, client, server, alpn, offered.server_name)
-        return self._send_flight(settled, chosen, self.parameters(offered.parameters))
+        return chosen
 
     def _protocol(self, protocols: tuple[bytes, ...]) -> str | None:
         if not self.config.alpn:
@@ -196,22 +265,28 @@ class ExpectClientHello:
             AlertDescription.NO_APPLICATION_PROTOCOL, "no application protocol in common", "RFC 9001 section 8.1"
         )
 
-    def _send_flight(self, settled: _Settled, chosen: tuple[Identity, SignatureScheme], parameters: bytes) -> State:
-        """EncryptedExtensions to Finished, and the server's application secret, by which it may send at once."""
+    def _send_flight(
+        self, settled: _Settled, chosen: tuple[Identity, SignatureScheme] | None, parameters: bytes
+    ) -> State:
+        """EncryptedExtensions to Finished, and the server's application secret, by which it may send at once.
+
+        Without an identity `chosen` the session is resumed, and nobody shows certificates (RFC 8446 section 2.2).
+        """
         handshake, config, transcript = self.handshake, self.config, self.handshake.transcript
         answers: dict[int, bytes] = {ExtensionType.QUIC_TRANSPORT_PARAMETERS: parameters}
         if settled.alpn is not None:
             protocol = extensions.encode_protocols((settled.alpn.encode("utf-8"),))
             answers[ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION] = protocol
+        if settled.early:
+            answers[ExtensionType.EARLY_DATA] = b""
         flight = EncryptedExtensions(answers).encode()
-        if config.client_trust is not None:
+        asks = chosen is not None and config.client_trust is not None
+        if asks:
             flight += config.certificate_request
-        identity, scheme = chosen
-        flight += identity.certificate_message
+        if chosen is not None:
+            flight += chosen[0].certificate_message
         transcript.add(flight)
-        content = SERVER_CONTEXT + transcript.digest()
-        proof = CertificateVerify(scheme, signatures.sign(identity.key, scheme, content)).encode()
-        transcript.add(proof)
+        proof = b"" if chosen is None else _prove(chosen, transcript)
         name = settled.suite.hash_name
         finished = Finished(finished_mac(name, settled.server_secret, transcript.digest())).encode()
         transcript.add(finished)
@@ -223,9 +298,21 @@ class ExpectClientHello:
         if handshake.keylog is not None:
             handshake.log("EXPORTER_SECRET", settled.schedule.derive("exp master", digest))
         handshake.install(Level.APPLICATION, settled.suite, None, server)
-        if config.client_trust is not None:
+        if settled.early:
+            handshake.events.append(EarlyData(True, settled.alpn, settled.server_name))
+        if asks:
             return ExpectClientCertificate(handshake, config, settled, client)
-        return ExpectClientFinished(handshake, settled, client, ())
+        resumed = settled.resumed
+        return ExpectClientFinished(handshake, settled, client, () if resumed is None else resumed.ticket.client_chain)
+
+
+def _prove(chosen: tuple[Identity, SignatureScheme], transcript: Transcript) -> bytes:
+    """The CertificateVerify of an identity, now in the transcript."""
+    identity, scheme = chosen
+    content = SERVER_CONTEXT + transcript.digest()
+    proof = CertificateVerify(scheme, signatures.sign(identity.key, scheme, content)).encode()
+    transcript.add(proof)
+    return proof
 
 
 def _read(hello: ClientHello) -> _Offer:
@@ -238,9 +325,11 @@ def _read(hello: ClientHello) -> _Offer:
         raise illegal("the session ID is not empty", "RFC 9001 section 8.4")
     if ExtensionType.OID_FILTERS in found:
         raise illegal("oid_filters is in the wrong message", "RFC 8446 section 4.2")
-    if ExtensionType.PRE_SHARED_KEY in found:
+    modes = found.get(ExtensionType.PSK_KEY_EXCHANGE_MODES)
+    if modes is None and ExtensionType.PRE_SHARED_KEY in found:
         modes = require(found, ExtensionType.PSK_KEY_EXCHANGE_MODES, "RFC 8446 section 4.2.9")
-        extensions.decode_psk_modes(modes)
+    if ExtensionType.EARLY_DATA in found and ExtensionType.PRE_SHARED_KEY not in found:
+        raise illegal("early data without a pre-shared key", "RFC 8446 section 4.2.10")
     groups = extensions.decode_codes(require(found, ExtensionType.SUPPORTED_GROUPS, "RFC 8446 section 9.2"))
     shares = extensions.decode_key_shares(require(found, ExtensionType.KEY_SHARE, "RFC 8446 section 9.2"))
     if not shares.keys() <= set(groups):
@@ -255,6 +344,7 @@ def _read(hello: ClientHello) -> _Offer:
         None if name is None else extensions.decode_server_name(name),
         () if protocols is None else extensions.decode_protocols(protocols),
         require(found, ExtensionType.QUIC_TRANSPORT_PARAMETERS, "RFC 9001 section 8.2"),
+        b"" if modes is None else extensions.decode_psk_modes(modes),
     )
 
 
@@ -264,6 +354,8 @@ def _check_second(retry: _Retry, hello: ClientHello, offered: _Offer) -> None:
     same = hello.random == first.random and hello.cipher_suites == first.cipher_suites
     if not same or any(hello.extensions.get(kind) != first.extensions.get(kind) for kind in _UNCHANGED):
         raise illegal("the second ClientHello is not like the first", "RFC 8446 section 4.1.2")
+    if ExtensionType.EARLY_DATA in hello.extensions:
+        raise illegal("the second ClientHello has early data", "RFC 8446 section 4.1.2")
     if list(offered.shares) != [retry.group]:
         raise illegal("the second ClientHello has not the one share asked for", "RFC 8446 section 4.2.8")
 
@@ -279,6 +371,10 @@ class _Settled:
     server_secret: bytes
     alpn: str | None
     server_name: str | None
+    tickets: Tickets | None
+    early_context: bytes
+    resumed: Resumption | None
+    early: bool
 
 
 @dataclass(slots=True)
@@ -361,5 +457,21 @@ class ExpectClientFinished:
         handshake.check_finished(suite.hash_name, settled.client_secret, Finished.decode(body).verify_data)
         handshake.transcript.add(message)
         handshake.install(Level.APPLICATION, suite, self.application_secret, None)
-        handshake.events.append(Complete(settled.alpn, suite, settled.group, self.chain, False, settled.server_name))
+        resumed = settled.resumed is not None
+        name = settled.server_name
+        handshake.events.append(Complete(settled.alpn, suite, settled.group, self.chain, resumed, name))
+        if settled.tickets is not None:
+            ticket = settled.tickets.issue(
+                settled.schedule,
+                suite,
+                handshake.transcript.digest(),
+                alpn=settled.alpn,
+                server_name=name,
+                client_chain=self.chain,
+                early_context=settled.early_context,
+                random=handshake.random,
+                now=handshake.now(),
+            )
+            if ticket:
+                handshake.send(Level.APPLICATION, ticket)
         return Done()

@@ -25,13 +25,16 @@ from fairway.http3.webtransport import (
 from fairway.quic import Connection, ConnectionClosed, UsageError
 from fairway.quic.events import ConnectionTerminated
 
+SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})  # RFC 9110 section 9.2.1
+TOO_EARLY: Fields = [(b":status", b"425")]  # RFC 8470 section 5.2: the client asks again after the handshake
+
 RequestHandler = Callable[["Request"], Awaitable[None]]
 
 
 class Request(HttpStream):
     """A client's request, and the way to answer it."""
 
-    __slots__ = ("ended", "fields", "responded")
+    __slots__ = ("early", "ended", "fields", "responded")
 
     connection: ServerConnection
 
@@ -39,6 +42,8 @@ class Request(HttpStream):
         super().__init__(connection, event.stream_id)
         self.fields = event.fields
         """Pseudo-fields first: `:method`, `:scheme`, `:authority`, `:path`."""
+        self.early = connection.core.early
+        """True if it came in 0-RTT and the handshake is not complete: it may be a replay (RFC 8470 section 3)."""
         self.ended = event.ended
         """True if there is no body."""
         self.responded = False
@@ -102,10 +107,12 @@ class ServerConnection(HttpConnection):
         handler: RequestHandler,
         settings: Settings,
         outlive: bool = False,
+        early_unsafe: bool = False,
         request_timeout_s: float | None = REQUEST_TIMEOUT_S,
     ) -> None:
         super().__init__(core, outlet, loop, is_client=is_client, settings=settings)
         self._handler = handler
+        self._early_unsafe = early_unsafe
         self.takes_sessions = settings.webtransport
         """True if clients may ask for WebTransport sessions."""
         self._request_timeout_s = request_timeout_s
@@ -167,6 +174,9 @@ class ServerConnection(HttpConnection):
         """Run the handler; what it left undone is ended here."""
         code = H3Code.H3_NO_ERROR
         try:
+            if request.early and not self._early_unsafe and request.field(b":method") not in SAFE_METHODS:
+                request.respond(TOO_EARLY, end=True)
+                return
             if request.wants_session:
                 await self.wait_settings()  # section 3.1: they say whether the client takes datagrams
             await self._handler(request)
@@ -260,7 +270,8 @@ class serve(Listener[ServerConnection]):  # noqa: N801 - used like a function
     `handler(request)` runs as a task for every request; it is cancelled when the client's connection ends, but not with
     `outlive`: then it learns of the end from what it waits for. `webtransport` lets clients ask for sessions. A stream
     on which no whole request has come within `request_timeout_s` (to twice as long) is given up; None waits for ever.
-    The other arguments are those of `fairway.aio.serve`.
+    Where the tickets of `tls` allow early data, requests that may be replays are marked (`Request.early`), and those
+    that are not safe answered with 425 unless `early_unsafe`. The other arguments are those of `fairway.aio.serve`.
     """
 
     def __init__(
@@ -272,6 +283,7 @@ class serve(Listener[ServerConnection]):  # noqa: N801 - used like a function
         settings: Settings = DEFAULT_SETTINGS,
         outlive: bool = False,
         webtransport: bool = False,
+        early_unsafe: bool = False,
         request_timeout_s: float | None = REQUEST_TIMEOUT_S,
         **options: Any,
     ) -> None:
@@ -279,7 +291,12 @@ class serve(Listener[ServerConnection]):  # noqa: N801 - used like a function
             settings = with_webtransport(settings)
             options["configuration"] = taking_datagrams(options.get("configuration"))
         make = functools.partial(
-            ServerConnection, handler=handler, settings=settings, outlive=outlive, request_timeout_s=request_timeout_s
+            ServerConnection,
+            handler=handler,
+            settings=settings,
+            outlive=outlive,
+            early_unsafe=early_unsafe,
+            request_timeout_s=request_timeout_s,
         )
         options.setdefault("alpn", ALPN)
         super().__init__(_attend, host, port, make, **options)

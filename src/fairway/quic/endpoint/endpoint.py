@@ -10,8 +10,11 @@ from fairway.quic.configuration import QuicConfiguration
 from fairway.quic.connection import Connection, Random, WallClock
 from fairway.quic.connection_ids import LOCAL_LENGTH
 from fairway.quic.endpoint.admission import Admission
+from fairway.quic.endpoint.answers import invalid_token, retry
+from fairway.quic.endpoint.early_packets import EarlyPackets
 from fairway.quic.endpoint.resets import make_resets
 from fairway.quic.endpoint.statistics import EndpointStatistics
+from fairway.quic.endpoint.tokens import ABSENT, Tokens, Verdict
 from fairway.quic.limits import MIN_INITIAL_DATAGRAM
 from fairway.quic.observe.observer import Observe, nobody
 from fairway.quic.packet import (
@@ -25,7 +28,7 @@ from fairway.quic.packet import (
     parse_long_header,
 )
 from fairway.quic.paths import Address, Local
-from fairway.tls import ServerConfig
+from fairway.tls import SealingKeys, ServerConfig
 from fairway.wire import WireError
 
 MIN_CLIENT_DESTINATION = 8  # RFC 9000 section 7.2
@@ -45,7 +48,8 @@ class Endpoint:
     """A server's connections by their IDs.
 
     IDs that a peer chose (the first Destination Connection ID) are keys here too; `bytes` hash with a secret of the
-    process, so nobody can make them collide.
+    process, so nobody can make them collide. With `retry` every newcomer has to prove its address; without, only while
+    the endpoint is loaded. `token_keys` seal the proofs.
     """
 
     def __init__(
@@ -57,6 +61,8 @@ class Endpoint:
         clock: WallClock,
         admission: Admission | None = None,
         observe: Observe = nobody,
+        retry: bool = False,
+        token_keys: SealingKeys | None = None,
         reset_key: bytes | None = None,
     ) -> None:
         """With the same `reset_key` (a secret), connections from before a restart are told at once that they ended."""
@@ -68,6 +74,9 @@ class Endpoint:
         self._observe = observe
         self.statistics = EndpointStatistics()
         """What was counted over the endpoint's life."""
+        self._retry = retry
+        self._tokens = Tokens(token_keys or SealingKeys(), random=random, clock=clock)
+        self._early = EarlyPackets()
         self._resets = make_resets(reset_key, random)
         self._by_id: dict[bytes, Connection] = {}
         self._ids: dict[Connection, set[bytes]] = {}
@@ -112,6 +121,9 @@ class Endpoint:
                 self.pass_on(buffer, segment, address)
             return []
         connection.receive(buffer, segment, now, address, local, mark)
+        if self._early and connection in self._pending:
+            for early, early_segment in self._early.take(bytes(buffer[6 : 6 + buffer[5]]), address, now):
+                connection.receive(early, early_segment, now, address, local)
         if not connection.heard:  # whoever sent this did not mean a handshake: keep nothing
             self._forget(connection)
             self.statistics.unheard += 1
@@ -147,18 +159,21 @@ class Endpoint:
         known = self._by_id.get(bytes(buffer[6 : 6 + buffer[5]])) if end > 6 else None
         if known is not None:
             return known
-        if end < MIN_INITIAL_DATAGRAM:
-            return None
         try:
             header = parse_long_header(buffer, 0, end)
         except WireError:
+            return None
+        if header.type is PacketType.ZERO_RTT and self.accepting and not self._retry:
+            self._early.keep(header.destination, address, bytes(buffer), end, now)
+            return None
+        if end < MIN_INITIAL_DATAGRAM:
             return None
         if header.type is None:
             self._negotiate(header, address, now, local)
             return None
         if header.type is not PacketType.INITIAL or len(header.destination) < MIN_CLIENT_DESTINATION:
             return None
-        return self._accept(header, address, now)
+        return self._accept(header, address, now, local)
 
     def _reset(self, buffer: Buffer, end: int, address: Address, now: float, local: Local) -> None:
         """A stateless reset for a packet that is for nobody (section 10.3)."""
@@ -175,12 +190,35 @@ class Endpoint:
         self.replies.append(Reply(data, address, local))
         self.statistics.version_negotiations += 1
 
-    def _accept(self, header: LongHeader, address: Address, now: float) -> Connection | None:
-        pending = len(self._pending)
-        refusal = self._admission.refusal(len(self._ids), pending) if self.accepting else "closing"
+    def _accept(self, header: LongHeader, address: Address, now: float, local: Local) -> Connection | None:
+        """A newcomer, whose address a token may have proved (section 8.1)."""
+        if not self.accepting:
+            self.statistics.refused["closing"] += 1
+            return None
+        verdict = self._tokens.judge(header.token, address, header.destination) if header.token else ABSENT
+        if verdict.invalid_retry:
+            self.statistics.invalid_tokens += 1
+            if self._admission.may_answer(now):
+                self.replies.append(Reply(invalid_token(header), address, local))
+            return None
+        if not verdict.validated and (self._retry or self._admission.doubts(len(self._pending))):
+            self._ask_for_proof(header, address, local)
+            return None
+        refusal = self._admission.refusal(len(self._ids), len(self._pending))
         if refusal is not None:
             self.statistics.refused[refusal] += 1
             return None
+        return self._begin(header, verdict, address, now)
+
+    def _ask_for_proof(self, header: LongHeader, address: Address, local: Local) -> None:
+        """Retry (section 8.1.2): nothing of the newcomer is kept."""
+        source = self._random(LOCAL_LENGTH)
+        token = self._tokens.for_retry(address, header.destination, source)
+        self.replies.append(Reply(retry(header, source, token), address, local))
+        self.statistics.retries += 1
+
+    def _begin(self, header: LongHeader, verdict: Verdict, address: Address, now: float) -> Connection:
+        original = verdict.original_destination
         connection = Connection.server(
             self._tls,
             self._configuration,
@@ -192,6 +230,9 @@ class Endpoint:
             version=header.version,
             address=address,
             observers=self._observe(),
+            validated=verdict.validated,
+            before_retry=original,
+            make_token=self._tokens.for_later,
             reset_token=self._resets.token,
         )
         self.statistics.accepted += 1

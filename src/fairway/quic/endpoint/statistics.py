@@ -45,6 +45,10 @@ class EndpointStatistics:
         """First packets that were not let in, by why: too many `connections`, too many `handshakes`, `closing`."""
         self.version_negotiations = 0
         """Version Negotiation packets sent."""
+        self.retries = 0
+        """Retry packets sent."""
+        self.invalid_tokens = 0
+        """Handshakes refused for a token of a Retry that was not or no longer good."""
         self.handshakes_completed = 0
         self.handshakes_failed: Counter[str] = Counter()
         """Connections that ended before their handshake was complete, by `reason`."""

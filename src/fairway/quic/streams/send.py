@@ -227,6 +227,14 @@ class SendStream:
         if fin and not self.fin_acked:
             self.fin_lost = True
 
+    def rewind(self) -> None:
+        """Nothing of what was sent has arrived, nor will (0-RTT): all of it is to be sent as new."""
+        self.buffer.sent = self.window.used = 0
+        self.buffer.lost = _NONE
+        self.fin_sent = self.fin_lost = False
+        if self.state is SendState.DATA_SENT:
+            self.state = SendState.SEND
+
     def reset(self, code: int) -> int:
         """Give up sending; the final size that RESET_STREAM carries."""
         if self.state in _WRITING:

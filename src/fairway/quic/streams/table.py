@@ -83,8 +83,34 @@ class StreamTable:
         for pair in self._streams.values():
             if pair.send is not None:
                 pair.send.window.raise_limit(self._send_limits[pair.stream_id & 3])
+                if self._allowed(pair.stream_id):
+                    self.schedule.add(pair.send)
+        self.schedule.unblock()
+
+    def rewind(self) -> None:
+        """Nothing of what was sent on any stream has arrived, nor will: all of it is to be sent as new."""
+        self.send_window.used = 0
+        for pair in self._streams.values():
+            if pair.send is not None:
+                pair.send.rewind()
                 self.schedule.add(pair.send)
         self.schedule.unblock()
+
+    def forget_peer(self) -> None:
+        """The peer's limits as they were remembered hold no more; `set_peer` follows. Until then nothing is sent."""
+        self._send_limits = dict.fromkeys(self._send_limits, 0)
+        self.send_window.limit = 0
+        self._local_limit = [0, 0]
+        for pair in self._streams.values():
+            if pair.send is not None:
+                pair.send.window.limit = 0
+                self.schedule.remove(pair.send)
+
+    def _allowed(self, stream_id: int) -> bool:
+        """Whether the peer lets us use a stream: those opened by remembered limits may be too many (0-RTT)."""
+        if stream_id & SERVER_INITIATED != self._local_bit:
+            return True
+        return stream_id >> 2 < self._local_limit[(stream_id >> 1) & 1]
 
     # What the application does
 
@@ -213,9 +239,14 @@ class StreamTable:
 
     def peer_raises_streams(self, limit: int, unidirectional: bool) -> bool:
         """MAX_STREAMS: True if more can be opened now, and the application waits for it."""
-        if limit <= self._local_limit[unidirectional]:
+        before = self._local_limit[unidirectional]
+        if limit <= before:
             return False
         self._local_limit[unidirectional] = limit
+        if self._next_local[unidirectional] > before:  # opened by remembered limits, and held back since
+            for pair in self._streams.values():
+                if pair.send is not None and self._allowed(pair.stream_id):
+                    self.schedule.add(pair.send)
         refused, self._refused[unidirectional] = self._refused[unidirectional], False
         return refused
 

@@ -55,6 +55,10 @@ def plain_host(host: str) -> str:
     return host[len(_MAPPED) :] if host.startswith(_MAPPED) and "." in host else host
 
 
+EARLY_DATA = "fairway.early_data"
+"""The extension that marks a request in 0-RTT, which may be a replay; unsafe ones were answered with 425."""
+
+
 def make_scope(request: Request, surroundings: Surroundings, root_path: str, state: dict[str, Any] | None) -> Scope:
     """The scope of a request, of type `websocket` for an extended CONNECT to one (RFC 9220)."""
     connection = request.connection
@@ -92,6 +96,8 @@ def make_scope(request: Request, surroundings: Surroundings, root_path: str, sta
         "server": surroundings.server,
         "extensions": surroundings.http_extensions,
     }
+    if request.early:
+        scope["extensions"] = {**surroundings.http_extensions, EARLY_DATA: {}}
     if state is not None:
         scope["state"] = state.copy()
     if protocol == b"websocket":

@@ -1,0 +1,25 @@
+"""Datagrams that answer a newcomer of whom nothing is kept."""
+
+from __future__ import annotations
+
+from fairway.quic.errors import ErrorCode
+from fairway.quic.frames import ConnectionClose
+from fairway.quic.packet import LongHeader, PacketType, encode_long_header, encode_retry
+from fairway.quic.protection import TAG_LENGTH, initial_secrets, make_sealer, retry_tag
+from fairway.tls import CipherSuite
+
+
+def retry(header: LongHeader, source: bytes, token: bytes) -> bytes:
+    """A Retry for the Initial packet with `header` (RFC 9000 section 17.2.5); `source` is what to address next."""
+    packet = encode_retry(header.version, header.source, source, token)
+    return packet + retry_tag(header.version, header.destination, packet)
+
+
+def invalid_token(header: LongHeader) -> bytes:
+    """A close with INVALID_TOKEN for the Initial packet with `header` (section 8.1.3)."""
+    payload = ConnectionClose(ErrorCode.INVALID_TOKEN, 0, b"").encode()
+    _, secret = initial_secrets(header.version, header.destination)
+    sealer = make_sealer(header.version, CipherSuite.AES_128_GCM_SHA256, secret)
+    size = len(payload) + TAG_LENGTH
+    packet = encode_long_header(PacketType.INITIAL, header.version, header.source, header.destination, 0, 2, size)
+    return sealer.seal_long(packet, 0, 2, payload)

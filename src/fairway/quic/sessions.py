@@ -1,0 +1,112 @@
+"""What a client remembers of servers for its next visit: session tickets, their parameters, and address tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from fairway.quic.limits import MAX_SERVERS_REMEMBERED, MAX_SESSIONS_PER_SERVER, MAX_TOKENS_PER_SERVER
+from fairway.quic.transport_parameters import TransportParameters
+from fairway.tls import SessionTicket
+
+ServerKey = tuple[str, int, tuple[str, ...]]
+"""A server's name, its port, and the application protocols that are asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedSession:
+    """A ticket, and what else the connection that it came from agreed: 0-RTT is bound to it."""
+
+    ticket: SessionTicket
+    version: int
+    parameters: TransportParameters
+
+
+class SessionStore(Protocol):
+    """Where sessions and tokens are kept. Each is taken once: whoever sees two visits shall not link them."""
+
+    def save_session(self, server: ServerKey, session: SavedSession) -> None:
+        """Keep a session; older ones of the server may go."""
+
+    def take_session(self, server: ServerKey) -> SavedSession | None:
+        """The latest session of a server, which is forgotten here."""
+
+    def save_token(self, server: ServerKey, token: bytes) -> None:
+        """Keep an address token."""
+
+    def take_token(self, server: ServerKey) -> bytes | None:
+        """The latest address token of a server, which is forgotten here."""
+
+
+class _Visits:
+    __slots__ = ("sessions", "tokens")
+
+    def __init__(self) -> None:
+        self.sessions: list[SavedSession] = []
+        self.tokens: list[bytes] = []
+
+
+class MemorySessionStore:
+    """A store in memory for so many servers; the one that was saved to least recently goes."""
+
+    def __init__(self, most: int = MAX_SERVERS_REMEMBERED) -> None:
+        self._most = most
+        self._servers: dict[ServerKey, _Visits] = {}
+
+    def __len__(self) -> int:
+        return len(self._servers)
+
+    def save_session(self, server: ServerKey, session: SavedSession) -> None:
+        """Keep a session beside the few latest of the server."""
+        sessions = self._visits(server).sessions
+        sessions.append(session)
+        del sessions[:-MAX_SESSIONS_PER_SERVER]
+
+    def take_session(self, server: ServerKey) -> SavedSession | None:
+        """The latest session of a server, which is forgotten here."""
+        known = self._servers.get(server)
+        return known.sessions.pop() if known is not None and known.sessions else None
+
+    def save_token(self, server: ServerKey, token: bytes) -> None:
+        """Keep a token beside the few latest of the server."""
+        tokens = self._visits(server).tokens
+        tokens.append(token)
+        del tokens[:-MAX_TOKENS_PER_SERVER]
+
+    def take_token(self, server: ServerKey) -> bytes | None:
+        """The latest address token of a server, which is forgotten here."""
+        known = self._servers.get(server)
+        return known.tokens.pop() if known is not None and known.tokens else None
+
+    def _visits(self, server: ServerKey) -> _Visits:
+        known = self._servers.pop(server, None) or _Visits()
+        self._servers[server] = known
+        if len(self._servers) > self._most:
+            del self._servers[next(iter(self._servers))]
+        return known
+
+
+class KnownServer:
+    """The part of a store that is about one server."""
+
+    __slots__ = ("_key", "_store")
+
+    def __init__(self, store: SessionStore, key: ServerKey) -> None:
+        self._store = store
+        self._key = key
+
+    def save_session(self, session: SavedSession) -> None:
+        """Keep a session of this server."""
+        self._store.save_session(self._key, session)
+
+    def take_session(self) -> SavedSession | None:
+        """The latest session of this server."""
+        return self._store.take_session(self._key)
+
+    def save_token(self, token: bytes) -> None:
+        """Keep an address token of this server."""
+        self._store.save_token(self._key, token)
+
+    def take_token(self) -> bytes:
+        """The latest address token of this server; empty if there is none."""
+        return self._store.take_token(self._key) or b""
