@@ -144,15 +144,17 @@ class TestPacketTooBig:  # 28
     @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
     def test_28_a_forged_packet_too_big_changes_nothing(self) -> None:
         receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        receiver.bind(("127.0.0.1", 0))
-        udp = UdpSocket(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        receiver.bind(("127.0.0.78", 0))  # the kernel remembers the forged size for this address: nobody else has it
+        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sender.bind(("127.0.0.77", 0))
+        udp = UdpSocket(sender)
         udp.connect(receiver.getsockname())
         (_, ours), (_, theirs) = udp.address, receiver.getsockname()
-        inner = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 1300, 1, 0x4000, 64, 17, 0, b"\x7f\0\0\1", b"\x7f\0\0\1")
+        inner = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 1300, 1, 0x4000, 64, 17, 0, b"\x7f\0\0\x4d", b"\x7f\0\0\x4e")
         quoted = inner + struct.pack("!HHHH", ours, theirs, 1280, 0)
         body = struct.pack("!BBHHH", 3, 4, 0, 0, 552) + quoted  # fragmentation needed, next hop MTU 552
         with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as forger:
-            forger.sendto(body[:2] + _checksum(body) + body[4:], ("127.0.0.1", 0))
+            forger.sendto(body[:2] + _checksum(body) + body[4:], ("127.0.0.77", 0))
         udp.send(b"the kernel tells this one of the error, and loses it", 100, None)
         for size in (1200, 1452, 9000):
             assert udp.send(bytes(size), size, None) == size
