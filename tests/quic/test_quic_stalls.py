@@ -14,6 +14,7 @@ from fairway.quic.delivery import Delivery
 from fairway.quic.dispatch import FrameHandlers
 from fairway.quic.frames import HandshakeDone
 from fairway.quic.handshake import Handshake
+from fairway.quic.migration import Migration
 from fairway.quic.recovery.sent import Run
 from fairway.quic.state import ConnectionState
 from fairway.quic.timers import Timer
@@ -33,7 +34,7 @@ class Lossy:
         self.lose = {"there": 0, "back": 0}
         there = SimulatedPath(delay=DELAY_S, drop=lambda index, data: self._lost("there"))
         back = SimulatedPath(delay=DELAY_S, drop=lambda index, data: self._lost("back"))
-        settings = QuicConfiguration(udp_payload=SIZE, **configuration)  # type: ignore[arg-type]
+        settings = QuicConfiguration(udp_payload=SIZE, max_udp_payload=SIZE, **configuration)  # type: ignore[arg-type]
         self.pair = Pair(settings, there=there, back=back, connect=False)
 
     def _lost(self, way: str) -> bool:
@@ -155,7 +156,7 @@ class TestProbes:
         session = ClientSession(
             ClientConfig("localhost", ("test",)), b"", random=os.urandom, now=lambda: datetime.now(UTC)
         )
-        handlers = FrameHandlers(state, delivery, Handshake(state, session))
+        handlers = FrameHandlers(state, delivery, Handshake(state, session), Migration(state))
         space = state.application
         state.go(Phase.COMPLETE)
         state.handshake.largest_acked = 0  # a server that acknowledges the last flight before it says HANDSHAKE_DONE

@@ -39,4 +39,6 @@ class MtuProbes:
         mtu.sent(number)
         path.pacer.spend(size)
         path.bytes_sent += size
+        if state.watch is not None:
+            state.watch.sent(space.kind, number, [payload], size - len(payload), now)
         return keys.sealer.seal(FIXED_BIT | keys.phase, destination, number, NUMBER_LENGTH, [payload])

@@ -77,6 +77,8 @@ class PathProbes:
             space.last_eliciting_at = now
             state.loss_timer_stale = True
         path.bytes_sent += size
+        if state.watch is not None:
+            state.watch.sent(space.kind, first, [payload], overhead, now)
         return keys.sealer.seal(FIXED_BIT | keys.phase, destination, first, NUMBER_LENGTH, [payload])
 
     def _destination(self, path: Path) -> bytes | None:
