@@ -216,15 +216,12 @@ class Listener(Generic[AnyConnection]):
 
     `handler(connection)` runs as a task for every connection once its handshake is complete; when it returns, the
     connection closes. Leaving the block closes the server gracefully. `sock` is a bound UDP socket to use instead of
-    `host` and `port`; the server closes it. `qlog` is a directory for a log of each connection ($QLOGDIR by
-    default): docs/qlog.md.
-    With `retry` clients have to prove their address before anything is kept of them; without, only while many
-    handshakes are pending. Processes that answer for the same address share `token_keys`.
-    `host` and `port`; the server closes it. `preferred_address` is a host and port at which it would rather be reached:
-    clients go there after the handshake (RFC 9000 section 9.6). With the same `reset_key`, a secret, after a restart,
-    clients learn at once that their connections are gone (section 10.3); servers that run beside each other on one
-    port must not share it. `qlog` is a directory for a log of each
-    connection ($QLOGDIR by default): docs/qlog.md.
+    `host` and `port`; the server closes it. With `retry` clients have to prove their address before anything is kept
+    of them; without, only while many handshakes are pending. Processes that answer for the same address share
+    `token_keys`. `preferred_address` is a host and port at which the server would rather be reached: clients go there
+    after the handshake (RFC 9000 section 9.6). With the same `reset_key`, a secret, after a restart, clients learn at
+    once that their connections are gone (section 10.3); servers that run beside each other on one port must not share
+    it. `qlog` is a directory for a log of each connection ($QLOGDIR by default): docs/qlog.md.
     """
 
     def __init__(
