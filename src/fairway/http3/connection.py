@@ -5,31 +5,27 @@
         ...
     http.respond(stream_id, fields)  # and then quic.transmit, until it gives None
 
-The rooms do the work: `receive` parses request streams, `control` the peer's other streams, `qpack` field sections,
-`fields` says what is well-formed. This class only passes on, and sends.
+The rooms do the work: `dispatch` acts on QUIC's events, `receive` parses request streams, `control` the peer's other
+streams, `qpack` field sections, `fields` says what is well-formed. This class only passes on, and sends.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from typing import Any
 
 from fairway.http3 import frames
-from fairway.http3.control import PeerStreams
+from fairway.http3.dispatch import EventHandlers
 from fairway.http3.errors import H3Code, Http3Error
-from fairway.http3.events import DatagramReceived, Event, MessageFailed, ReadingStopped, StreamAborted
+from fairway.http3.events import Event, MessageFailed, StreamAborted
 from fairway.http3.fields import Fields, check_own_request, check_response, check_trailers, checked, section_size
-from fairway.http3.grease import Grease
 from fairway.http3.limits import MAX_FIELD_SECTION, QPACK_BLOCKED_STREAMS, QPACK_TABLE_CAPACITY
 from fairway.http3.message import Arriving, Leaving, Message
 from fairway.http3.receive import RequestReceiver
 from fairway.http3.settings import Settings
 from fairway.http3.state import Http3State
-from fairway.http3.webtransport import SESSION_GONE
+from fairway.http3.tunnel_calls import TunnelCalls
 from fairway.quic import Connection, ConnectionClosed, UsageError
 from fairway.quic import events as quic_events
-from fairway.wire import WireError, decode_varint, encode_varint, varint_length
 
 ALPN = "h3"
 
@@ -54,14 +50,14 @@ DEFAULT_SETTINGS = Settings(
 )
 
 
-class Http3Connection:
+class Http3Connection(TunnelCalls):
     """A client's or a server's end. A caller's mistake is `UsageError`; a peer's closes the connection or a stream."""
 
     def __init__(self, quic: Connection, *, is_client: bool, settings: Settings = DEFAULT_SETTINGS) -> None:
+        super().__init__(Http3State(quic, settings, is_client=is_client))
         self._quic = quic
-        self._state = Http3State(quic, settings, is_client=is_client)
         self._receiver = RequestReceiver(self._state)
-        self._peer_streams = PeerStreams(self._state, self._receiver)
+        self._handlers = EventHandlers(self._state, self._receiver)
 
     # What arrives
 
@@ -70,16 +66,7 @@ class Http3Connection:
         state = self._state
         state.now = now
         for event in self._quic.events():
-            handler = _ON_EVENT.get(type(event))
-            if handler is None:
-                state.events.append(event)  # type: ignore[arg-type]
-            elif state.failure is None:
-                try:
-                    handler(self, event)
-                except Http3Error as error:
-                    state.failure = error
-                except ConnectionClosed:
-                    pass  # an event that comes later says so
+            self._handlers.handle(event)
         if state.coder.decoder_out and state.decoder_id >= 0:
             self._send_acknowledgements()
         if state.failure is not None:
@@ -128,11 +115,6 @@ class Http3Connection:
     def streams_opened(self) -> int:
         """Requests that were begun; on a server the streams that the client has opened for them."""
         return self._state.requests
-
-    def cannot_begin(self, session_id: int) -> bool:
-        """True if no WebTransport session of this ID is asked for or goes on, nor can be asked for any more."""
-        state = self._state
-        return session_id not in state.messages and (state.is_client or session_id < state.next_request_id)
 
     def unfinished(self, since: float) -> list[int]:
         """Streams that clients opened at `since` or before, and on which no request has arrived: `abort` them."""
@@ -248,33 +230,6 @@ class Http3Connection:
             raise UsageError(f"nothing can be sent on stream {stream_id}: it was ended, reset or never begun")
         return message
 
-    def open_tunnel_stream(self, session_id: int, *, unidirectional: bool = False) -> int | None:
-        """Open a stream of a WebTransport session; None while the peer allows no more (StreamsAvailable tells)."""
-        stream_id = self._quic.open_stream(unidirectional=unidirectional)
-        if stream_id is None:
-            return None
-        kind = frames.WEBTRANSPORT_UNI_STREAM if unidirectional else frames.WEBTRANSPORT_STREAM
-        arriving = Arriving.ENDED if unidirectional else Arriving.TUNNEL
-        message = self._state.messages[stream_id] = Message(stream_id, arriving, Leaving.TUNNEL)
-        message.session_id = session_id
-        self._quic.write(stream_id, encode_varint(kind) + encode_varint(session_id), whole=True)
-        return stream_id
-
-    def end_session(self, session_id: int) -> None:
-        """A WebTransport session is over: so are its streams."""
-        for message in [known for known in self._state.messages.values() if known.session_id == session_id]:
-            self.abort(message.stream_id, SESSION_GONE)
-
-    def send_datagram(self, stream_id: int, data: bytes) -> bool:
-        """Send an HTTP datagram of a request (RFC 9297); False if it was dropped since too many wait already."""
-        if self._state.peer is None or not (self._state.peer.h3_datagram or self._state.peer.webtransport):
-            raise UsageError("the peer takes no HTTP datagrams")
-        return self._quic.send_datagram(encode_varint(stream_id >> 2) + data)
-
-    def max_datagram_size(self, stream_id: int) -> int:
-        """Bytes of the largest HTTP datagram that can be sent now; 0 if the peer takes none."""
-        return max(self._quic.max_datagram_size - varint_length(stream_id >> 2), 0)
-
     def abort(self, stream_id: int, code: int = H3Code.H3_REQUEST_CANCELLED) -> None:
         """Give up a stream in both directions."""
         message = self._state.messages.get(stream_id)
@@ -350,129 +305,3 @@ class Http3Connection:
         with contextlib.suppress(ConnectionClosed):
             if self._quic.write(state.decoder_id, out) < len(out):
                 state.failure = Http3Error(H3Code.H3_EXCESSIVE_LOAD, "the QPACK decoder stream is not read")
-
-    # Events of QUIC
-
-    def _handshake_completed(self, event: quic_events.HandshakeCompleted) -> None:
-        opened = [self._quic.open_stream(unidirectional=True) for _ in range(3)]
-        if None in opened:
-            raise Http3Error(
-                H3Code.H3_GENERAL_PROTOCOL_ERROR,
-                "the peer allows no three unidirectional streams",
-                section="RFC 9114 section 6.2",
-            )
-        state = self._state
-        state.control_id, state.encoder_id, state.decoder_id = (stream or 0 for stream in opened)
-        grease = Grease(self._quic.random)
-        settings = frames.encode(frames.SETTINGS, state.local.encode(grease.setting())) + grease.frame()
-        for stream_id, kind, first in (
-            (state.control_id, frames.CONTROL_STREAM, settings),
-            (state.encoder_id, frames.QPACK_ENCODER_STREAM, b""),
-            (state.decoder_id, frames.QPACK_DECODER_STREAM, b""),
-        ):
-            self._quic.set_priority(stream_id, 0)
-            self._quic.write(stream_id, encode_varint(kind) + first, whole=True)
-        stream = grease.stream()
-        if stream and (extra := self._quic.open_stream(unidirectional=True)) is not None:
-            self._quic.write(extra, stream, end=True, whole=True)
-        state.events.append(event)
-
-    def _opened(self, event: quic_events.StreamOpened) -> None:
-        stream_id, state = event.stream_id, self._state
-        if stream_id & _UNIDIRECTIONAL:
-            self._peer_streams.opened(stream_id)
-            return
-        if state.is_client:
-            if not state.webtransport:
-                raise Http3Error(
-                    H3Code.H3_STREAM_CREATION_ERROR,
-                    "a bidirectional stream from a server",
-                    section="RFC 9114 section 6.1",
-                )
-        else:
-            state.requests += 1
-            state.next_request_id = stream_id + 4
-            if state.goaway_sent is not None and stream_id >= state.goaway_sent:
-                state.reset(stream_id, H3Code.H3_REQUEST_REJECTED)
-                state.stop(stream_id, H3Code.H3_REQUEST_REJECTED)
-                return
-        message = state.messages[stream_id] = Message(stream_id)
-        message.begun_at = state.now
-
-    def _readable(self, event: quic_events.StreamReadable) -> None:
-        message = self._state.messages.get(event.stream_id)
-        if message is not None:
-            self._receiver.readable(message)
-        elif event.stream_id & _UNIDIRECTIONAL:
-            self._peer_streams.readable(event.stream_id)
-
-    def _reset(self, event: quic_events.StreamResetReceived) -> None:
-        stream_id = event.stream_id
-        self._quic.acknowledge_reset(stream_id)
-        message = self._state.messages.get(stream_id)
-        if message is None:
-            self._peer_streams.gone(stream_id)
-            return
-        state = self._state
-        if message.arriving is Arriving.ENDED:
-            return
-        if self._unheard(message):
-            return
-        state.take_no_more(message)
-        state.events.append(StreamAborted(stream_id, event.code))
-        state.forget_if_over(message)
-        if message.leaving is not Leaving.ENDED:
-            state.count_abandoned(message)
-
-    def _unheard(self, message: Message) -> bool:
-        """True if a request was given up before it arrived: it ends here, and nobody hears of it (section 4.1.1)."""
-        if self._state.is_client or message.arriving is not Arriving.FIELDS:
-            return False
-        self._state.abort(message, H3Code.H3_REQUEST_REJECTED)
-        self._state.count_abandoned(message)
-        return True
-
-    def _stopped(self, event: quic_events.StopSendingReceived) -> None:
-        stream_id = event.stream_id
-        if stream_id in (self._state.control_id, self._state.encoder_id, self._state.decoder_id):
-            raise Http3Error(
-                H3Code.H3_CLOSED_CRITICAL_STREAM,
-                "the peer does not read a critical stream",
-                section="RFC 9114 section 6.2.1",
-            )
-        message = self._state.messages.get(stream_id)
-        if message is None or message.leaving is Leaving.ENDED:
-            self._state.events.append(ReadingStopped(stream_id, event.code))  # what was sent will not all be delivered
-            return
-        if self._unheard(message):
-            return
-        message.leaving = Leaving.ENDED
-        self._state.events.append(ReadingStopped(stream_id, event.code))
-        self._state.forget_if_over(message)
-        self._state.count_abandoned(message)
-
-    def _datagram(self, event: quic_events.DatagramReceived) -> None:
-        """RFC 9297 section 2.1; what belongs to no open stream is dropped."""
-        try:
-            quarter, after = decode_varint(event.data, 0)
-        except WireError:
-            quarter, after = -1, 0
-        if not 0 <= quarter < 1 << 60:
-            raise Http3Error(
-                H3Code.H3_DATAGRAM_ERROR, "a datagram that names no stream", section="RFC 9297 section 2.1"
-            )
-        message = self._state.messages.get(quarter << 2)
-        if message is None or message.arriving is Arriving.ENDED:
-            return
-        if self._state.is_client or message.arriving is not Arriving.FIELDS:
-            self._state.events.append(DatagramReceived(quarter << 2, event.data[after:]))
-
-
-_ON_EVENT: dict[type[Any], Callable[[Http3Connection, Any], None]] = {
-    quic_events.HandshakeCompleted: Http3Connection._handshake_completed,
-    quic_events.StreamOpened: Http3Connection._opened,
-    quic_events.DatagramReceived: Http3Connection._datagram,
-    quic_events.StreamReadable: Http3Connection._readable,
-    quic_events.StreamResetReceived: Http3Connection._reset,
-    quic_events.StopSendingReceived: Http3Connection._stopped,
-}
