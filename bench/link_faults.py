@@ -11,7 +11,7 @@ from bench.isolation import isolated
 from bench.result import Result
 from fairway import lab
 from fairway.lab.faults import find_relays
-from fairway.net.agent.ping import Probe, ping
+from fairway.net.host.ping import Probe, ping
 
 STREAM_S = 3
 ECHOES = 1000

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.isolation import isolated
 from bench.result import Result
-from fairway.net.agent import Host
+from fairway.net.host import Host
 
 ROUNDS = 100
 CROWD = 1000

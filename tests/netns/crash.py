@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 
-from fairway.net.agent.store import Store
+from fairway.net.host.store import Store
 from fairway.net.kernel import Kernel
 
 

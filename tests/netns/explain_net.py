@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from fairway.net.agent.snapshot import Namespaces
 from fairway.net.explain import Explanation, Place, Question, explain
+from fairway.net.host.snapshot import Namespaces
 from fairway.net.kernel import namespaces
 from fairway.net.kernel.firewall import FirewallDriver
 from fairway.net.model.facts import AllowedSources

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 from explain_net import ADDRESSES, PORT, Net, network
 
-from fairway.net.agent.snapshot import Namespaces
 from fairway.net.explain import Direction, Question, Verdict, explain, text_of
 from fairway.net.explain.snapshot import Host
+from fairway.net.host.snapshot import Namespaces
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from crash import run_and_kill
 
-from fairway.net.agent import Host
+from fairway.net.host import Host
 from fairway.net.kernel import Kernel, namespaces
 from fairway.net.model.errors import FairwayError, NotOursError, UsageError
 from fairway.net.model.facts import Namespace, Veth

@@ -13,8 +13,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from fairway.net.agent import ping as module
-from fairway.net.agent.ping import Answer, Probe, ping
+from fairway.net.host import ping as module
+from fairway.net.host.ping import Answer, Probe, ping
 from fairway.net.kernel import namespaces
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it makes namespaces")]

@@ -13,8 +13,8 @@ from fairway.cli.places import enter_labs, find_place, places
 from fairway.net.model.errors import UsageError
 
 if TYPE_CHECKING:
-    from fairway.net.agent.snapshot import Namespaces
     from fairway.net.explain import Place
+    from fairway.net.host.snapshot import Namespaces
 
 _EXIT_CODES = {"accepted": 0, "unknown": 3}
 _LOST = 1
@@ -45,9 +45,9 @@ def explain(
     A and B are pods, nodes or addresses; A may be `host`, this one. Nothing is sent. Exit code 0 if packet and answer
     would arrive, 1 if not, 3 if it cannot be told.
     """
-    from fairway.net.agent.snapshot import Namespaces
     from fairway.net.explain import Question, text_of
     from fairway.net.explain import explain as answer
+    from fairway.net.host.snapshot import Namespaces
 
     if port is not None and protocol == "icmp":
         raise UsageError("ICMP has no ports", mend="say --protocol tcp or udp")

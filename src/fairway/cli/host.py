@@ -14,7 +14,7 @@ from fairway.cli import problems
 from fairway.lab import rootless
 
 if TYPE_CHECKING:
-    from fairway.net.agent import Host
+    from fairway.net.host import Host
     from fairway.net.model.facts import ForeignChain
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -25,7 +25,7 @@ def this_host(*, leave_foreign_chains: bool = False) -> Iterator[Host]:
     """This host, which is root's to change; a state that had to be rebuilt is warned of."""
     if not rootless.privileged():
         raise problems.needs_root()
-    from fairway.net.agent import Host
+    from fairway.net.host import Host
 
     with Host(touch_foreign_chains=not leave_foreign_chains) as host:
         if host.corrupt is not None:
@@ -35,7 +35,7 @@ def this_host(*, leave_foreign_chains: bool = False) -> Iterator[Host]:
 
 def has_state() -> bool:
     """Whether this machine was ever used as a host."""
-    from fairway.net.agent.host import DEFAULT_STATE
+    from fairway.net.host.host import DEFAULT_STATE
 
     return (Path(os.environ.get("FAIRWAY_STATE", DEFAULT_STATE)) / "state.db").exists()
 

@@ -21,7 +21,7 @@ from fairway.net.model.pod import parse_address
 
 if TYPE_CHECKING:
     from fairway import lab
-    from fairway.net.agent.ping import Answer
+    from fairway.net.host.ping import Answer
 
 _FEW = 1 << 9  # ways that are asked for twice
 _CHUNK = 1 << 15  # ways that are asked for at once
@@ -91,8 +91,8 @@ def _members(running: lab.RunningLab) -> list[Member]:
 
 
 def _outcomes(members: Sequence[Member], progress: Progress) -> Iterator[Outcome]:
-    from fairway.net.agent.ping import Probe
-    from fairway.net.agent.ping import ping as echo
+    from fairway.net.host.ping import Probe
+    from fairway.net.host.ping import ping as echo
 
     total = sum(1 for _ in ways(members, members))
     done = 0
@@ -115,7 +115,7 @@ def _show(progress: Progress, before: int, total: int, done: int, _: int) -> Non
 
 def _measured(answers: Sequence[Answer]) -> list[Answer]:
     """The same answers with truer times: the first echoes waited for neighbours to be found."""
-    from fairway.net.agent.ping import ping as echo
+    from fairway.net.host.ping import ping as echo
 
     again = iter(echo([answer.probe for answer in answers if answer.rtt_ms is not None], tries=1))
     later = [answer if answer.rtt_ms is None else next(again) for answer in answers]
@@ -190,8 +190,8 @@ def _target(target: str, prefix: str, start: Place) -> tuple[str, Sequence[IPAdd
 
 
 def _echo_once(start: Place, tallies: Sequence[_Tally], label: str | None) -> None:
-    from fairway.net.agent.ping import Probe
-    from fairway.net.agent.ping import ping as echo
+    from fairway.net.host.ping import Probe
+    from fairway.net.host.ping import ping as echo
 
     answers = echo([Probe(start.namespace, tally.address) for tally in tallies], tries=1)
     for tally, answer in zip(tallies, answers, strict=True):

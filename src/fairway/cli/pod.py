@@ -13,7 +13,7 @@ from fairway.net.model.names import POD_INTERFACE
 from fairway.net.model.pod import GATEWAYS, Pod, parse_address
 
 if TYPE_CHECKING:
-    from fairway.net.agent import Host
+    from fairway.net.host import Host
 
 
 @click.group(epilog="\b\nExample:\n  fairway pod add demo01 --address 10.0.1.2 && fairway exec demo01 -- ip addr")

@@ -21,7 +21,7 @@ def names() -> list[str]:
 
 
 def node_state(lab: str, node: str) -> Path:
-    """The state directory of a node's agent."""
+    """The state directory of a node's host."""
     return LABS / lab / "nodes" / node
 
 

@@ -1,4 +1,4 @@
-"""A lab's ground in the kernel: its nodes, routers and links, without the pods, which each node's agent sees to."""
+"""A lab's ground in the kernel: its nodes, routers and links, without the pods, which each node's host sees to."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def observe(kernel: Kernel, marks: dict[str, str], desired: Iterable[Fact]) -> s
 
 
 def _is_ground(fact: Fact, *, router: bool) -> bool:
-    """Whether a fact of a node's namespace is the lab's own: not on a pod's link, not the agent's gateway or route."""
+    """Whether a fact of a node's namespace is the lab's own: not on a pod's link, not the host's gateway or route."""
     if isinstance(fact, Route):
         return router
     if isinstance(fact, Address | Neighbour | Up):

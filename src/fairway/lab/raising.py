@@ -12,7 +12,7 @@ from fairway.lab.ending import end_namespaces
 from fairway.lab.forward import set_forward_policy
 from fairway.lab.model import LabPod, Node, Topology
 from fairway.lab.topology import facts, load, node_namespace, static_routes
-from fairway.net.agent import Host, Identity
+from fairway.net.host import Host, Identity
 from fairway.net.kernel import Kernel
 from fairway.net.model.errors import FairwayError, NotOursError
 from fairway.net.model.facts import Namespace
@@ -175,7 +175,7 @@ _BATCH = 500
 
 
 def node_host(lab: str, node: str, *, touch_foreign_chains: bool = True) -> Host:
-    """The agent of a lab's node: the same as a real host's, in another namespace."""
+    """The host of a lab's node: the same as a real host's, in another namespace."""
     home = f"{lab}.{node}"
     identity = Identity(home, f"{home}.", f"fairway lab {lab} node {node} pod")
     return Host(directory.node_state(lab, node), identity, touch_foreign_chains=touch_foreign_chains)

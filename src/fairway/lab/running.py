@@ -26,7 +26,7 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True)
 class PodView:
-    """A pod: its node, its namespace under /run/netns, and what its agent knows of it."""
+    """A pod: its node, its namespace under /run/netns, and what its host knows of it."""
 
     name: str
     node: str
@@ -64,7 +64,7 @@ class RunningLab:
         ]
 
     def pods(self) -> list[PodView]:
-        """Its pods, node by node, as the nodes' agents know them."""
+        """Its pods, node by node, as the nodes' hosts know them."""
         found = []
         for node in self.nodes():
             if not node.router and directory.node_state(self.name, node.name).exists():

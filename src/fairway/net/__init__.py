@@ -1,1 +1,1 @@
-"""The pod network: model, kernel, ipam, reconcile, agent, explain."""
+"""The pod network: model, kernel, ipam, reconcile, host, explain."""

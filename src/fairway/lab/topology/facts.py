@@ -1,6 +1,6 @@
 """What the kernel must hold for a lab's own ground: namespaces, links between them, addresses, the routers' routes.
 
-Pods, and the routes of nodes, are not here: each node's agent sees to those.
+Pods, and the routes of nodes, are not here: each node's host sees to those.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _neighbours(topology: Topology, link: Link) -> Iterator[Fact]:
 
 
 def _router_routes(topology: Topology) -> Iterator[Fact]:
-    """The routes of routers, which have no agent to give them to."""
+    """The routes of routers, which have no host to give them to."""
     routes = static_routes(topology)
     for node in topology.nodes:
         if not node.router:

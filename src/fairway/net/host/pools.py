@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fairway.net.agent import uplink
-from fairway.net.agent.store import PodState, Store
+from fairway.net.host import uplink
+from fairway.net.host.store import PodState, Store
 from fairway.net.ipam import DEFAULT_POOL, check_pool, pool_of
 from fairway.net.kernel import Kernel
 from fairway.net.model.errors import FairwayError, UsageError

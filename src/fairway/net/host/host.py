@@ -6,15 +6,15 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from fairway.net.agent import uplink
-from fairway.net.agent.ground import Ground
-from fairway.net.agent.identity import Identity
-from fairway.net.agent.observed import Observer
-from fairway.net.agent.pools import Pools
-from fairway.net.agent.reaper import Reaper
-from fairway.net.agent.rebuild import rebuild
-from fairway.net.agent.routes import StaticRoutes
-from fairway.net.agent.store import Entry, PodState, Store
+from fairway.net.host import uplink
+from fairway.net.host.ground import Ground
+from fairway.net.host.identity import Identity
+from fairway.net.host.observed import Observer
+from fairway.net.host.pools import Pools
+from fairway.net.host.reaper import Reaper
+from fairway.net.host.rebuild import rebuild
+from fairway.net.host.routes import StaticRoutes
+from fairway.net.host.store import Entry, PodState, Store
 from fairway.net.kernel import Kernel
 from fairway.net.model.errors import UsageError
 from fairway.net.model.facts import AllowedSources, Fact, ForeignChain, IPAddress, Up, Veth

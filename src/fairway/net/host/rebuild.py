@@ -6,7 +6,7 @@ import sqlite3
 from ipaddress import ip_network
 from pathlib import Path
 
-from fairway.net.agent.store import PodState, Store
+from fairway.net.host.store import PodState, Store
 from fairway.net.kernel import Kernel
 from fairway.net.model.errors import FairwayError
 from fairway.net.model.facts import IPNetwork

@@ -6,7 +6,7 @@ import queue
 import threading
 from dataclasses import dataclass, field
 
-from fairway.net.agent.store import Store
+from fairway.net.host.store import Store
 from fairway.net.kernel import Kernel
 
 

@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from fairway.net.agent.store import PodState, Store
+from fairway.net.host.store import PodState, Store
 from fairway.net.model.errors import FairwayError, UsageError
 from fairway.net.model.pod import Pod, StaticRoute
 

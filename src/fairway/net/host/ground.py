@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fairway.net.agent.observed import Observer
-from fairway.net.agent.store import Store
+from fairway.net.host.observed import Observer
+from fairway.net.host.store import Store
 from fairway.net.kernel import Kernel
 from fairway.net.model.facts import Fact
 from fairway.net.model.pod import Pod
