@@ -48,6 +48,7 @@ class Host:
         self.pools = Pools(self.store, self._kernel)
         self.routes = StaticRoutes(self.store, self._kernel, self._observer)
         self._attachments = Attachments(self.store, self._kernel, self.pools, self._wiring)
+        self.policies = self._wiring.policies
         self.corrupt = self.store.open()
         if self.corrupt is not None:
             rebuild(self.store, self._kernel, self.identity.prefix, self.identity.mark, self.corrupt.kept)
@@ -218,4 +219,7 @@ class Host:
             elif reachable:
                 given.append((pod, site.namespace))
         observed = self._observer.everything(desired, self.identity.prefix, self.identity.mark, own, given)
+        rules = self.policies.rules() if pods else None
+        desired |= {rules} if rules is not None else set()
+        observed |= self._observer.policies(rules)
         return plan(desired, observed)

@@ -15,6 +15,7 @@ from fairway.net.model.facts import (
     IPNetwork,
     Namespace,
     Neighbour,
+    PolicyRules,
     Route,
     Sysctl,
     Up,
@@ -22,6 +23,7 @@ from fairway.net.model.facts import (
 )
 from fairway.net.model.names import INTERFACE_PREFIX
 from fairway.net.model.pod import Pod, Site
+from fairway.net.model.policy_table import PolicyTable
 
 
 class Observer:
@@ -64,6 +66,11 @@ class Observer:
         """Our routes to `destinations`."""
         wanted = set(destinations)
         return {fact for fact in self._kernel.routes(self._home) if fact.destination in wanted}
+
+    def policies(self, wanted: PolicyRules | None) -> set[Fact]:
+        """What there is of network policies, held against what is `wanted`."""
+        found = self._kernel.policy_rules(self._home, wanted.table if wanted is not None else PolicyTable())
+        return {found} if found is not None else set()
 
     def everything(
         self, desired: Iterable[Fact], prefix: str, mark: str, own: Mapping[str, str], given: Iterable[tuple[Pod, str]]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fairway.net.host.store import Store
 from fairway.net.kernel import Kernel
 
 
@@ -23,12 +23,12 @@ class Reaper:
     """A thread, begun with the first link to end.
 
     A link is known by its index and its chain in our table by its handle, which are never used twice: a pod that has
-    the name by now keeps its own.
+    the name by now keeps its own. `forget` is told the pod's name behind that, in the thread.
     """
 
-    def __init__(self, home: str, store: Store) -> None:
+    def __init__(self, home: str, forget: Callable[[str], None]) -> None:
         self._home = home
-        self._store = store
+        self._forget = forget
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._pending: dict[str, _Task] = {}
         self._guard = threading.Lock()  # of what is pending
@@ -76,6 +76,6 @@ class Reaper:
                             del self._pending[task.pod]
                     task.ended.set()
                 # What another process has added under the same name meanwhile is not in the state of being removed.
-                self._store.forget_removed(task.pod)
+                self._forget(task.pod)
         finally:
             kernel.close()

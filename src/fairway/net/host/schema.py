@@ -6,7 +6,7 @@ import sqlite3
 
 from fairway.net.model.names import host_interface
 
-VERSION = 2
+VERSION = 3
 
 _FIRST = """
 CREATE TABLE pods (name TEXT PRIMARY KEY, mtu INTEGER NOT NULL, state TEXT NOT NULL) STRICT;
@@ -42,7 +42,14 @@ CREATE TABLE attachments (
 ) STRICT;
 """
 
-_STEPS = (_FIRST, _SECOND)
+_THIRD = """
+CREATE TABLE policy_documents (
+    kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, document TEXT NOT NULL,
+    PRIMARY KEY (kind, namespace, name)
+) STRICT;
+"""
+
+_STEPS = (_FIRST, _SECOND, _THIRD)
 
 
 def bring_up_to_date(database: sqlite3.Connection, version: int) -> None:

@@ -126,6 +126,11 @@ class StateFile:
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
         return kept
 
+    def version(self) -> int:
+        """A number that changes whenever another connection has changed the file."""
+        ((number,),) = self.rows("PRAGMA data_version")
+        return int(number)
+
     def rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
         """What a query finds."""
         assert self._database is not None, "the store is not open"

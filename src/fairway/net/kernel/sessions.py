@@ -5,9 +5,10 @@ from __future__ import annotations
 from types import TracebackType
 
 from fairway.net.kernel import namespaces
-from fairway.net.kernel.firewall import FirewallDriver
+from fairway.net.kernel.firewall import TABLE, FirewallDriver
 from fairway.net.kernel.foreign import ForeignChains
 from fairway.net.kernel.netlink import Netlink
+from fairway.net.kernel.policy import PolicyDriver
 from fairway.net.model.facts import HERE
 
 
@@ -21,6 +22,7 @@ class Sessions:
         self._kept = kept
         self._netlinks: dict[str, Netlink] = {}
         self._firewalls: dict[str, FirewallDriver] = {}
+        self._policies: dict[str, PolicyDriver] = {}
         self._foreign: dict[str, ForeignChains] = {}
 
     def __enter__(self) -> Sessions:
@@ -34,7 +36,7 @@ class Sessions:
 
     def close(self) -> None:
         """End every socket."""
-        for name in set(self._netlinks) | set(self._firewalls) | set(self._foreign):
+        for name in set(self._netlinks) | set(self._firewalls) | set(self._policies) | set(self._foreign):
             self.forget(name)
 
     def netlink(self, namespace: str) -> Netlink:
@@ -48,6 +50,12 @@ class Sessions:
         if namespace not in self._firewalls:
             self._firewalls[namespace] = namespaces.inside(namespace, lambda: FirewallDriver(namespace))
         return self._firewalls[namespace]
+
+    def policies(self, namespace: str) -> PolicyDriver:
+        """The driver of the policies in our nftables table in `namespace`."""
+        if namespace not in self._policies:
+            self._policies[namespace] = namespaces.inside(namespace, lambda: PolicyDriver(TABLE))
+        return self._policies[namespace]
 
     def foreign(self, namespace: str) -> ForeignChains:
         """Other programs' FORWARD chains in `namespace`."""
@@ -65,6 +73,7 @@ class Sessions:
         for driver in (
             self._netlinks.pop(namespace, None),
             self._firewalls.pop(namespace, None),
+            self._policies.pop(namespace, None),
             self._foreign.pop(namespace, None),
         ):
             if driver is not None:

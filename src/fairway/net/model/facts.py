@@ -16,7 +16,10 @@ from ipaddress import (
     IPv6Interface,
     IPv6Network,
 )
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from fairway.net.model.policy_table import PolicyTable
 
 IPAddress = IPv4Address | IPv6Address
 IPInterface = IPv4Interface | IPv6Interface
@@ -134,6 +137,20 @@ class AllowedSources:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyRules:
+    """Network policies in force: `table` is all that our nftables table holds of them."""
+
+    rank: ClassVar[int] = 4
+    namespace: str
+    table: PolicyTable
+
+    @property
+    def key(self) -> Key:
+        """There is one of them in a namespace."""
+        return ("policies", self.namespace)
+
+
+@dataclass(frozen=True, slots=True)
 class ForeignChain:
     """Another program's base chain on the forward hook that drops what it does not know."""
 
@@ -244,6 +261,7 @@ Fact = (
     | Sysctl
     | Firewall
     | AllowedSources
+    | PolicyRules
     | ForwardAccept
     | Up
     | Address

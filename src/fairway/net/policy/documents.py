@@ -30,15 +30,25 @@ class Documents:
     namespaces: dict[str, Labels] = field(default_factory=dict)
     endpoints: dict[tuple[str, str], Endpoint] = field(default_factory=dict)
 
-    def update(self, other: Documents) -> None:
-        """Take what another has, in the place of what bears the same name."""
-        self.policies.update(other.policies)
-        self.namespaces.update(other.namespaces)
-        self.endpoints.update(other.endpoints)
+    def read(self, content: Any, place: str) -> None:
+        """Add one document; UsageError: what is wrong with it, at `place`."""
+        document = Field(content, place, "")
+        kind = document.required("kind").text()
+        if kind not in _READERS:
+            raise document["kind"].problem(f"expected one of {', '.join(_READERS)}, List; found {kind!r}")
+        _READERS[kind](document, self)
 
 
 def read_documents(text: str, file: str) -> Documents:
     """The documents of a YAML (or JSON) file; UsageError: what is wrong, with `file`, the document and the field."""
+    documents = Documents()
+    for number, content in enumerate(parse_documents(text, file), 1):
+        documents.read(content, f"{file}: document {number}")
+    return documents
+
+
+def parse_documents(text: str, file: str) -> Iterator[Any]:
+    """The documents of a YAML (or JSON) file as plain values, lists taken apart; UsageError: it is no YAML."""
     if len(text) > MOST_BYTES:
         raise UsageError(f"{file}: larger than {MOST_BYTES >> 20} MiB", mend="split it")
     try:
@@ -49,23 +59,12 @@ def read_documents(text: str, file: str) -> Documents:
         raise UsageError(f"{file}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
     except RecursionError:
         raise UsageError(f"{file}: nested too deeply") from None
-    documents = Documents()
     for number, content in enumerate(found, 1):
-        if content is not None:
-            place = f"{file}: document {number}" if len(found) > 1 else file
-            _read(Field(content, place, ""), documents)
-    return documents
-
-
-def _read(document: Field, into: Documents) -> None:
-    kind = document.required("kind").text()
-    if kind == "List" or kind.endswith("List"):
-        for item in document.list("items"):
-            _read(item, into)
-        return
-    if kind not in _READERS:
-        raise document["kind"].problem(f"expected one of {', '.join(_READERS)}, List; found {kind!r}")
-    _READERS[kind](document, into)
+        document = Field(content, f"{file}: document {number}", "")
+        if document and document.required("kind").text().endswith("List"):
+            yield from (item.value for item in document.list("items"))
+        elif document:
+            yield content
 
 
 def _policy(document: Field, into: Documents) -> None:
@@ -84,12 +83,12 @@ def _namespace(document: Field, into: Documents) -> None:
 
 
 def _pod(document: Field, into: Documents) -> None:
-    """A pod of another host: what it is called, how it is labelled, which ports it names, where it is."""
+    """A pod: how it is labelled, which ports it names, and where it is, which is not asked of a pod of this host."""
     name, namespace = _name(document)
     _once((namespace, name), into.endpoints, document)
-    metadata, status = document.required("metadata"), document.required("status")
-    places = [place.required("ip") for place in status.list("podIPs")] or [status.required("podIP")]
-    addresses = tuple(parse_address(place.text(), place.where) for place in places)
+    metadata, status = document.required("metadata"), document["status"]
+    places = [place.required("ip") for place in status.list("podIPs")] or [status["podIP"]]
+    addresses = tuple(parse_address(place.text(), place.where) for place in places if place)
     into.endpoints[namespace, name] = Endpoint(
         namespace, name, addresses, labels(metadata["labels"]), tuple(_named_ports(document["spec"]))
     )
