@@ -289,3 +289,19 @@ def test_a_pod_of_another_host_is_a_peer_but_not_guarded_here(added: bool, expec
     table = compiler.table()
     assert not table.isolated
     assert sum("10.9.0.1" in elements for _, elements in table.sets.values()) == expected
+
+
+@pytest.mark.parametrize("to", [None, [{"podSelector": {"matchLabels": {"app": "1"}}}]])
+def test_a_named_port_out_is_what_the_receiving_pod_calls_so(to: Any) -> None:
+    rule = {"ports": [{"port": "http"}], **({"to": to} if to else {})}
+    texts = documents(
+        (("a", {"podSelector": {"matchLabels": {"app": "2"}}, "policyTypes": ["Egress"], "egress": [rule]}),)
+    )
+    compiler = compiler_of(texts)
+    for number, (label, named) in enumerate((("1", 80), ("1", 8080), ("2", 53)), 1):
+        compiler.put(endpoint(number, "a", {"app": label}, {"http": named}))
+    table = compiler.table()
+    assert lets(table, "10.0.0.3", "10.0.0.1", "tcp", 80)
+    assert lets(table, "10.0.0.3", "10.0.0.2", "tcp", 8080)
+    assert not lets(table, "10.0.0.3", "10.0.0.2", "tcp", 80)
+    assert not lets(table, "10.0.0.3", "10.0.0.1", "udp", 80)

@@ -131,7 +131,7 @@ class StateFile:
         ((number,),) = self.rows("PRAGMA data_version")
         return int(number)
 
-    def rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
+    def rows(self, query: str, *values: str | int | float) -> list[tuple[Any, ...]]:
         """What a query finds."""
         assert self._database is not None, "the store is not open"
         try:
