@@ -123,7 +123,7 @@ def test_what_cannot_be_is_a_usage_error(arguments: list[str], words: str):
 def test_pools_and_routes_are_kept():
     fairway("pool", "add", "10.7.0.0/24")
     fairway("pool", "add", "10.8.3.0/24", "--name", "shop", "--of", "10.8.0.0/16", "--for-namespace", "shop")
-    common = {"networks": [], "cooldown_s": 60, "taken": 0, "capacity": 254}
+    common = {"networks": [], "cooldown_s": 60, "masquerade": False, "taken": 0, "capacity": 254}
     assert document("pool", "ls")["pools"] == [
         {"name": "10.7.0.0/24", "network": "10.7.0.0/24", "of": "", "namespaces": [], **common},
         {"name": "shop", "network": "10.8.3.0/24", "of": "10.8.0.0/16", "namespaces": ["shop"], **common},

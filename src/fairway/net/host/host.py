@@ -46,8 +46,8 @@ class Host:
         self._wiring = Wiring(
             self.store, self._kernel, self.identity, self._observer, touch_foreign_chains=touch_foreign_chains
         )
-        self.pools = Pools(self.store, self._kernel)
-        self.routes = StaticRoutes(self.store, self._kernel, self._observer)
+        self.pools = Pools(self.store, self._kernel, self._wiring.masquerading)
+        self.routes = StaticRoutes(self.store, self._kernel, self._observer, self._wiring.masquerading)
         self._attachments = Attachments(self.store, self._kernel, self.pools, self._wiring)
         self.policies = self._wiring.policies
         self.corrupt = self.store.open()
@@ -226,7 +226,7 @@ class Host:
             elif reachable:
                 given.append((pod, site.namespace))
         observed = self._observer.everything(desired, self.identity.prefix, self.identity.mark, own, given)
-        rules = self.policies.rules() if pods else None
-        desired |= {rules} if rules is not None else set()
+        rules, hidden = (self.policies.rules(), self._wiring.masquerading.wanted()) if pods else (None, None)
+        desired |= {fact for fact in (rules, hidden) if fact is not None}
         observed |= self._observer.policies(rules)
         return plan(desired, observed)

@@ -86,6 +86,8 @@ class Observer:
         facts |= {fact for fact in home.own() if isinstance(fact, Route) or _links_host(fact)}
         facts |= self._kernel.firewall(self._home)
         facts |= self._kernel.accepts(self._home)
+        hidden = self._kernel.masqueraded(self._home)
+        facts |= {hidden} if hidden is not None else set()
         links = [link for link in home.links if link.name.startswith(INTERFACE_PREFIX)]
         for name in self._kernel.namespace_names(prefix):
             found = self._kernel.mark(name)

@@ -60,6 +60,7 @@ CREATE TABLE attachments (
 """
 
 _THIRD = """
+ALTER TABLE pools ADD COLUMN masquerade INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE policy_documents (
     kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, document TEXT NOT NULL,
     PRIMARY KEY (kind, namespace, name)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from fairway.net.host import uplink
 from fairway.net.host.ground import Ground
 from fairway.net.host.identity import Identity
+from fairway.net.host.masquerade import Masquerading
 from fairway.net.host.observed import Observer
 from fairway.net.host.policies import Policies
 from fairway.net.host.reaper import Reaper
@@ -33,7 +34,8 @@ class Wiring:
         self._reaper = Reaper(identity.home, self._forget)
         self.policies = Policies(store, kernel)
         self._touch_foreign_chains = touch_foreign_chains
-        self.ground = Ground(store, kernel, observer)
+        self.masquerading = Masquerading(store, kernel)
+        self.ground = Ground(store, kernel, observer, self.masquerading)
         self._removed_some = False
         self._mtu = 0  # of the uplink, once it was asked for
 

@@ -19,6 +19,7 @@ from fairway.net.model.facts import (
     Fact,
     Firewall,
     ForwardAccept,
+    Masquerade,
     Namespace,
     Neighbour,
     PolicyRules,
@@ -177,6 +178,16 @@ def _policies(sessions: Sessions, operations: Sequence[Operation]) -> list[Failu
     return _each(operations, one)
 
 
+def _masquerade(sessions: Sessions, operations: Sequence[Operation]) -> list[Failure]:
+    driver = sessions.masquerade(_namespace(operations[0].fact))
+
+    def one(operation: Operation) -> None:
+        assert isinstance(operation.fact, Masquerade)
+        driver.replace(None if isinstance(operation, Delete) else operation.fact)
+
+    return _each(operations, one)
+
+
 def _accepts(sessions: Sessions, operations: Sequence[Operation]) -> list[Failure]:
     foreign = sessions.foreign(_namespace(operations[0].fact))
     facts = [operation.fact for operation in operations if isinstance(operation.fact, ForwardAccept)]
@@ -305,5 +316,6 @@ _STEPS: dict[type, Step] = {
     Firewall: _firewall,
     AllowedSources: _sources,
     PolicyRules: _policies,
+    Masquerade: _masquerade,
     ForwardAccept: _accepts,
 }

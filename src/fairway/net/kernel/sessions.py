@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from types import TracebackType
+from typing import Any, Protocol
 
 from fairway.net.kernel import namespaces
 from fairway.net.kernel.firewall import TABLE, FirewallDriver
 from fairway.net.kernel.foreign import ForeignChains
+from fairway.net.kernel.masquerade import MasqueradeDriver
 from fairway.net.kernel.netlink import Netlink
 from fairway.net.kernel.policy import PolicyDriver
 from fairway.net.model.facts import HERE
+
+
+class _Driver(Protocol):
+    def close(self) -> None: ...
 
 
 class Sessions:
@@ -23,6 +30,7 @@ class Sessions:
         self._netlinks: dict[str, Netlink] = {}
         self._firewalls: dict[str, FirewallDriver] = {}
         self._policies: dict[str, PolicyDriver] = {}
+        self._masquerades: dict[str, MasqueradeDriver] = {}
         self._foreign: dict[str, ForeignChains] = {}
 
     def __enter__(self) -> Sessions:
@@ -36,8 +44,9 @@ class Sessions:
 
     def close(self) -> None:
         """End every socket."""
-        for name in set(self._netlinks) | set(self._firewalls) | set(self._policies) | set(self._foreign):
-            self.forget(name)
+        for drivers in self._drivers():
+            for name in list(drivers):
+                self.forget(name)
 
     def netlink(self, namespace: str) -> Netlink:
         """A route-netlink socket in `namespace`."""
@@ -57,6 +66,12 @@ class Sessions:
             self._policies[namespace] = namespaces.inside(namespace, lambda: PolicyDriver(TABLE))
         return self._policies[namespace]
 
+    def masquerade(self, namespace: str) -> MasqueradeDriver:
+        """The driver of the chain in our nftables table in `namespace` that hides pods' addresses."""
+        if namespace not in self._masquerades:
+            self._masquerades[namespace] = namespaces.inside(namespace, lambda: MasqueradeDriver(namespace, TABLE))
+        return self._masquerades[namespace]
+
     def foreign(self, namespace: str) -> ForeignChains:
         """Other programs' FORWARD chains in `namespace`."""
         if namespace not in self._foreign:
@@ -70,11 +85,11 @@ class Sessions:
 
     def forget(self, namespace: str) -> None:
         """End the sockets in `namespace`."""
-        for driver in (
-            self._netlinks.pop(namespace, None),
-            self._firewalls.pop(namespace, None),
-            self._policies.pop(namespace, None),
-            self._foreign.pop(namespace, None),
-        ):
+        for drivers in self._drivers():
+            driver = drivers.pop(namespace, None)
             if driver is not None:
                 driver.close()
+
+    def _drivers(self) -> tuple[MutableMapping[str, _Driver], ...]:
+        found: tuple[Any, ...] = (self._netlinks, self._firewalls, self._policies, self._masquerades, self._foreign)
+        return found

@@ -7,7 +7,7 @@ path of a namespace that somebody else made; the empty name is the namespace tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -151,6 +151,22 @@ class PolicyRules:
 
 
 @dataclass(frozen=True, slots=True)
+class Masquerade:
+    """What goes from `sources` to anywhere but `spared` leaves under the host's own address; `mark` stands for both."""
+
+    rank: ClassVar[int] = 4
+    namespace: str
+    mark: str
+    sources: frozenset[IPNetwork] = field(default=frozenset(), compare=False)
+    spared: frozenset[IPNetwork] = field(default=frozenset(), compare=False)
+
+    @property
+    def key(self) -> Key:
+        """There is one of them in a namespace."""
+        return ("masquerade", self.namespace)
+
+
+@dataclass(frozen=True, slots=True)
 class ForeignChain:
     """Another program's base chain on the forward hook that drops what it does not know."""
 
@@ -262,6 +278,7 @@ Fact = (
     | Firewall
     | AllowedSources
     | PolicyRules
+    | Masquerade
     | ForwardAccept
     | Up
     | Address
