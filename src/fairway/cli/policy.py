@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -12,11 +14,8 @@ from fairway.cli.host import this_host
 from fairway.cli.names import complete_pods
 from fairway.cli.output import json_option, plural, print_json, print_table
 
-if TYPE_CHECKING:
-    from fairway.net.host.policies import Key
-    from fairway.net.model.policy import Labels, Policy
-
 _KINDS = ("NetworkPolicy", "Namespace", "Pod")
+_SEPARATOR = "\n---\n"
 FILE = click.Path(exists=True, dir_okay=False, allow_dash=True)
 
 
@@ -38,15 +37,16 @@ def apply(files: tuple[str, ...], as_json: bool) -> None:
 
     One of the same kind and name is replaced. Nothing is kept of a file that has a mistake.
     """
-    kept: list[Key] = []
+    applied: list[dict[str, str]] = []
     with this_host() as host:
         for file in files:
-            kept += host.policies.apply(_text(file), file)
+            for text in _parts(_text(file), file):
+                applied += host.call("policy.apply", {"text": text, "file": file})["applied"]
     if as_json:
-        print_json({"applied": [_named(key) for key in kept]})
+        print_json({"applied": applied})
         return
-    for key in kept:
-        click.echo(f"{_words(key)} applied")
+    for each in applied:
+        click.echo(f"{_words(each)} applied")
 
 
 @policy.command(epilog="\b\nExample:\n  fairway policy check web.yaml")
@@ -72,15 +72,13 @@ def check(files: tuple[str, ...], as_json: bool) -> None:
 def list_policies(as_json: bool) -> None:
     """List the documents that are kept, and what each policy isolates for."""
     with this_host() as host:
-        documents = host.policies.documents()
-    rows = [("NetworkPolicy", *key, _directions(policy)) for key, policy in documents.policies.items()]
-    rows += [("Namespace", "", name, _labels(labels)) for name, labels in documents.namespaces.items()]
-    rows += [("Pod", *key, _labels(endpoint.labels)) for key, endpoint in documents.endpoints.items()]
-    names = ("kind", "namespace", "name", "about")
+        document = host.call("policy.ls")
     if as_json:
-        print_json({"documents": [dict(zip(names, row, strict=True)) for row in rows]})
-    else:
-        print_table(names, rows, "no policies: everybody may speak with everybody; see: fairway policy apply --help")
+        print_json(document)
+        return
+    rows = [(each["kind"], each["namespace"], each["name"], _about(each)) for each in document["documents"]]
+    nothing = "no policies: everybody may speak with everybody; see: fairway policy apply --help"
+    print_table(("kind", "namespace", "name", "about"), rows, nothing)
 
 
 @policy.command(epilog="\b\nExample:\n  fairway policy of demo01")
@@ -89,13 +87,12 @@ def list_policies(as_json: bool) -> None:
 def of(pod: str, as_json: bool) -> None:
     """Say which policies isolate POD, in which direction."""
     with this_host() as host:
-        isolating = host.policies.isolating(host.pod(pod))
-    found = {d.value: [f"{p.namespace}/{p.name}" for p in policies] for d, policies in isolating.items()}
+        document = host.call("policy.of", {"pod": pod})
     if as_json:
-        print_json({"pod": pod, "isolated": found})
+        print_json(document)
         return
     for direction in ("ingress", "egress"):
-        names = found.get(direction)
+        names = document["isolated"].get(direction)
         click.echo(f"{direction:<9}{'only what is allowed by ' + ', '.join(names) if names else 'open'}")
 
 
@@ -105,14 +102,14 @@ def of(pod: str, as_json: bool) -> None:
 @json_option
 def remove(names: tuple[str, ...], kind: str, as_json: bool) -> None:
     """Forget documents; none, if one of them is not there."""
-    keys = [_key(kind, name) for name in dict.fromkeys(names)]
+    pairs = [_pair(kind, name) for name in dict.fromkeys(names)]
     with this_host() as host:
-        host.policies.remove(keys)
+        document = host.call("policy.rm", {"kind": kind, "names": pairs})
     if as_json:
-        print_json({"removed": [_named(key) for key in keys]})
+        print_json(document)
         return
-    for key in keys:
-        click.echo(f"{_words(key)} removed")
+    for each in document["removed"]:
+        click.echo(f"{_words(each)} removed")
 
 
 def _text(file: str) -> str:
@@ -121,24 +118,34 @@ def _text(file: str) -> str:
     return Path(file).read_text(errors="replace")
 
 
-def _key(kind: str, name: str) -> Key:
+def _parts(text: str, file: str) -> Iterator[str]:
+    """The documents of a file, none of which may have a mistake, in as many parts as a call can have."""
+    from fairway.net.agent.calls import DOCUMENTS_MAX
+    from fairway.net.policy import parse_documents, read_documents
+
+    read_documents(text, file)
+    part: list[str] = []
+    size = 0
+    for document in map(json.dumps, parse_documents(text, file)):
+        if part and size + len(document) > DOCUMENTS_MAX // 2:
+            yield _SEPARATOR.join(part)
+            part, size = [], 0
+        part.append(document)
+        size += len(document) + len(_SEPARATOR)
+    yield _SEPARATOR.join(part)
+
+
+def _pair(kind: str, name: str) -> list[str]:
     namespace, _, last = name.rpartition("/")
-    return kind, "" if kind == "Namespace" else namespace or "default", last
+    return ["" if kind == "Namespace" else namespace or "default", last]
 
 
-def _words(key: Key) -> str:
-    kind, namespace, name = key
-    return f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
+def _words(document: dict[str, str]) -> str:
+    place = f"{document['namespace']}/" if document["namespace"] else ""
+    return f"{document['kind']} {place}{document['name']}"
 
 
-def _named(key: Key) -> dict[str, Any]:
-    return dict(zip(("kind", "namespace", "name"), key, strict=True))
-
-
-def _directions(policy: Policy) -> str:
-    rules = (("ingress", policy.ingress), ("egress", policy.egress))
-    return ", ".join(f"{word}: {plural(len(found), 'rule')}" for word, found in rules if found is not None)
-
-
-def _labels(labels: Labels) -> str:
-    return ", ".join(f"{key}={value}" for key, value in labels.items())
+def _about(document: dict[str, Any]) -> str:
+    if "rules" in document:
+        return ", ".join(f"{way}: {plural(count, 'rule')}" for way, count in document["rules"].items())
+    return ", ".join(f"{key}={value}" for key, value in document["labels"].items())

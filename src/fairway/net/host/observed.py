@@ -51,13 +51,30 @@ class Observer:
             facts.add(Namespace(site.namespace, site.mark))
         return facts | self._accepts(pod)
 
-    def attachment(self, pod: Pod, site: Site, wanted: Iterable[Fact]) -> set[Fact]:
-        """All that there is of one attachment, whose namespace is to be had; the number of others costs little."""
+    def one(self, pod: Pod, site: Site, wanted: Iterable[Fact], *, reachable: bool) -> set[Fact]:
+        """All that there is of one pod that stays; the number of others costs little.
+
+        Its namespace is looked into if it is `reachable`, and, where it is Fairway's own, there and marked.
+        """
         outer = self._kernel.link_view(self._home, pod.link)
-        inner = self._kernel.link_view(site.namespace, pod.interface)
-        facts = self._settings(wanted) | self._accepts(pod) | outer.own() | _own_facts(inner, set(wanted))
+        links = [link for link in outer.links if link.ours]
+        facts = self._settings(wanted) | self._accepts(pod) | outer.own()
         facts |= self._kernel.allowed_sources(self._home, pod.link)
-        return facts | link_facts(link for link in (*outer.links, *inner.links) if link.ours)
+        if site.own:
+            reachable = self._kernel.has_namespace(site.namespace)
+            if reachable:
+                loopback = self._kernel.link_view(site.namespace, "lo")
+                facts.add(Namespace(site.namespace, loopback.mark))
+                links += loopback.links
+        if reachable:
+            inner = self._kernel.link_view(site.namespace, pod.interface)
+            facts |= _own_facts(inner, set(wanted))
+            links += [link for link in inner.links if link.ours]
+        return facts | link_facts(links)
+
+    def far_routes(self) -> set[Fact]:
+        """Our routes through other hosts."""
+        return {fact for fact in self._kernel.routes(self._home) if fact.gateway is not None}
 
     def _accepts(self, pod: Pod) -> set[Fact]:
         return {accept for accept in self._kernel.accepts(self._home) if accept.link == pod.link}
@@ -67,10 +84,11 @@ class Observer:
         wanted = set(destinations)
         return {fact for fact in self._kernel.routes(self._home) if fact.destination in wanted}
 
-    def policies(self, wanted: PolicyRules | None) -> set[Fact]:
-        """What there is of network policies, held against what is `wanted`."""
-        found = self._kernel.policy_rules(self._home, wanted.table if wanted is not None else PolicyTable())
-        return {found} if found is not None else set()
+    def rules(self, policies: PolicyRules | None) -> set[Fact]:
+        """What there is of network policies, held against what they should be, and what is hidden."""
+        table = policies.table if policies is not None else PolicyTable()
+        found = (self._kernel.policy_rules(self._home, table), self._kernel.masqueraded(self._home))
+        return {fact for fact in found if fact is not None}
 
     def everything(
         self, desired: Iterable[Fact], prefix: str, mark: str, own: Mapping[str, str], given: Iterable[tuple[Pod, str]]
@@ -86,8 +104,6 @@ class Observer:
         facts |= {fact for fact in home.own() if isinstance(fact, Route) or _links_host(fact)}
         facts |= self._kernel.firewall(self._home)
         facts |= self._kernel.accepts(self._home)
-        hidden = self._kernel.masqueraded(self._home)
-        facts |= {hidden} if hidden is not None else set()
         links = [link for link in home.links if link.name.startswith(INTERFACE_PREFIX)]
         for name in self._kernel.namespace_names(prefix):
             found = self._kernel.mark(name)
