@@ -35,7 +35,7 @@ def block_of(number: int) -> IPNetwork:
 
 
 def permit_of(number: int) -> Permit:
-    return Permit(f"n{number}", (block_of(number),), (POOL,))
+    return Permit(f"n{number}", (block_of(number),), (POOL,), serial=number)
 
 
 class Node:

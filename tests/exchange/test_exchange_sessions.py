@@ -308,7 +308,7 @@ class TestWhatIsRefused:
         world = _two()
         exchange = world.nodes[0].exchange
         assert exchange is not None
-        exchange.peers.exclude(frozenset({"n1"}))
+        exchange.peers.revoke(frozenset({1}))
         world.settle()
         assert not _routes(world, 0)
         world.rest(5)

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from itertools import islice
 
 from fairway.net.exchange import limits
-from fairway.net.exchange.admission import Counters, Permit
 from fairway.net.exchange.errors import CloseCode, Loss, PeerFault
 from fairway.net.exchange.members import Directory
 from fairway.net.exchange.messages import Endpoint, Hello, Member, Members, Revocations
 from fairway.net.exchange.own import Own
+from fairway.net.exchange.pace import Counters
 from fairway.net.exchange.replica import Replica
 from fairway.net.exchange.rib import Rib
 from fairway.net.exchange.session import Session
 from fairway.net.model.facts import IPAddress
+from fairway.net.model.permit import Permit
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Peers:
         self._settings = settings
         self._peers: dict[str, Peer] = {}
         self._waiting: dict[str, Peer] = {}  # those with a deadline
-        self._excluded: frozenset[str] = frozenset()
+        self._revoked: frozenset[int] = frozenset()
         self._revocations: Revocations | None = None
         self._told: Revocations | None = None
         self._members_due: float | None = None
@@ -110,7 +111,7 @@ class Peers:
         session = Session(self, self._own, permit, hello, peer.counters, observed=observed, dialled=dialled)
         if permit.node == self._name:
             session.close(CloseCode.REFUSED, "a node of the same name")
-        elif permit.node in self._excluded:
+        elif permit.serial in self._revoked:
             session.close(CloseCode.REFUSED, "its certificate is revoked")
         return session
 
@@ -145,15 +146,14 @@ class Peers:
             peer.loss = Loss.RESTARTING
             self._wait(peer, peer.since + self._settings.restart_s)
 
-    def exclude(self, names: frozenset[str]) -> None:
-        """These nodes' certificates are revoked: their sessions and routes end."""
-        self._excluded = names
-        for name in names & self._peers.keys():
-            peer = self._peers[name]
+    def revoke(self, serials: frozenset[int]) -> None:
+        """The certificates of these serial numbers are revoked: sessions that stand on them end, and their routes."""
+        self._revoked = serials
+        for peer in [peer for peer in self._peers.values() if peer.replica.permit.serial in serials]:
             if peer.session is not None:
                 peer.session.close(CloseCode.REFUSED, "its certificate is revoked")
             self._let_go(peer)
-            self._directory.forget(name)
+            self._directory.forget(peer.name)
 
     def spread(self, revocations: Revocations) -> None:
         """A newer revocation list, verified: every peer gets it."""

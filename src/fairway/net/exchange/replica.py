@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fairway.net.exchange import limits
-from fairway.net.exchange.admission import Counters, Permit
 from fairway.net.exchange.errors import PeerFault
 from fairway.net.exchange.messages import (
     Announce,
@@ -20,8 +19,10 @@ from fairway.net.exchange.messages import (
     TableEntries,
     Withdraw,
 )
+from fairway.net.exchange.pace import Counters
 from fairway.net.exchange.rib import Entry, Rib
 from fairway.net.model.facts import IPNetwork
+from fairway.net.model.permit import Permit
 
 _CHANGES = (Channel.ANNOUNCEMENTS, Channel.WITHDRAWALS)
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from fairway.net.exchange import limits
-from fairway.net.exchange.admission import Counters, Pace, Permit
 from fairway.net.exchange.errors import CloseCode, PeerFault
 from fairway.net.exchange.framing import Framer
 from fairway.net.exchange.messages import (
@@ -24,8 +23,10 @@ from fairway.net.exchange.messages import (
     encode,
 )
 from fairway.net.exchange.own import Own
+from fairway.net.exchange.pace import Counters, Pace
 from fairway.net.exchange.replica import TABLE_MESSAGES, Replica
 from fairway.net.exchange.sending import Sender
+from fairway.net.model.permit import Permit
 
 
 class State(enum.Enum):

@@ -1,34 +1,10 @@
-"""What a peer may announce, and how much of it is taken in."""
+"""How much of a peer is taken in, and what was counted of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from fairway.net.exchange import limits
-from fairway.net.model.facts import IPNetwork
-
-
-@dataclass(frozen=True, slots=True)
-class Permit:
-    """What a node's certificate lets it announce: all within its `blocks`, and single addresses of the `pools`."""
-
-    node: str
-    blocks: tuple[IPNetwork, ...] = ()
-    pools: tuple[IPNetwork, ...] = ()
-
-    def allows(self, prefix: IPNetwork) -> bool:
-        """Whether the node may announce `prefix`."""
-        if _within(prefix, self.blocks):
-            return True
-        return prefix.prefixlen == prefix.max_prefixlen and _within(prefix, self.pools)
-
-
-def _within(prefix: IPNetwork, networks: tuple[IPNetwork, ...]) -> bool:
-    return any(
-        prefix.subnet_of(network)  # type: ignore[arg-type]  # of the same version
-        for network in networks
-        if network.version == prefix.version
-    )
 
 
 class Bucket:
