@@ -108,6 +108,7 @@ class Membership:
         self._revoked = self.directory / "revoked.crl"
         self._pending = self.directory / "joining.key"
         self._peers = self.directory / "peers.json"
+        self._epoch = self.directory / "epoch"
 
     @property
     def joined(self) -> bool:
@@ -175,6 +176,16 @@ class Membership:
     def keep_revocations(self, revocations: RevocationList) -> None:
         """A newer list."""
         files.write(self._revoked, revocations.signed, files.PUBLIC)
+
+    def next_epoch(self, now: datetime) -> int:
+        """The number of the life that begins now: higher than all before, by this file or, if it is lost, the clock."""
+        try:
+            former = int(self._epoch.read_text())
+        except (OSError, ValueError):
+            former = 0
+        epoch = max(former + 1, int(now.timestamp() * 1000))
+        files.write(self._epoch, str(epoch).encode(), files.PUBLIC)
+        return epoch
 
     def peers(self) -> list[str]:
         """Where other nodes were when last heard of, as HOST:PORT: whom to call after a restart."""

@@ -39,5 +39,7 @@ class Loss(enum.Enum):
     """Its agent is away, but its host is there: its routes are kept for a limited time."""
     SILENT = "silent"
     """Nothing is heard from it; a sign of life of its host must come soon."""
+    REFUSED = "refused"
+    """It does not want us: its routes are kept for a limited time, and it is not called again soon."""
     REPLACED = "replaced"
     """Another connection to the same peer has taken over."""

@@ -58,8 +58,14 @@ DIAL_FIRST_S = 0.1
 DIAL_LONGEST_S = 1.5
 """Between two attempts to reach a member: doubled from the first to the longest; a partition is to heal soon."""
 
+DIAL_REFUSED_S = 30.0
+"""Until the next attempt to reach a member that has refused us."""
+
 DIAL_YIELD_S = 0.5
 """The node with the higher name leaves it so long to the other to call."""
+
+HELLO_S = 5.0
+"""How long a connection may last without the peer's hello."""
 
 EARLY_BYTES = 65_536
 """Taken from streams that overtake the peer's hello, until that is there."""

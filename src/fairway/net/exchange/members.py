@@ -95,6 +95,12 @@ class Directory:
             known.next_call = now + (limits.DIAL_FIRST_S if self.name > name else 0.0)
             self._absent[name] = known
 
+    def refused(self, name: str, via: Endpoint | None, now: float) -> None:
+        """Whoever was called does not want us."""
+        for what in (self.known.get(name), None if via is None else self.seeds.get(via)):
+            if what is not None:
+                what.next_call = now + limits.DIAL_REFUSED_S
+
     def forget(self, name: str) -> None:
         """The node is no member any more."""
         self.known.pop(name, None)

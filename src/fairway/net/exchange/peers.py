@@ -72,6 +72,7 @@ class Peers:
         self._revoked: frozenset[int] = frozenset()
         self._revocations: Revocations | None = None
         self._told: Revocations | None = None
+        self._ready: dict[Session, None] = {}
         self._members_due: float | None = None
         self._members_turn = 0
 
@@ -94,6 +95,11 @@ class Peers:
 
     def _sessions(self) -> Iterator[Session]:
         return (peer.session for peer in self._peers.values() if peer.session is not None)
+
+    def take_ready(self) -> list[Session]:
+        """Sessions that got something to say, or were ended, by what happened elsewhere than on their own streams."""
+        ready, self._ready = self._ready, {}
+        return list(ready)
 
     # For whoever does the I/O
 
@@ -119,8 +125,12 @@ class Peers:
         """A connection is over, for whatever reason."""
         session.close(CloseCode.NONE)
         peer = self._peers.get(session.peer)
-        if peer is None or peer.session is not session:
-            return
+        if peer is not None and peer.session is session:
+            self._ended(peer, loss, now)
+        if loss is Loss.REFUSED:
+            self._directory.refused(session.peer, session.dialled, now)
+
+    def _ended(self, peer: Peer, loss: Loss, now: float) -> None:
         peer.session, peer.loss, peer.since = None, loss, now
         self._directory.disconnected(peer.name, now)
         if loss is Loss.LEFT:
@@ -152,6 +162,7 @@ class Peers:
         for peer in [peer for peer in self._peers.values() if peer.replica.permit.serial in serials]:
             if peer.session is not None:
                 peer.session.close(CloseCode.REFUSED, "its certificate is revoked")
+                self._ready[peer.session] = None
             self._let_go(peer)
             self._directory.forget(peer.name)
 
@@ -159,8 +170,9 @@ class Peers:
         """A newer revocation list, verified: every peer gets it."""
         if self._revocations is None or revocations.number > self._revocations.number:
             self._revocations = revocations
-            for session in self.sessions():
+            for session in self._sessions():
                 session.tell_revocations(revocations)
+                self._ready[session] = None
 
     def take_revocations(self) -> Revocations | None:
         """What a peer told last and is newer than ours: to be verified."""
@@ -171,8 +183,9 @@ class Peers:
         """Our own addresses have changed: tell every peer."""
         if endpoints != self.endpoints:
             self.endpoints = endpoints
-            for session in self.sessions():
+            for session in self._sessions():
                 session.tell_endpoints(endpoints)
+                self._ready[session] = None
 
     # Time
 
@@ -198,7 +211,9 @@ class Peers:
             sessions = self.sessions()
             if sessions:
                 self._members_turn += 1
-                sessions[self._members_turn % len(sessions)].tell_members(self._directory.speaking_with())
+                session = sessions[self._members_turn % len(sessions)]
+                session.tell_members(self._directory.speaking_with())
+                self._ready[session] = None
 
     # What sessions call
 
@@ -212,6 +227,7 @@ class Peers:
             if not self._replaces(session, former):
                 raise PeerFault("there is another connection", CloseCode.DUPLICATE)
             former.close(CloseCode.DUPLICATE, "another connection takes its place")
+            self._ready[former] = None
             peer.replica.suspend()
         peer.session, peer.loss, peer.since = session, None, now
         peer.counters.sessions += 1
@@ -274,6 +290,7 @@ class Peers:
             newcomer = Member(session.peer, hello.endpoints)
             for other in islice(self._sessions(), limits.NEWS_FANOUT):
                 other.tell_members((newcomer,))
+                self._ready[other] = None
 
     def _let_go(self, peer: Peer) -> None:
         peer.replica.clear()

@@ -90,7 +90,7 @@ class Incoming:
         """The messages that are complete. What overtakes the peer's hello waits, but for the stream that brings it."""
         data = self._early + data
         self._early = b""
-        if state is State.HELLO and self._framer.channel is None and data[:1] != bytes((Channel.CONTROL,)):
+        if state is State.HELLO and self._framer.channel is None and data[:1] in _LATER:
             self._early = data
             if len(data) > limits.EARLY_BYTES:
                 raise PeerFault("much data, and no hello")
@@ -285,5 +285,6 @@ class Session:
         self.state = state
 
 
+_LATER = frozenset(bytes((channel,)) for channel in Channel if channel is not Channel.CONTROL)
 _MEMBERS_A_MESSAGE = 32
 """A name of 63 characters and eight IPv6 addresses make 220 bytes."""

@@ -1,0 +1,77 @@
+"""This node's standing in its network: its certificate and the renewal of it, and whose certificates are revoked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from fairway.net.agent.peers.joining import renew
+from fairway.net.enrolment import Authority, Credentials, Membership, RevocationList, request
+from fairway.net.model.errors import FairwayError
+
+log = logging.getLogger("fairway.peers")
+
+_RETRY_S = 300.0
+
+
+class Standing:
+    """What connections stand on. `credentials` are the newest."""
+
+    def __init__(self, membership: Membership, authority: Authority) -> None:
+        self.credentials: Credentials = membership.credentials()
+        self._membership = membership
+        self._authority = authority
+        self._list: RevocationList | None = None
+        self._not_before_s = float("-inf")
+
+    def stored(self) -> RevocationList | None:
+        """The newest list that is on disk; the authority makes its own anew, without what has expired."""
+        return (
+            self._authority.revocations(datetime.now(UTC)) if self._authority.here else self._membership.revocations()
+        )
+
+    def verify(self, signed: bytes) -> RevocationList | None:
+        """A list that a peer told; None if it is not the authority's."""
+        try:
+            return RevocationList.verify(signed, self.credentials.authority)
+        except FairwayError as error:
+            log.warning("%s", error.message)
+            return None
+
+    def adopt(self, revocations: RevocationList) -> bool:
+        """Go by that list from now on; False if it is not newer."""
+        if self._list is not None and revocations.number <= self._list.number:
+            return False
+        self._list = revocations
+        try:
+            self._membership.keep_revocations(revocations)
+        except FairwayError as error:
+            log.warning("%s", error.message)
+        return True
+
+    def revoked(self, serial: int) -> bool:
+        """Whether the certificate of that serial number is."""
+        return self._list is not None and serial in self._list.serials
+
+    def renewal_due(self, now: datetime, clock_s: float) -> bool:
+        """Whether it is time for the next certificate; true again only a while later, if that fails."""
+        if self.credentials.renew_at > now or clock_s < self._not_before_s:
+            return False
+        self._not_before_s = clock_s + _RETRY_S
+        return True
+
+    async def renew(self, places: Sequence[tuple[str, int]]) -> bool:
+        """Have the next certificate from the authority, which is here or at one of `places`; whether that worked."""
+        try:
+            if self._authority.here:
+                node, key = self.credentials.permit.node, self._membership.pending_key()
+                granted = self._authority.enrol(node, request(key, node), datetime.now(UTC))
+                self.credentials = self._membership.accept(granted, key)
+            else:
+                self.credentials = await renew(self._membership, places)
+        except FairwayError as error:
+            log.warning("cannot renew this node's certificate, which ends %s: %s", self.credentials.expires, error)
+            return False
+        log.info("this node's certificate is renewed until %s", self.credentials.expires)
+        return True
