@@ -6,8 +6,10 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from fairway.net.host import uplink
 from fairway.net.host.attachments import Attachments, Key
 from fairway.net.host.identity import Identity
+from fairway.net.host.learned import LearnedRoutes
 from fairway.net.host.observed import Observer
 from fairway.net.host.pools import Pools
 from fairway.net.host.rebuild import rebuild
@@ -48,6 +50,7 @@ class Host:
         )
         self.pools = Pools(self.store, self._kernel)
         self.routes = StaticRoutes(self.store, self._kernel, self._observer)
+        self.learned = LearnedRoutes(self.store, self._kernel, self._observer)
         self._attachments = Attachments(self.store, self._kernel, self.pools, self._wiring)
         self.corrupt = self.store.open()
         if self.corrupt is not None:
@@ -176,6 +179,14 @@ class Host:
                 failures += self._kernel.execute(self._drift())
             return operations, failures
 
+    def addresses(self) -> list[IPAddress]:
+        """The host's own addresses, at which others reach it; the likeliest first."""
+        return uplink.addresses(self._kernel)
+
+    def way_to(self, address: IPAddress) -> tuple[str, IPAddress | None] | None:
+        """The interface, and the router if there is one, by which the host reaches `address`; None if it cannot."""
+        return self._kernel.route_to(address)
+
     def dropping_chains(self) -> tuple[ForeignChain, ...]:
         """Other programs' chains that drop what is forwarded, and that Fairway's pods must be let through."""
         return self._kernel.dropping_chains(self.identity.home)
@@ -214,7 +225,7 @@ class Host:
         pods = self.pods()
         chains = self._wiring.chains()
         desired = self._wiring.ground.facts(pods)
-        desired |= route_facts(self.identity.home, self.routes.all())
+        desired |= route_facts(self.identity.home, self.routes.all()) | self.learned.facts()
         own, given = {}, []
         for pod in pods:
             reachable = self._wiring.is_reachable(pod)

@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 
 from fairway.net.model.names import host_interface
 
-VERSION = 2
+VERSION = 3
 
 _FIRST = """
 CREATE TABLE pods (name TEXT PRIMARY KEY, mtu INTEGER NOT NULL, state TEXT NOT NULL) STRICT;
@@ -59,7 +59,11 @@ CREATE TABLE attachments (
 ) STRICT;
 """
 
-_STEPS = (_FIRST, _SECOND)
+_THIRD = """
+CREATE TABLE learned (destination TEXT PRIMARY KEY, gateway TEXT NOT NULL, node TEXT NOT NULL) STRICT;
+"""
+
+_STEPS = (_FIRST, _SECOND, _THIRD)
 
 
 def bring_up_to_date(database: sqlite3.Connection, version: int) -> None:

@@ -21,7 +21,7 @@ from fairway.net.model.facts import (
     Up,
     Veth,
 )
-from fairway.net.model.pod import GATEWAY_MAC, GATEWAYS, Pod, Site, StaticRoute
+from fairway.net.model.pod import GATEWAY_MAC, GATEWAYS, LearnedRoute, Pod, Site, StaticRoute
 
 _IPV4_GATEWAY = ip_interface(f"{GATEWAYS[0]}/32")
 
@@ -45,6 +45,11 @@ def node_facts(home: str, *, ipv6: bool, advertised: Iterable[str] = ()) -> set[
 def route_facts(home: str, routes: Iterable[StaticRoute]) -> set[Fact]:
     """The routes written by hand to other hosts' pods."""
     return {Route(home, route.destination, gateway=route.gateway) for route in routes}
+
+
+def learned_facts(home: str, hops: Iterable[LearnedRoute]) -> set[Fact]:
+    """The routes that other nodes told."""
+    return {Route(home, hop.destination, gateway=hop.gateway, learned=True) for hop in hops}
 
 
 def pod_facts(home: str, site: Site, pod: Pod, chains: Iterable[ForeignChain] = ()) -> set[Fact]:

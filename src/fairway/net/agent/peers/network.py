@@ -76,7 +76,7 @@ class PeerNetwork:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._membership = membership
-        self._options = options
+        self.options = options
         self._on_routes = on_routes
         self._network = membership.network()
         self._registrar = Registrar(authority, self._authority_endpoints)
@@ -107,7 +107,7 @@ class PeerNetwork:
 
     async def start(self) -> None:
         """Listen and begin to call. `OSError` if the port is taken."""
-        options = self._options
+        options = self.options
         host = str(options.addresses[0]) if len(options.addresses) == 1 else None
         self._server = await serve(
             self._accepted,
@@ -214,7 +214,7 @@ class PeerNetwork:
                     endpoint.port,
                     alpn=security.ROUTES,
                     tls=security.client_config(self._standing.credentials, security.ROUTES),
-                    configuration=security.configuration(self._options.detection_s, calls=True),
+                    configuration=security.configuration(self.options.detection_s, calls=True),
                     timeout=_CALL_TIMEOUT_S,
                 )
                 try:
@@ -269,7 +269,7 @@ class PeerNetwork:
             for version in (4, 6):
                 address = peer.next_hop(version)
                 if address is not None:
-                    self._echo.ask(address, self._options.detection_s / 4)
+                    self._echo.ask(address, self.options.detection_s / 4)
         self._act()
 
     def _host_answers(self, address: IPAddress) -> None:
@@ -368,7 +368,7 @@ class PeerNetwork:
     # Addresses
 
     def _endpoints(self, addresses: Iterable[IPAddress]) -> tuple[Endpoint, ...]:
-        return tuple(Endpoint(address, self._options.port) for address in addresses)
+        return tuple(Endpoint(address, self.options.port) for address in addresses)
 
     def _authority_endpoints(self) -> tuple[str, ...]:
         """Where the authority is: as it said itself last, else as the network's description has it."""
@@ -392,7 +392,7 @@ class PeerNetwork:
             log.warning("peer %s: %s", text, error)
             return
         for address in addresses:
-            if address not in self._options.addresses or port != self._options.port:
+            if address not in self.options.addresses or port != self.options.port:
                 self.exchange.directory.add_seed(Endpoint(address, port))
 
     # Within

@@ -1,0 +1,56 @@
+"""The routes to other hosts' pods that those hosts told: kept over a restart of whoever learns them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fairway.net.host.observed import Observer
+from fairway.net.host.store import Store
+from fairway.net.kernel import Kernel
+from fairway.net.model.facts import Fact, IPAddress, IPNetwork
+from fairway.net.model.operations import Failure
+from fairway.net.model.pod import LearnedRoute
+from fairway.net.reconcile import learned_facts, plan
+
+
+class LearnedRoutes:
+    """The learned routes of one host.
+
+    A route that a person wrote, and the one to a pod that is here, come before one that was learned, by its metric:
+    all may be in the kernel at once, and what is left counts when the better one goes.
+    """
+
+    def __init__(self, store: Store, kernel: Kernel, observer: Observer) -> None:
+        self._store = store
+        self._kernel = kernel
+        self._observer = observer
+
+    def all(self) -> list[LearnedRoute]:
+        """The routes, by destination."""
+        return self._store.learned_routes()
+
+    def facts(self) -> set[Fact]:
+        """Them, as they should be in the kernel."""
+        return learned_facts(self._kernel.home, self._store.learned_routes())
+
+    def change(self, add: Iterable[LearnedRoute], delete: Iterable[IPNetwork] = ()) -> list[Failure]:
+        """Learn some, forget others; what the kernel does not take is kept all the same, and returned."""
+        with self._store.lock():
+            added, deleted = list(add), list(delete)
+            self._store.change_learned_routes(added, deleted)
+            touched = {*deleted, *(route.destination for route in added)}
+            operations = plan(learned_facts(self._kernel.home, added), self._observer.routes(touched, learned=True))
+            return self._kernel.execute(operations)
+
+    def replace(self, routes: Iterable[LearnedRoute]) -> list[Failure]:
+        """Make these all that is learned."""
+        with self._store.lock():
+            wanted = {route.destination: route for route in routes}
+            former = {route.destination: route for route in self._store.learned_routes()}
+            changed = [route for route in wanted.values() if former.get(route.destination) != route]
+            return self.change(changed, former.keys() - wanted.keys())
+
+    def in_kernel(self) -> set[tuple[IPNetwork, IPAddress]]:
+        """Destinations and gateways of those that the kernel has."""
+        routes = self._kernel.routes(self._kernel.home)
+        return {(route.destination, route.gateway) for route in routes if route.learned and route.gateway is not None}
