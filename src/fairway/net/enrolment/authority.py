@@ -195,6 +195,13 @@ class Authority:
             database.execute("UPDATE network SET list = list + 1")
             return self._list(now)
 
+    @property
+    def list_number(self) -> int:
+        """The number of the newest list; 0 if nobody was ever revoked."""
+        with self._transaction() as database:
+            ((number,),) = database.execute("SELECT list FROM network").fetchall()
+            return int(number)
+
     def revocations(self, now: datetime) -> RevocationList | None:
         """The list as it is now; None if nobody was ever revoked."""
         with self._transaction() as database:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from ipaddress import IPv6Address
 
 from fairway.aio import ConnectionClosed, QuicConnection, Stream, connect
 from fairway.net.agent.peers import security
@@ -41,9 +42,16 @@ def parse_endpoint(text: str, default_port: int) -> tuple[str, int]:
         port = port.removeprefix(":")
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
-    if not host or (port and not (port.isdecimal() and 0 < int(port) < 65536)):
+    if not host or (":" in host and not _is_ipv6(host)) or (port and not (port.isdecimal() and 0 < int(port) < 65536)):
         raise UsageError(f"{text!r} is not an address", mend="write it like 192.0.2.1, host:7946 or [2001:db8::1]:7946")
     return host, int(port or default_port)
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return IPv6Address(text).version == 6
+    except ValueError:
+        return False
 
 
 async def join(membership: Membership, where: tuple[str, int], token: Token, node: str) -> Credentials:

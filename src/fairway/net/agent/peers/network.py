@@ -325,6 +325,7 @@ class PeerNetwork:
                     self._peers.seen_at(session, link.observed)
             if self.exchange.rib.take_may_conflict():
                 self._look_for_conflicts()
+            self._adopt(self._standing.news())
             if self._standing.renewal_due(now, self._loop.time()):
                 self._begin(self._renew())
             await self._keep_peers()

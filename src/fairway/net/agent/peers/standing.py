@@ -31,6 +31,13 @@ class Standing:
             self._authority.revocations(datetime.now(UTC)) if self._authority.here else self._membership.revocations()
         )
 
+    def news(self) -> RevocationList | None:
+        """What the authority, if it is here, has revoked since: by a command, in another process."""
+        known = 0 if self._list is None else self._list.number
+        if not self._authority.here or self._authority.list_number <= known:
+            return None
+        return self._authority.revocations(datetime.now(UTC))
+
     def verify(self, signed: bytes) -> RevocationList | None:
         """A list that a peer told; None if it is not the authority's."""
         try:
