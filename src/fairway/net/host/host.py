@@ -65,6 +65,7 @@ class Host:
     def close(self) -> None:
         """Wait until the kernel has taken away what was removed, with the last pod what all stood on, and end."""
         self._wiring.close()
+        self.learned.close()
         self._kernel.close()
         self.store.close()
 
