@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 
-from fairway.net.agent.peers import PeerNetwork, PeerOptions
+from fairway.net.agent.peers.network import PeerNetwork
+from fairway.net.agent.peers.options import PeerOptions
 from fairway.net.enrolment import Authority, Block, JoinRequest, Membership, request
 from fairway.net.model.facts import IPNetwork
 
@@ -93,7 +94,7 @@ async def running(directory: Path, count: int, **options: object) -> AsyncIterat
 async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
     """Wait until it holds."""
     async with asyncio.timeout(within_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what it waits for tells nobody
             await asyncio.sleep(0.01)
 
 

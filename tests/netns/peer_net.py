@@ -9,15 +9,18 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+from fairway.net.agent.client import Client
 from fairway.net.enrolment import Authority, Block, JoinRequest, Membership, request
 from fairway.net.host import Host, Identity
-from fairway.net.model.pod import Pod
+from fairway.net.model.errors import FairwayError
 
 POOL = ip_network("10.0.0.0/16")
+GUESTS = ip_network("10.0.77.0/24")
+"""Addresses in no host's block."""
 PORT = 7946
 PROGRAM = Path(__file__).with_name("peer_agent.py")
 
@@ -35,7 +38,9 @@ class Node:
         self.address = f"100.100.{number // 250}.{number % 250 + 1}"
         self.state = directory / self.name
         self.log = directory / f"{self.name}.log"
-        self.process: subprocess.Popen[str] | None = None
+        self.config = directory / f"{self.name}.toml"
+        self.socket = directory / f"{self.name}.sock"
+        self.process: subprocess.Popen[bytes] | None = None
         ip("netns", "add", self.namespace)
         self.port = f"p{number}"
         ip("link", "add", self.port, "type", "veth", "peer", "name", "eth0", "netns", self.namespace)
@@ -49,6 +54,7 @@ class Node:
         self.block = self.membership.credentials().permit.blocks[0]
         with self.host() as host:
             host.pools.add(self.block)
+            host.pools.add(GUESTS)
 
     def _join(self, first: Node | None) -> None:
         now = datetime.now(UTC)
@@ -70,63 +76,57 @@ class Node:
     # The agent
 
     def start(self, **options: float) -> None:
+        keys = "".join(f"{name} = {value}\n" for name, value in options.items())
+        places = f'state = "{self.state}"\nsocket = "{self.socket}"\n'
+        self.config.write_text(f'{places}[peers]\naddresses = ["{self.address}"]\n{keys}')
         self.process = subprocess.Popen(
             [
                 *("nsenter", f"--net=/run/netns/{self.namespace}", sys.executable, str(PROGRAM)),
-                *(str(self.state), self.address),
-                *(f"{name}={value}" for name, value in options.items()),
+                *(str(self.config), self.name),
             ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
             stderr=self.log.open("a"),
-            text=True,
         )
 
     def ready(self) -> None:
-        assert self.process is not None
-        assert self.process.stdout is not None
-        assert json.loads(self.process.stdout.readline()) == "ready", self.log.read_text()
+        until(self.is_ready, 30.0)
 
-    def ask(self, command: str) -> Any:
+    def is_ready(self) -> bool:
         assert self.process is not None
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(command + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            self.call("peers.ls")
+        except (OSError, FairwayError):
+            return False
+        return True
+
+    def call(self, call: str, **arguments: Any) -> Any:
+        with Client(self.socket) as client:
+            return client.call(call, arguments)
+
+    def peers(self) -> dict[str, dict[str, Any]]:
+        return {peer["node"]: peer for peer in self.call("peers.ls")["peers"]}
 
     def kill(self) -> None:
         """kill -9: no word to anybody."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        self.process = None
+        self._end(signal.SIGKILL)
 
-    def stop(self, command: str = "quit") -> None:
-        if self.process is not None:
-            assert self.process.stdin is not None
-            self.process.stdin.write(command + "\n")
-            self.process.stdin.close()
-            self.process.wait(10)
-            self.process = None
+    def stop(self) -> None:
+        """In order."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+        self.process.wait(20)
+        self.process = None
 
     # Pods
 
-    def add_pod(self, name: str, address: str = "") -> Pod:
-        with self.host() as host:
-            if address:
-                host.pools.add(ip_network(address))
-            pod = host.add_pod(name, [ip_address(address)] if address else [])
-        if self.process is not None:
-            self.ask("pods")
-        return pod
+    def add_pod(self, name: str, address: str = "") -> str:
+        return str(self.call("pod.add", name=name, addresses=[address] if address else [])["pod"]["addresses"][0])
 
     def remove_pod(self, name: str) -> None:
-        with self.host() as host:
-            host.remove_pod(name)
-            host.wait_removed(name)
-        if self.process is not None:
-            self.ask("pods")
+        self.call("pod.rm", names=[name])
 
     # The kernel
 
@@ -139,6 +139,11 @@ class Node:
             text=True,
         )
         return {each["dst"]: each["gateway"] for each in json.loads(shown.stdout or "[]")}
+
+    def way_to(self, address: object) -> str:
+        """The gateway that the kernel would send a packet to `address` by."""
+        words = ["ip", "-n", self.namespace, "-j", "route", "get", str(address)]
+        return str(json.loads(subprocess.run(words, check=True, capture_output=True).stdout)[0]["gateway"])
 
     def pings(self, pod: str, target: str, *, count: int = 1, timeout_s: float = 1) -> bool:
         words = [

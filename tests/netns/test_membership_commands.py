@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peer_net import PROGRAM, ip, until
+from peer_net import ip, until
 
 COMMAND = [sys.executable, "-c", "from fairway.cli import main; main(prog_name='fairway')"]
 
@@ -22,7 +22,8 @@ class CommandHost:
     def __init__(self, directory: Path, name: str, address: str) -> None:
         self.name, self.address = name, address
         self.state = directory / name
-        self.agent: subprocess.Popen[str] | None = None
+        self.socket = directory / f"{name}.sock"
+        self.agent: subprocess.Popen[bytes] | None = None
         ip("netns", "add", name)
         ip("link", "add", f"x-{name}", "type", "veth", "peer", "name", "eth0", "netns", name)
         ip("link", "set", f"x-{name}", "master", "switch", "up")
@@ -36,7 +37,7 @@ class CommandHost:
     def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         result = subprocess.run(
             ["nsenter", f"--net=/run/netns/{self.name}", *COMMAND, *words],
-            env=os.environ | {"FAIRWAY_STATE": str(self.state)},
+            env=os.environ | {"FAIRWAY_STATE": str(self.state), "FAIRWAY_SOCKET": str(self.socket)},
             capture_output=True,
             text=True,
         )
@@ -48,23 +49,21 @@ class CommandHost:
         return json.loads(self.run(*words, "--json").stdout)
 
     def start(self) -> None:
-        words = ["nsenter", f"--net=/run/netns/{self.name}", sys.executable, str(PROGRAM)]
-        words += [str(self.state), self.address.partition("/")[0]]
-        self.agent = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self.agent.stdout is not None
-        assert json.loads(self.agent.stdout.readline()) == "ready"
+        config = self.state.with_suffix(".toml")
+        config.write_text(f'state = "{self.state}"\nsocket = "{self.socket}"\n')
+        words = ["nsenter", f"--net=/run/netns/{self.name}", *COMMAND, "agent", "--config", str(config)]
+        self.agent = subprocess.Popen(words)
+        until(self.socket.exists, 30.0)
 
     def peers(self) -> dict[str, str]:
-        assert self.agent is not None
-        assert self.agent.stdin is not None
-        assert self.agent.stdout is not None
-        self.agent.stdin.write("peers\n")
-        self.agent.stdin.flush()
-        return {peer["node"]: peer["state"] for peer in json.loads(self.agent.stdout.readline())}
+        try:
+            return {peer["node"]: peer["state"] for peer in self.document("peers")["peers"]}
+        except AssertionError:  # it has not yet looked whether the host belongs to a network
+            return {}
 
     def close(self) -> None:
         if self.agent is not None:
-            self.agent.kill()
+            self.agent.terminate()
             self.agent.wait()
         ip("link", "delete", f"x-{self.name}")
         ip("netns", "delete", self.name)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from peer_net import PeerNet, until
+from peer_net import PeerNet, ip, until
 
 from fairway.net.host import Host
 
@@ -32,7 +32,7 @@ def _all_pairs(net: PeerNet, pods: dict[str, str]) -> list[str]:
 
 
 def _with_pods(net: PeerNet) -> dict[str, str]:
-    return {node.name: str(node.add_pod("demo").addresses[0]) for node in net.nodes}
+    return {node.name: node.add_pod("demo") for node in net.nodes}
 
 
 def test_pods_reach_each_other_without_a_typed_route(net: PeerNet) -> None:
@@ -60,11 +60,10 @@ def test_when_an_agent_is_killed_traffic_goes_on_and_when_it_is_back_nothing_has
     net.nodes[1].kill()
     time.sleep(1.5)
     assert _all_pairs(net, pods) == []
-    state = {peer["node"]: peer["state"] for peer in net.nodes[0].ask("peers")}
-    assert state["node02"] == "restarting"
+    assert net.nodes[0].peers()["node02"]["state"] == "restarting"
     net.nodes[1].start(restart_s=3.0)
     net.nodes[1].ready()
-    until(lambda: all(peer["state"] == "up" and not peer["stale"] for peer in net.nodes[0].ask("peers")))
+    until(lambda: all(peer["state"] == "up" and not peer["stale"] for peer in net.nodes[0].peers().values()))
     time.sleep(3.5)  # what was kept for so long would go now
     assert net.blocks_known()
     assert _all_pairs(net, pods) == []
@@ -113,42 +112,68 @@ def test_learned_routes_are_no_drift_and_are_repaired(net: PeerNet) -> None:
     _with_pods(net)
     until(net.blocks_known)
     node = net.nodes[0]
-    with node.host() as host:
-        assert host.check() == []
-        assert host.routes.all() == []
-        for destination in list(node.learned()):
-            _ip_route_delete(node.namespace, destination)
-        assert len(host.check()) == 2
-        assert host.repair()[1] == []
-    assert net.blocks_known()
-
-
-def _ip_route_delete(namespace: str, destination: str) -> None:
-    import subprocess
-
-    subprocess.run(["ip", "-n", namespace, "route", "delete", destination], check=True)
+    assert node.call("check")["drift"] == []
+    assert node.call("route.ls") == {"routes": []}
+    for destination in list(node.learned()):
+        ip("-n", node.namespace, "route", "delete", destination)
+    until(net.blocks_known, 2.0)
 
 
 def test_a_route_that_a_person_wrote_comes_first_and_the_learned_one_is_left_when_it_goes(net: PeerNet) -> None:
-    from fairway.net.model.pod import StaticRoute, parse_address
-
     net.start()
     until(net.blocks_known)
-    block, elsewhere = net.nodes[1].block, net.nodes[2].address
-    with net.nodes[0].host() as host:
-        host.routes.add(StaticRoute(block, parse_address(elsewhere)))
-        assert host.way_to(block[9]) == ("eth0", parse_address(elsewhere))
-        assert host.check() == []
-        host.routes.remove(block)
-        assert host.way_to(block[9]) == ("eth0", parse_address(net.nodes[1].address))
+    node, block, elsewhere = net.nodes[0], net.nodes[1].block, net.nodes[2].address
+    node.call("route.add", destination=str(block), via=elsewhere)
+    assert node.way_to(block[9]) == elsewhere
+    assert node.call("check")["drift"] == []
+    node.call("route.rm", destination=str(block))
+    assert node.way_to(block[9]) == net.nodes[1].address
 
 
-def test_who_leaves_is_forgotten_and_forgets(net: PeerNet) -> None:
+def test_an_agent_that_stops_in_order_is_waited_for(net: PeerNet) -> None:
     net.start()
     until(net.blocks_known)
-    net.nodes[2].stop("leave")
-    until(lambda: not any(str(net.nodes[2].block) in node.learned() for node in net.nodes[:2]), 1.0)
-    assert net.nodes[2].learned() == {}
+    net.nodes[2].stop()
+    until(lambda: net.nodes[0].peers()["node03"]["state"] == "restarting", 1.0)
+    assert net.blocks_known()
+
+
+def test_what_routes_and_peers_say_is_what_is(net: PeerNet) -> None:
+    net.start()
+    until(net.blocks_known)
+    net.nodes[1].add_pod("guest", "10.0.77.5")
+    until(lambda: "10.0.77.5" in net.nodes[0].learned())
+    routes = {route["prefix"]: route for route in net.nodes[0].call("routes.ls")["routes"]}
+    assert routes["10.0.77.5/32"]["node"] == "node02"
+    assert routes["10.0.77.5/32"]["in_kernel"] is True
+    assert routes[str(net.nodes[0].block)]["own"] is True
+    peer = net.nodes[0].peers()["node02"]
+    assert peer["address"] == net.nodes[1].address
+    assert peer["routes"] == 2
+    assert peer["rtt_ms"] > 0
+    assert net.nodes[0].call("check") == {"drift": [], "failures": [], "repaired": False, "conflicts": []}
+
+
+def test_overlapping_blocks_are_said_on_both_sides(net: PeerNet) -> None:
+    from fairway.net.enrolment.certificate import issue
+    from fairway.net.model.permit import Permit
+
+    first, second = net.nodes[:2]
+    credentials = second.membership.credentials()
+    wide = Permit(second.name, (first.block.supernet(),), (), 7)
+    key = first.authority._key()
+    from datetime import UTC, datetime
+
+    forged = issue(credentials.authority, key, wide, credentials.key.public_key(), datetime.now(UTC))
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    pem = second.membership.directory / "node.pem"
+    pem.write_bytes(pem.read_bytes().split(b"-----BEGIN CERTIFICATE")[0] + forged.public_bytes(Encoding.PEM))
+    net.start()
+    words = [f"{wide.blocks[0]} of node02 overlaps {first.block} of node01"]
+    until(lambda: first.call("check")["conflicts"] == words)
+    until(lambda: second.call("check")["conflicts"] == words)
+    assert str(wide.blocks[0]) not in first.learned()
 
 
 def test_a_damaged_state_file_does_not_make_learned_routes_into_written_ones(net: PeerNet) -> None:

@@ -33,11 +33,13 @@ def init(
     wanted = [parse_network(pool, "--pool") for pool in pools or ("10.0.0.0/16",)]
     now = datetime.now(UTC)
     with this_host() as host:
-        state = host.store.path.parent
+        state = membership.state_of(host)
         member, authority = Membership(state), Authority(state)
         if member.joined:
             raise UsageError("this host belongs to a network already", mend="see: fairway peers")
-        own = [parse_address(address, "--address") for address in addresses] or host.addresses()
+        own = [parse_address(address, "--address") for address in addresses] or [
+            parse_address(address) for address in host.call("addresses")["addresses"]
+        ]
         if not own:
             raise UsageError("this host has no address that others could reach", mend="give one: --address ADDRESS")
         if not authority.here:  # else an earlier try was cut off here

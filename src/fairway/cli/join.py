@@ -19,14 +19,14 @@ from fairway.net.model.names import check_name
 @json_option
 def join(host: str, token: str, name: str | None, as_json: bool) -> None:
     """Join a network by way of HOST, any of its members. This host's key is made here and never leaves it."""
-    from fairway.net.agent.peers import join as ask
+    from fairway.net.agent.peers.joining import join as ask
     from fairway.net.agent.peers.joining import parse_endpoint
     from fairway.net.enrolment import Membership, Token
 
     node = check_name("node", name or membership.this_name())
     where, parsed = parse_endpoint(host, membership.PORT), Token.parse(token)
     with this_host() as here:
-        member = Membership(here.store.path.parent)
+        member = Membership(membership.state_of(here))
         credentials = asyncio.run(ask(member, where, parsed, node))
         blocks = membership.pools_of(here, credentials)
     if as_json:

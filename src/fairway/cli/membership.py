@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -12,8 +13,8 @@ import click
 from fairway.net.model.facts import IPAddress
 
 if TYPE_CHECKING:
+    from fairway.net.agent.local import Caller
     from fairway.net.enrolment import Credentials
-    from fairway.net.host import Host
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,8 +39,13 @@ def endpoint_text(address: IPAddress, port: int) -> str:
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
-def pools_of(host: Host, credentials: Credentials) -> list[str]:
+def state_of(host: Caller) -> Path:
+    """The directory of this host's state."""
+    return Path(host.call("status")["state"]["path"]).parent
+
+
+def pools_of(host: Caller, credentials: Credentials) -> list[str]:
     """Let this host's pods take their addresses from its blocks; returns them."""
     for block in credentials.permit.blocks:
-        host.pools.add(block)
+        host.call("pool.add", {"network": str(block)})
     return [str(block) for block in credentials.permit.blocks]

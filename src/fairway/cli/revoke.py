@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from fairway.cli.host import this_host
+from fairway.cli.membership import state_of
 from fairway.cli.output import json_option, print_json
 
 
@@ -21,7 +22,7 @@ def revoke(node: str, as_json: bool) -> None:
     from fairway.net.enrolment import Authority
 
     with this_host() as host:
-        authority = Authority(host.store.path.parent)
+        authority = Authority(state_of(host))
         revoked = authority.revoke(node, datetime.now(UTC))
         authority.close()
     if as_json:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from fairway.cli.host import this_host
+from fairway.cli.membership import state_of
 from fairway.cli.output import json_option, print_json
 from fairway.net.model.pod import parse_network
 
@@ -23,7 +24,7 @@ def token(node: str, blocks: tuple[str, ...], minutes: int, no_moves: bool, as_j
 
     now = datetime.now(UTC)
     with this_host() as host:
-        authority = Authority(host.store.path.parent)
+        authority = Authority(state_of(host))
         made = authority.token(
             now,
             node=node,

@@ -25,6 +25,8 @@ class LearnedRoutes:
         self._kernel = kernel
         self._observer = observer
         self._express: Kernel | None = None
+        self._hastened: dict[IPNetwork, LearnedRoute | None] = {}
+        """What is in the kernel, or gone from it, and not yet on the disk."""
 
     def close(self) -> None:
         """End what `hasten` works by."""
@@ -38,7 +40,9 @@ class LearnedRoutes:
 
     def facts(self) -> set[Fact]:
         """Them, as they should be in the kernel."""
-        return learned_facts(self._kernel.home, self._store.learned_routes())
+        routes: dict[IPNetwork, LearnedRoute | None] = {each.destination: each for each in self._store.learned_routes()}
+        routes |= self._hastened
+        return learned_facts(self._kernel.home, [route for route in routes.values() if route is not None])
 
     def hasten(self, add: Iterable[LearnedRoute], delete: Iterable[LearnedRoute] = ()) -> None:
         """Put into the kernel at once what `change` is about to make durable: without the disk, a lock, or a look.
@@ -46,10 +50,13 @@ class LearnedRoutes:
         `change` must follow, whatever comes of this: it looks, and mends what who held the lock took for drift.
         One thread at a time.
         """
+        added, deleted = list(add), list(delete)
+        self._hastened.update(dict.fromkeys(route.destination for route in deleted))
+        self._hastened.update((route.destination, route) for route in added)
         if self._express is None:
             self._express = Kernel(self._kernel.home)
-        operations: list[Operation] = [Delete(fact) for fact in learned_facts(self._kernel.home, delete)]
-        operations += [Change(fact, fact) for fact in learned_facts(self._kernel.home, add)]
+        operations: list[Operation] = [Delete(fact) for fact in learned_facts(self._kernel.home, deleted)]
+        operations += [Change(fact, fact) for fact in learned_facts(self._kernel.home, added)]
         self._express.execute(operations)
 
     def change(self, add: Iterable[LearnedRoute], delete: Iterable[IPNetwork] = ()) -> list[Failure]:
@@ -57,17 +64,12 @@ class LearnedRoutes:
         with self._store.lock():
             added, deleted = list(add), list(delete)
             self._store.change_learned_routes(added, deleted)
+            for where, route in ({route.destination: route for route in added} | dict.fromkeys(deleted)).items():
+                if where in self._hastened and self._hastened[where] == route:
+                    del self._hastened[where]
             touched = {*deleted, *(route.destination for route in added)}
             operations = plan(learned_facts(self._kernel.home, added), self._observer.routes(touched, learned=True))
             return self._kernel.execute(operations)
-
-    def replace(self, routes: Iterable[LearnedRoute]) -> list[Failure]:
-        """Make these all that is learned."""
-        with self._store.lock():
-            wanted = {route.destination: route for route in routes}
-            former = {route.destination: route for route in self._store.learned_routes()}
-            changed = [route for route in wanted.values() if former.get(route.destination) != route]
-            return self.change(changed, former.keys() - wanted.keys())
 
     def in_kernel(self) -> set[tuple[IPNetwork, IPAddress]]:
         """Destinations and gateways of those that the kernel has."""

@@ -1,13 +1,21 @@
-"""Ends links while the caller goes on: the kernel takes 20 ms for one, most of it waiting for its own readers."""
+"""Ends links while the caller goes on: the kernel takes 20 ms for one, most of it waiting for its own readers.
+
+It waits once for any number of links that end together, so what has gathered meanwhile is ended as one.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fairway.net.host.store import Store
 from fairway.net.kernel import Kernel
+from fairway.net.model.errors import FairwayError
+
+_TOGETHER = 64  # links ended as one: the kernel holds up every other change meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +25,7 @@ class _Task:
     index: int
     guard: int
     ended: threading.Event = field(default_factory=threading.Event)
+    told: list[Callable[[], None]] = field(default_factory=list)
 
 
 class Reaper:
@@ -31,7 +40,7 @@ class Reaper:
         self._store = store
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._pending: dict[str, _Task] = {}
-        self._guard = threading.Lock()  # of what is pending
+        self._guard = threading.Lock()  # of what is pending, and who is to be told
         self._thread: threading.Thread | None = None
 
     def end(self, pod: str, link: str, index: int, guard: int) -> None:
@@ -51,6 +60,15 @@ class Reaper:
         if task is not None:
             task.ended.wait()
 
+    def when_ended(self, pod: str, tell: Callable[[], None]) -> None:
+        """Call `tell`, from some thread, when the link of that pod has ended; at once if it is not being ended."""
+        with self._guard:
+            task = self._pending.get(pod)
+            if task is not None:
+                task.told.append(tell)
+        if task is None:
+            tell()
+
     def is_ending(self, pod: str) -> bool:
         """Whether the link of that pod is being ended."""
         with self._guard:
@@ -66,16 +84,40 @@ class Reaper:
     def _run(self) -> None:
         kernel = Kernel(self._home)
         try:
-            while (task := self._tasks.get()) is not None:
+            while tasks := self._gathered():
                 try:
-                    kernel.end_link(task.index)
-                    kernel.end_guard(task.link, task.guard)
+                    kernel.end_links([task.index for task in tasks if task.index])
+                    for task in tasks:
+                        kernel.end_guard(task.link, task.guard)
                 finally:
-                    with self._guard:
-                        if self._pending.get(task.pod) is task:
-                            del self._pending[task.pod]
-                    task.ended.set()
+                    self._tell(tasks)
                 # What another process has added under the same name meanwhile is not in the state of being removed.
-                self._store.forget_removed(task.pod)
+                with contextlib.suppress(FairwayError):  # a full disk, say: the next repair forgets them
+                    self._store.forget_removed([task.pod for task in tasks])
         finally:
             kernel.close()
+
+    def _gathered(self) -> list[_Task]:
+        """What there is to do, at least one task; none when all is done."""
+        tasks: list[_Task] = []
+        while len(tasks) < _TOGETHER:
+            try:
+                task = self._tasks.get(block=not tasks)
+            except queue.Empty:
+                break
+            if task is None:
+                if tasks:
+                    self._tasks.put(None)
+                break
+            tasks.append(task)
+        return tasks
+
+    def _tell(self, tasks: list[_Task]) -> None:
+        with self._guard:
+            for task in tasks:
+                if self._pending.get(task.pod) is task:
+                    del self._pending[task.pod]
+                task.ended.set()
+        for task in tasks:
+            for tell in task.told:
+                tell()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 
+from fairway.net.agent.worker import Worker
 from fairway.net.exchange import Exchange
 from fairway.net.exchange import LearnedRoute as Learned
 from fairway.net.host import Host
@@ -31,8 +32,11 @@ class Installer:
     Of what was learned before a restart nothing goes until its node has said what it announces, or `keep_s` is over.
     """
 
-    def __init__(self, host: Host, exchange: Exchange, blocks: tuple[IPNetwork, ...], keep_s: float) -> None:
+    def __init__(
+        self, host: Host, worker: Worker, exchange: Exchange, blocks: tuple[IPNetwork, ...], keep_s: float
+    ) -> None:
         self._host = host
+        self._do = worker.do
         self._exchange = exchange
         self._blocks = blocks
         self._keep_s = keep_s
@@ -47,7 +51,7 @@ class Installer:
 
     async def start(self) -> None:
         """Take up what was learned before, and begin."""
-        self._durable = {route.destination: route for route in await asyncio.to_thread(self._host.learned.all)}
+        self._durable = {route.destination: route for route in await self._do(self._host.learned.all)}
         self._present = dict(self._durable)
         self._keep_until = asyncio.get_running_loop().time() + self._keep_s
         self._worker = asyncio.create_task(self._work())
@@ -59,7 +63,7 @@ class Installer:
         if self._worker is not None:
             await self._worker
         if forget:
-            await asyncio.to_thread(self._host.learned.change, (), [*self._durable, *self._present])
+            await self._do(lambda: self._host.learned.change((), [*self._durable, *self._present]))
 
     def changed(self, prefixes: set[IPNetwork]) -> None:
         """Something is new about these."""
@@ -116,7 +120,7 @@ class Installer:
         if not add and not delete:
             return
         try:
-            failures = await asyncio.to_thread(self._host.learned.change, add, [hop.destination for hop in delete])
+            failures = await self._do(lambda: self._host.learned.change(add, [hop.destination for hop in delete]))
         except FairwayError:
             self._dirty |= dirty
             raise

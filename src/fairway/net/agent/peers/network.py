@@ -6,7 +6,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
@@ -16,6 +15,7 @@ from fairway.net.agent.peers import security, status
 from fairway.net.agent.peers.echo import Echo
 from fairway.net.agent.peers.joining import Registrar, parse_endpoint
 from fairway.net.agent.peers.link import Link, endpoint_of
+from fairway.net.agent.peers.options import PeerOptions
 from fairway.net.agent.peers.standing import Standing
 from fairway.net.agent.peers.status import PeerStatus, RouteStatus
 from fairway.net.enrolment import Authority, Membership, RevocationList
@@ -42,23 +42,6 @@ _CALL_TIMEOUT_S = 3.0
 _HOUSEKEEPING_S = 1.0
 _WARN_AGAIN_S = 60.0
 _WARNINGS_KEPT = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class PeerOptions:
-    """What the configuration says about peers. Times are seconds."""
-
-    addresses: tuple[IPAddress, ...]
-    """The host's own, at which peers reach it and its pods; the first is preferred."""
-    port: int
-    peers: tuple[str, ...] = ()
-    """Whom to call, as HOST:PORT, besides those that are known already."""
-    static_only: bool = False
-    """Call nobody of whom only other peers tell."""
-    detection_s: float = 1.0
-    """How soon the routes of a host that is dead go."""
-    restart_s: float = 120.0
-    """How long the routes of a host are kept while its agent is away."""
 
 
 class PeerNetwork:

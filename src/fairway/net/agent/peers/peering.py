@@ -9,7 +9,9 @@ from ipaddress import ip_network
 from typing import Any
 
 from fairway.net.agent.peers.installing import Installer
-from fairway.net.agent.peers.network import PeerNetwork, PeerOptions
+from fairway.net.agent.peers.network import PeerNetwork
+from fairway.net.agent.peers.options import PeerOptions
+from fairway.net.agent.worker import Worker
 from fairway.net.enrolment import Authority, Membership, RevocationList
 from fairway.net.exchange import LearnedRoute as Learned
 from fairway.net.host import Host
@@ -24,13 +26,16 @@ _RETRY_S = 1.0
 
 
 class Peering:
-    """All methods are the event loop's; what reads or changes the host's state is done in a thread."""
+    """All methods are the event loop's; what reads or changes the host's state is the worker's."""
 
-    def __init__(self, host: Host, membership: Membership, authority: Authority, options: PeerOptions) -> None:
+    def __init__(
+        self, host: Host, worker: Worker, membership: Membership, authority: Authority, options: PeerOptions
+    ) -> None:
         self._host = host
+        self._worker = worker
         self._network = PeerNetwork(membership, authority, options, self._changed)
         self._blocks = membership.credentials().permit.blocks
-        self._installer = Installer(host, self._network.exchange, self._blocks, options.restart_s)
+        self._installer = Installer(host, worker, self._network.exchange, self._blocks, options.restart_s)
         self._announcing: asyncio.Task[None] | None = None
         self._announce_again = False
 
@@ -55,6 +60,12 @@ class Peering:
         if self._announcing is None or self._announcing.done():
             self._announcing = asyncio.get_running_loop().create_task(self._announce_pods())
 
+    def pod_added(self, addresses: Iterable[IPAddress]) -> None:
+        """A pod was added: who has to hear of it hears at once."""
+        exchange = self._network.exchange
+        known = {each.prefix: each.version for each in exchange.own.announcements()}
+        self._network.announce(known | self._singles(addresses))
+
     def addresses_changed(self, addresses: Iterable[IPAddress]) -> None:
         """The host's own addresses, or its ways to others, are other ones."""
         self._network.move(tuple(addresses))
@@ -66,15 +77,22 @@ class Peering:
 
     def announce(self, pods: Iterable[Pod]) -> None:
         """These are the pods that the host has."""
+        addresses = [address for pod in pods for address in pod.addresses]
+        self._network.announce(dict.fromkeys(self._blocks, 0) | self._singles(addresses))
+
+    def _singles(self, addresses: Iterable[IPAddress]) -> dict[IPNetwork, int]:
+        """What is to be announced of pods that have these: what lies outside the host's blocks, each with a version.
+
+        One that another node announces as well comes before that: the pod has moved here.
+        """
         exchange = self._network.exchange
-        wanted = dict.fromkeys(self._blocks, 0)
-        for pod in pods:
-            for address in pod.addresses:
-                single = ip_network(address)
-                if not within(single, self._blocks):
-                    known = exchange.own.get(single)
-                    wanted[single] = exchange.next_version(single) if known is None else known.version
-        self._network.announce(wanted)
+        singles: dict[IPNetwork, int] = {}
+        for address in addresses:
+            single = ip_network(address)
+            if not within(single, self._blocks):
+                known = exchange.own.get(single)
+                singles[single] = exchange.next_version(single) if known is None else known.version
+        return singles
 
     def _changed(self, prefixes: set[IPNetwork]) -> None:
         self._installer.changed(prefixes)
@@ -83,7 +101,7 @@ class Peering:
         while self._announce_again:
             self._announce_again = False
             try:
-                self.announce(await asyncio.to_thread(self._host.pods))
+                self.announce(await self._worker.do(self._host.pods))
             except FairwayError as error:
                 log.warning("%s", error)
                 self._announce_again = True
@@ -97,7 +115,7 @@ class Peering:
 
     async def routes(self) -> list[dict[str, Any]]:
         """Every announcement, for `fairway routes`."""
-        present = await asyncio.to_thread(self._host.learned.in_kernel)
+        present = await self._worker.do(self._host.learned.in_kernel)
 
         def in_kernel(route: Learned) -> bool:
             hop = self._installer.hop(route)
@@ -108,10 +126,3 @@ class Peering:
     def conflicts(self) -> list[str]:
         """What nodes announce that cannot all be true, in words."""
         return [str(conflict) for conflict in self._network.conflicts]
-
-
-def peering_of(host: Host, options: PeerOptions) -> Peering | None:
-    """The peering of a host that belongs to a network; None if it belongs to none."""
-    state = host.store.path.parent
-    membership = Membership(state)
-    return Peering(host, membership, Authority(state), options) if membership.joined else None

@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from fairway.cli.drift import document, words
+from fairway.net.model.differences import document, words
 from fairway.net.model.facts import (
     Address,
     AllowedSources,
