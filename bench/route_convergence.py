@@ -9,25 +9,23 @@ from collections.abc import Callable
 from functools import partial
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import Any
 
 from bench.isolation import isolated
 from bench.result import Result
-from bench.route_nodes import Fabric, Node, start_agents, start_bird
-from fairway.net.host import Host, Identity
+from bench.route_nodes import GUESTS, Fabric, Node, start_agents, start_bird
+from fairway.net.agent.client import Client
 from fairway.net.kernel import Kernel
 from fairway.net.model.facts import Route
 from fairway.net.model.operations import Create, Delete
 
 NODES = int(os.environ.get("FAIRWAY_BENCH_NODES", "10"))
-ROUNDS = 60
-DEATHS = 5
-IDLE_S = 3.0
+ROUNDS = 40
+DEATHS = 4
+IDLE_S = 2.0
 BETWEEN_S = 0.2
 """So that no daemon's change waits for the acknowledgement of its last one."""
 STATE = Path("/var/tmp")
-GUESTS = IPv4Network("10.0.200.0/24")
-"""Addresses in no node's block: what a pod that moved has."""
-
 Rows = list[tuple[str, list[float], str]]
 Change = Callable[[Node, IPv4Network], None]
 
@@ -54,7 +52,7 @@ def run() -> Result:
         result.compare(what, "fairway", "bird, BFD 100 ms")
     result.compare(DEAD, "fairway, detection 0.3 s", "bird, BFD 100 ms")
     result.notes.append(f"{NODES} nodes in namespaces on one bridge, full mesh, {ROUNDS} rounds")
-    result.notes.append("a pod's route: from when its host's daemon can know of it until the last other kernel has it")
+    result.notes.append("a pod's route: from when its own host's kernel has it until the last other one has")
     result.notes.append("a dead node: from when its cable is pulled until the last kernel has lost its block")
     return result
 
@@ -67,30 +65,18 @@ DEAD = "dead node's block gone everywhere"
 def _fairway(directory: Path, detection_s: float) -> Rows:
     fabric = Fabric(NODES)
     start_agents(fabric, directory, detection_s)
-    hosts = {}
-    for node in fabric.nodes:
-        host = hosts[node.name] = Host(
-            directory / node.name, Identity(node.name, f"{node.name}-", f"fairway {node.name}")
-        )
-        host.pools.add(GUESTS)
 
-    def prepare(node: Node, prefix: IPv4Network) -> None:
-        hosts[node.name].add_pod(f"pod{int(prefix[0]) & 0xFF}", [prefix[0]])
+    def call(node: Node, what: str, **arguments: Any) -> None:
+        with Client(directory / f"{node.name}.sock") as client:
+            client.call(what, arguments)
 
-    def prepare_removal(node: Node, prefix: IPv4Network) -> None:
-        hosts[node.name].remove_pod(f"pod{int(prefix[0]) & 0xFF}")
+    def add(node: Node, prefix: IPv4Network) -> None:
+        call(node, "pod.add", name=f"pod{int(prefix[0]) & 0xFF}", addresses=[str(prefix[0])])
 
-    def nudge(node: Node, _: IPv4Network) -> None:
-        assert node.process is not None
-        assert node.process.stdin is not None
-        node.process.stdin.write(b"pods\n")
-        node.process.stdin.flush()
+    def remove(node: Node, prefix: IPv4Network) -> None:
+        call(node, "pod.rm", names=[f"pod{int(prefix[0]) & 0xFF}"])
 
-    try:
-        return _measure(fabric, (prepare, nudge), (prepare_removal, nudge))
-    finally:
-        for host in hosts.values():
-            host.close()
+    return _measure(fabric, add, remove)
 
 
 def _bird(directory: Path, bfd_ms: int) -> Rows:
@@ -98,29 +84,25 @@ def _bird(directory: Path, bfd_ms: int) -> Rows:
     start_bird(fabric, directory, bfd_ms=bfd_ms)
     kernels = {node.name: Kernel(node.name) for node in fabric.nodes}
 
-    def nothing(node: Node, prefix: IPv4Network) -> None:
-        """What stands for the pod is the route itself."""
-
     def add(node: Node, prefix: IPv4Network) -> None:
         assert not kernels[node.name].execute([Create(Route(node.name, prefix, link="pods"))])
 
     def remove(node: Node, prefix: IPv4Network) -> None:
         assert not kernels[node.name].execute([Delete(Route(node.name, prefix, link="pods"))])
 
-    return _measure(fabric, (nothing, add), (nothing, remove))
+    return _measure(fabric, add, remove)
 
 
-def _measure(fabric: Fabric, adding: tuple[Change, Change], removing: tuple[Change, Change]) -> Rows:
-    """`adding` and `removing` a pod are what comes before the clock starts, and what its start tells of."""
+def _measure(fabric: Fabric, add: Change, remove: Change) -> Rows:
+    """What each of many pods, and the death of some nodes, took; then what the daemons cost."""
     try:
-        fabric.wait(lambda: all(fabric.told(str(node.block)) for node in fabric.nodes[:1] + fabric.nodes[-1:]))
+        fabric.wait(lambda: all(fabric.told(str(node.block)) for node in fabric.nodes))
         time.sleep(IDLE_S)
         added: list[float] = []
         removed: list[float] = []
         for number in range(ROUNDS):
             node, prefix = fabric.nodes[number % NODES], IPv4Network((int(GUESTS[0]) + number + 1, 32))
-            for (before, change), samples, gone in ((adding, added, False), (removing, removed, True)):
-                before(node, prefix)
+            for change, samples, gone in ((add, added, False), (remove, removed, True)):
                 time.sleep(BETWEEN_S)
                 samples.append(max(fabric.spread(node, prefix, partial(change, node, prefix), gone=gone)))
         used = sum(node.cpu_s for node in fabric.nodes)

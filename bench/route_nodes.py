@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -19,6 +20,9 @@ from fairway.net.enrolment import Authority, Block, JoinRequest, Membership, req
 from fairway.net.kernel.namespaces import inside
 
 POOL = ip_network("10.0.0.0/16")
+GUESTS = IPv4Network("10.0.200.0/24")
+"""Addresses in no node's block: what a pod that moved has."""
+
 PORT = 7946
 _RTM_NEWROUTE, _RTM_DELROUTE = 24, 25
 _GROUP_IPV4_ROUTE = 0x40  # linux/rtnetlink.h
@@ -29,23 +33,16 @@ _RTA_DST = 1
 _ROUNDS_S = 5.0
 
 AGENT = """
-import asyncio, gc, json, sys
-from ipaddress import ip_address
+import asyncio, sys
 from pathlib import Path
-from fairway.net.agent.peers import PeerOptions, peering_of
-from fairway.net.host import Host
+from fairway.net.agent import Agent, load
+from fairway.net.agent.log import set_up
+from fairway.net.host import Identity
 
-async def main(state, address, detection_s):
-    loop = asyncio.get_running_loop()
-    commands = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
-    with Host(Path(state)) as host:
-        peering = peering_of(host, PeerOptions((ip_address(address),), 7946, detection_s=float(detection_s)))
-        await peering.start()
-        while await commands.readline():
-            peering.pods_changed()
+async def main(path, name):
+    await Agent(load(Path(path)), Identity("", f"{name}-", f"fairway {name}")).run()
 
-gc.freeze()
+set_up("text", "error")
 asyncio.run(main(*sys.argv[1:]))
 """
 
@@ -131,29 +128,34 @@ class Fabric:
         return all(destination in _destinations(node.name) or destination == str(node.block) for node in self.nodes)
 
     def spread(self, source: Node, destination: IPv4Network, change: Callable[[], None], *, gone: bool) -> list[float]:
-        """Milliseconds from before `change` until each other kernel has the route, or until it has gone there."""
-        nodes = [node for node in self.nodes if node is not source]
-        for node in nodes:
+        """Milliseconds from when the source's kernel has the route, or has lost it, until each other one has.
+
+        `change` brings that about. Where it does nothing to the source's own kernel (a cable that is pulled), the time
+        is from its beginning.
+        """
+        for node in self.nodes:
             _drain(node.events)
-        waiting = {node.events.fileno(): node for node in nodes}
+        kind = _RTM_DELROUTE if gone else _RTM_NEWROUTE
+        waiting = {node.events.fileno(): node for node in self.nodes}
         poll = select.poll()
         for descriptor in waiting:
             poll.register(descriptor, select.POLLIN)
-        kind = _RTM_DELROUTE if gone else _RTM_NEWROUTE
-        times = []
+        times: dict[str, float] = {}
         begun = time.perf_counter()
-        change()
-        while waiting:
+        changing = threading.Thread(target=change)
+        changing.start()
+        while len(waiting) > (source.events.fileno() in waiting):
             ready = poll.poll(_ROUNDS_S * 1000)
+            at = (time.perf_counter() - begun) * 1000
             if not ready:
                 raise SystemExit(f"{destination}: {len(waiting)} kernels never heard of it")
-            at = (time.perf_counter() - begun) * 1000
             for descriptor, _ in ready:
                 if (kind, destination) in _read(waiting[descriptor].events):
-                    times.append(at)
+                    times[waiting.pop(descriptor).name] = at
                     poll.unregister(descriptor)
-                    del waiting[descriptor]
-        return times
+        changing.join()
+        start = times.pop(source.name, 0.0)
+        return [at - start for at in times.values()]
 
 
 def start_agents(fabric: Fabric, directory: Path, detection_s: float) -> None:
@@ -177,7 +179,13 @@ def start_agents(fabric: Fabric, directory: Path, detection_s: float) -> None:
     assert authority is not None
     authority.close()
     for node in fabric.nodes:
-        node.run(sys.executable, "-c", AGENT, str(directory / node.name), node.address, str(detection_s))
+        configuration = directory / f"{node.name}.toml"
+        configuration.write_text(
+            f'state = "{directory / node.name}"\nsocket = "{directory / node.name}.sock"\n'
+            f'[peers]\naddresses = ["{node.address}"]\ndetection_s = {detection_s}\n'
+            f'[[pool]]\nnetwork = "{GUESTS}"\n'
+        )
+        node.run(sys.executable, "-c", AGENT, str(configuration), node.name)
 
 
 def start_bird(fabric: Fabric, directory: Path, *, bfd_ms: int) -> None:

@@ -32,10 +32,10 @@ def ip(*words: str) -> None:
 class Node:
     """One host: a namespace of the test's own with one address on the common link."""
 
-    def __init__(self, directory: Path, number: int, first: Node | None, bridge: str) -> None:
+    def __init__(self, directory: Path, number: int, first: Node | None, bridge: str, subnet: str = "100.100") -> None:
         self.name = f"node{number:02}"
         self.namespace = self.name
-        self.address = f"100.100.{number // 250}.{number % 250 + 1}"
+        self.address = f"{subnet}.{number // 250}.{number % 250 + 1}"
         self.state = directory / self.name
         self.log = directory / f"{self.name}.log"
         self.config = directory / f"{self.name}.toml"
@@ -75,10 +75,11 @@ class Node:
 
     # The agent
 
-    def start(self, **options: float) -> None:
-        keys = "".join(f"{name} = {value}\n" for name, value in options.items())
+    def start(self, **options: Any) -> None:
+        options.setdefault("addresses", [self.address])
+        keys = "".join(f"{name} = {json.dumps(value)}\n" for name, value in options.items())
         places = f'state = "{self.state}"\nsocket = "{self.socket}"\n'
-        self.config.write_text(f'{places}[peers]\naddresses = ["{self.address}"]\n{keys}')
+        self.config.write_text(f"{places}[peers]\n{keys}")
         self.process = subprocess.Popen(
             [
                 *("nsenter", f"--net=/run/netns/{self.namespace}", sys.executable, str(PROGRAM)),
@@ -180,7 +181,7 @@ class PeerNet:
         for number in range(1, count + 1):
             self.nodes.append(Node(directory, number, self.nodes[0] if self.nodes else None, self.bridge))
 
-    def start(self, **options: float) -> None:
+    def start(self, **options: Any) -> None:
         for node in self.nodes:
             node.start(**options)
         for node in self.nodes:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from peer_net import PeerNet, ip, until
+from peer_net import Node, PeerNet, ip, until
 
 from fairway.net.host import Host
 
@@ -151,7 +151,13 @@ def test_what_routes_and_peers_say_is_what_is(net: PeerNet) -> None:
     assert peer["address"] == net.nodes[1].address
     assert peer["routes"] == 2
     assert peer["rtt_ms"] > 0
-    assert net.nodes[0].call("check") == {"drift": [], "failures": [], "repaired": False, "conflicts": []}
+    assert net.nodes[0].call("check") == {
+        "drift": [],
+        "failures": [],
+        "repaired": False,
+        "conflicts": [],
+        "routers": [],
+    }
 
 
 def test_overlapping_blocks_are_said_on_both_sides(net: PeerNet) -> None:
@@ -187,3 +193,61 @@ def test_a_damaged_state_file_does_not_make_learned_routes_into_written_ones(net
     with node.host() as host:
         assert isinstance(host, Host)
         assert host.routes.all() == []
+
+
+@pytest.fixture
+def apart(tmp_path: Path) -> Iterator[PeerNet]:
+    """Two hosts on links of their own, and a router between them that knows only these links."""
+    net = PeerNet(tmp_path, 1)
+    ip("link", "add", "far", "type", "bridge")
+    ip("link", "set", "far", "up")
+    net.nodes.append(Node(tmp_path, 2, net.nodes[0], "far", "100.101"))
+    ip("netns", "add", "router")
+    ip("netns", "exec", "router", "sysctl", "-qw", "net.ipv4.ip_forward=1")
+    for number, (node, bridge) in enumerate(zip(net.nodes, (net.bridge, "far"), strict=True)):
+        address = f"100.10{number}.255.254"
+        ip("link", "add", f"router{number}", "type", "veth", "peer", "name", f"eth{number}", "netns", "router")
+        ip("link", "set", f"router{number}", "master", bridge, "up")
+        ip("-n", "router", "addr", "add", f"{address}/16", "dev", f"eth{number}")
+        ip("-n", "router", "link", "set", f"eth{number}", "up")
+        ip("-n", node.namespace, "route", "add", "default", "via", address)
+    yield net
+    for node in net.nodes:
+        print(node.name, node.log.read_text() if node.log.exists() else "")
+    net.close()
+    for number in range(2):
+        ip("link", "delete", f"router{number}")
+    ip("netns", "delete", "router")
+    ip("link", "delete", "far")
+
+
+def test_through_a_router_pods_are_reached_once_it_knows_them_and_check_says_what_it_needs(apart: PeerNet) -> None:
+    apart.start()
+    first, second = apart.nodes
+    pods = {node.name: node.add_pod("demo") for node in apart.nodes}
+    until(lambda: first.learned().get(str(second.block)) == "100.100.255.254")
+    assert not first.pings("demo", pods["node02"])
+    (need,) = first.call("check")["routers"]
+    assert need == {
+        "router": "100.100.255.254",
+        "destination": str(second.block),
+        "via": second.address,
+        "node": "node02",
+        "confirmed": False,
+    }
+    for node in apart.nodes:
+        ip("-n", "router", "route", "add", str(node.block), "via", node.address)
+    assert first.pings("demo", pods["node02"])
+    assert [need["confirmed"] for need in first.call("check")["routers"]] == [True]
+
+
+def test_a_host_whose_address_changes_keeps_its_peers_and_is_followed(net: PeerNet) -> None:
+    net.start(addresses=[])
+    until(net.blocks_known)
+    node, other = net.nodes[0], net.nodes[1]
+    begun = other.peers()["node01"]["counters"]["sessions"]
+    ip("-n", node.namespace, "addr", "add", "100.100.9.9/15", "dev", "eth0")
+    ip("-n", node.namespace, "addr", "del", f"{node.address}/16", "dev", "eth0")
+    until(lambda: other.learned().get(str(node.block)) == "100.100.9.9", 10.0)
+    assert str(other.block) in node.learned()
+    assert other.peers()["node01"]["counters"]["sessions"] <= begun + 1

@@ -106,6 +106,7 @@ class Agent:
             if call in _PEERS_SAY and self.ready:
                 return await _PEERS_SAY[call](self._peers)
             answer = await self._worker.do(lambda: calls.do(self.host, call, arguments, threadsafe, self._calls))
+            self._tell_peers(call, answer)
             for name in answer.ending:
                 await self._until_removed(name)
         except FairwayError as error:
@@ -119,7 +120,7 @@ class Agent:
         if call == "status":
             return answer.document | self._own_status()
         if call in ("check", "repair"):
-            return answer.document | {"conflicts": self._peers.conflicts()}
+            return answer.document | await self._peers.findings()
         return answer.document
 
     @property
@@ -206,8 +207,6 @@ class Agent:
             return
         document = answer.document
         pod = document.get("pod")
-        if call in _CHANGES_PODS:
-            self._peers.pods_changed([ip_address(each) for each in pod["addresses"]] if isinstance(pod, dict) else [])
         if isinstance(pod, dict):
             self._keeper.settle([pod["interface"]])
             told = {"pod": pod["name"], "addresses": " ".join(pod["addresses"])}
@@ -215,6 +214,13 @@ class Agent:
             told = {"what": _brief(document)}
         say(event, **told, ms=round(took * 1e3, 1))
         self._watchers.tell({"event": event, **told})
+
+    def _tell_peers(self, call: str, answer: Answer) -> None:
+        """Pods that came or went are announced before anything else is done about them."""
+        if call in _CHANGES_PODS and self.ready:
+            pod = answer.document.get("pod")
+            added = {pod["name"]: tuple(map(ip_address, pod["addresses"]))} if isinstance(pod, dict) else {}
+            self._peers.pods_changed(added, answer.ending)
 
     def _own_status(self) -> Json:
         record = self._keeper.record

@@ -1,4 +1,8 @@
-"""Whether a host is there whose agent says nothing: its kernel answers ICMP echo (RFC 792, RFC 4443) all the same."""
+"""What other hosts' kernels answer to ICMP echo (RFC 792, RFC 4443), whatever becomes of their agents.
+
+A host is there if it answers. A router passes on what is for a host's pods if an echo to them, sent with a hop limit
+that ends there, comes back as an error from that host.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,21 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from ipaddress import ip_address
 
 from fairway.net.model.facts import IPAddress
 
 _ECHO = struct.Struct("!BBHHH16s")  # type, code, checksum, identifier, sequence, whose it is
 _REQUEST = {4: 8, 6: 128}
 _REPLY = {4: 0, 6: 129}
+_ERRORS = {4: (3, 11), 6: (1, 3)}  # destination unreachable, time exceeded
+_IP_HEADER = {4: 20, 6: 40}
+_ERROR_HEADER = 8
 _TRIES = 3
+_HOPS = range(2, 9)
+"""Hop limits of a trace: that many hosts and routers away, the nearest behind one router."""
+_HOPS_MAX = 64
+_TRACED_MAX = 4_096
 
 
 class Echo:
@@ -25,13 +37,26 @@ class Echo:
         self._secret = os.urandom(16)
         self._sockets: dict[int, socket.socket] = {}
         self._asked: dict[IPAddress, int] = {}
+        self._traced: dict[IPAddress, set[IPAddress]] = {}
 
     def ask(self, address: IPAddress, within_s: float) -> None:
         """Send a few echoes within that time."""
         self._asked[address] = self._asked.get(address, 0) + 1
         for number in range(_TRIES):
-            self._loop.call_later(number * within_s / (_TRIES + 1), self._send, address, number)
+            self._loop.call_later(number * within_s / (_TRIES + 1), self._ask_once, address, number)
         self._loop.call_later(within_s, self._forget, address)
+
+    def trace(self, target: IPAddress, host: IPAddress) -> None:
+        """Send echoes to `target` that end on their way; `came_by` says a little later whether `host` was on it."""
+        if len(self._traced) >= _TRACED_MAX:
+            self._traced.clear()
+        self._traced[target] = set()
+        for hops in _HOPS:
+            self._send(target, hops, hops=hops)
+
+    def came_by(self, target: IPAddress, host: IPAddress) -> bool:
+        """Whether an echo to `target` came to `host`."""
+        return host in self._traced.get(target, ())
 
     def close(self) -> None:
         """Close the sockets."""
@@ -48,19 +73,26 @@ class Echo:
         else:
             self._asked.pop(address, None)
 
-    def _send(self, address: IPAddress, number: int) -> None:
-        if address not in self._asked:
-            return
+    def _ask_once(self, address: IPAddress, number: int) -> None:
+        if address in self._asked:
+            self._send(address, number, hops=_HOPS_MAX)
+
+    def _send(self, address: IPAddress, number: int, *, hops: int) -> None:
         sock = self._socket(address.version)
-        if sock is not None:
-            fields = (_REQUEST[address.version], 0, 0, os.getpid() & 0xFFFF, number, self._secret)
-            echo = _ECHO.pack(*fields)
-            if address.version == 4:  # for ICMPv6 the kernel does it
-                echo = _ECHO.pack(*fields[:2], _checksum(echo), *fields[3:])
-            try:
-                sock.sendto(echo, (str(address), 0))
-            except OSError:
-                return  # no way there: no answer
+        if sock is None:
+            return
+        fields = (_REQUEST[address.version], 0, 0, os.getpid() & 0xFFFF, number, self._secret)
+        echo = _ECHO.pack(*fields)
+        if address.version == 4:  # for ICMPv6 the kernel does it
+            echo = _ECHO.pack(*fields[:2], _checksum(echo), *fields[3:])
+        try:
+            if address.version == 4:
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hops)
+            else:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, hops)
+            sock.sendto(echo, (str(address), 0))
+        except OSError:
+            return  # no way there: no answer
 
     def _socket(self, version: int) -> socket.socket | None:
         if version not in self._sockets:
@@ -78,17 +110,28 @@ class Echo:
     def _readable(self, sock: socket.socket, version: int) -> None:
         while True:
             try:
-                data, address = sock.recvfrom(512)
+                data, address = sock.recvfrom(1024)
             except OSError:
                 return
+            sender = ip_address(str(address[0]).partition("%")[0])
             start = (data[0] & 0x0F) * 4 if version == 4 and data else 0  # a raw IPv4 socket gives the IP header too
-            if len(data) < start + _ECHO.size:
-                continue
-            kind, _, _, _, _, secret = _ECHO.unpack_from(data, start)
-            if kind == _REPLY[version] and secret == self._secret:
-                for asked in [asked for asked in self._asked if str(asked) == address[0].partition("%")[0]]:
-                    del self._asked[asked]
-                    self._on_answer(asked)
+            if len(data) > start:
+                self._received(data[start:], version, sender)
+
+    def _received(self, message: bytes, version: int, sender: IPAddress) -> None:
+        inner = _ERROR_HEADER + _IP_HEADER[version]
+        if message[0] == _REPLY[version] and self._is_ours(message):
+            if sender in self._asked:
+                del self._asked[sender]
+                self._on_answer(sender)
+        elif message[0] in _ERRORS[version] and self._is_ours(message[inner:]):
+            packed = message[inner - sender.max_prefixlen // 8 : inner]  # the destination ends either IP header
+            target = ip_address(packed)
+            if target in self._traced:
+                self._traced[target].add(sender)
+
+    def _is_ours(self, message: bytes) -> bool:
+        return len(message) >= _ECHO.size and _ECHO.unpack_from(message)[-1] == self._secret
 
 
 def _checksum(data: bytes) -> int:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
 
+from fairway.net.agent.log import say
 from fairway.net.agent.worker import Worker
 from fairway.net.exchange import Exchange
 from fairway.net.exchange import LearnedRoute as Learned
 from fairway.net.host import Host
 from fairway.net.model.errors import FairwayError
-from fairway.net.model.facts import IPNetwork
+from fairway.net.model.facts import IPAddress, IPNetwork
 from fairway.net.model.pod import LearnedRoute
-
-log = logging.getLogger("fairway.peers")
 
 Routes = dict[IPNetwork, LearnedRoute]
 
@@ -22,8 +21,18 @@ _RETRY_S = 1.0
 _SETTLE_S = 0.05
 """How long what is in the kernel already waits for more, before all of it goes to the disk at once."""
 
+_ROUTERS_KEPT = 16_384
+
 _HASTENED = 64
 """Routes that the kernel is given at once, in one call; more than that take a thread's time, not the event loop's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """`hop` leads through a router, which has to have a route to its destination by `peer`, the other host."""
+
+    hop: LearnedRoute
+    peer: IPAddress
 
 
 class Installer:
@@ -44,6 +53,7 @@ class Installer:
         self._durable: Routes = {}
         self._present: Routes = {}
         """What the kernel was given last; with what is on the disk, all that it can have."""
+        self._routers: dict[IPAddress, IPAddress | None] = {}
         self._dirty: set[IPNetwork] = set()
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
@@ -77,7 +87,17 @@ class Installer:
 
     def look_again(self) -> None:
         """The ways to other hosts may be other ones."""
+        self._routers.clear()
         self.changed(set(self._durable))
+
+    def needs(self) -> list[Need]:
+        """Routes that lead through a router between here and there: it has to know them too."""
+        found = []
+        for route in self._exchange.routes():
+            hop = self.hop(route)
+            if hop is not None and route.via is not None and hop.gateway != route.via:
+                found.append(Need(hop, route.via))
+        return found
 
     def hop(self, route: Learned) -> LearnedRoute | None:
         """The route as the host has it; None for one that it should not have.
@@ -88,7 +108,17 @@ class Installer:
         ours = not single and any(
             block.version == route.prefix.version and block.overlaps(route.prefix) for block in self._blocks
         )
-        return None if ours or route.via is None else LearnedRoute(route.prefix, route.via, route.node)
+        if ours or route.via is None:
+            return None
+        return LearnedRoute(route.prefix, self._router_to(route.via) or route.via, route.node)
+
+    def _router_to(self, address: IPAddress) -> IPAddress | None:
+        """The router between this host and another, remembered until ways may have changed."""
+        if address not in self._routers:
+            if len(self._routers) >= _ROUTERS_KEPT:
+                self._routers.clear()
+            self._routers[address] = self._host.learned.router_to(address)
+        return self._routers[address]
 
     async def _work(self) -> None:
         while not self._stopping:
@@ -105,7 +135,7 @@ class Installer:
             try:
                 await self._install()
             except FairwayError as error:
-                log.warning("%s", error)
+                say("routes not kept", level="warning", why=error.message, mend=error.mend)
                 if not self._stopping:
                     await asyncio.sleep(_RETRY_S)
                 self._wake.set()
@@ -127,7 +157,7 @@ class Installer:
         for routes in (self._durable, self._present):
             _note(routes, add, delete)
         for failure in failures:
-            log.warning("%s", failure.error)
+            say("route not learned", level="warning", why=failure.error.message, mend=failure.error.mend)
 
     def _difference(self, prefixes: Iterable[IPNetwork], had: Routes) -> tuple[list[LearnedRoute], list[LearnedRoute]]:
         """What of these prefixes is to be learned by who has `had`, and what to be forgotten."""

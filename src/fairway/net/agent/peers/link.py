@@ -31,6 +31,8 @@ class Link:
         self.session = session
         self.expires = expires
         """When the peer's certificate does."""
+        self.is_new = True
+        """False once it was said that there is a peer."""
         self._on_received = on_received
         self._streams: dict[Channel, Stream] = {}
         self._busy: set[Channel] = set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from fairway.aio import ConnectionClosed, QuicConnection, Server, connect, serve
+from fairway.net.agent.log import LOGGER, say
 from fairway.net.agent.peers import security, status
 from fairway.net.agent.peers.echo import Echo
 from fairway.net.agent.peers.joining import Registrar, parse_endpoint
@@ -35,10 +35,9 @@ from fairway.net.exchange import (
 from fairway.net.model.errors import FairwayError, UsageError
 from fairway.net.model.facts import IPAddress, IPNetwork
 
-log = logging.getLogger("fairway.peers")
-
 _CALLS_AT_ONCE = 32
 _CALL_TIMEOUT_S = 3.0
+_TRACE_S = 0.5
 _HOUSEKEEPING_S = 1.0
 _WARN_AGAIN_S = 60.0
 _WARNINGS_KEPT = 1_000
@@ -82,7 +81,7 @@ class PeerNetwork:
         self._timer: asyncio.TimerHandle | None = None
         self._conflicts: list[Conflict] = []
         self._known_peers: list[str] = []
-        self._warned: dict[str, float] = {}
+        self._warned: dict[tuple[str, str, str], float] = {}
         self._changed = False
         self._stopping = False
 
@@ -153,6 +152,15 @@ class PeerNetwork:
         """The best route to all that other nodes have."""
         return self.exchange.routes()
 
+    async def pass_on(self, ways: Sequence[tuple[IPAddress, IPAddress]]) -> list[bool]:
+        """Of each address and the host behind which it lies: whether packets for the one come to the other."""
+        if self._echo is None or not ways:
+            return [False] * len(ways)
+        for target, host in ways:
+            self._echo.trace(target, host)
+        await asyncio.sleep(_TRACE_S)
+        return [self._echo.came_by(target, host) for target, host in ways]
+
     @property
     def conflicts(self) -> list[Conflict]:
         """What nodes announce that cannot all be true, as of the last second."""
@@ -173,14 +181,14 @@ class PeerNetwork:
         try:
             shown = security.shown(connection.peer_certificates) if connection.peer_certificates else None
         except FairwayError as error:
-            self._warn(f"refused {connection.peer_address[0]}: {error.message}")
+            self._warn("peer refused", connection.peer_address[0], error.message)
             connection.close(CloseCode.REFUSED, error.message)
             return
         if connection.alpn == security.JOIN:
             valid = shown is not None and not self._standing.revoked(shown.permit.serial)
             await self._registrar.serve(connection, shown.permit if shown is not None and valid else None)
         elif shown is None:
-            self._warn(f"refused {connection.peer_address[0]}: it shows no certificate")
+            self._warn("peer refused", connection.peer_address[0], "it shows no certificate")
             connection.close(CloseCode.REFUSED, "a node's certificate is needed")
         else:
             await self._exchange_with(connection, shown, None)
@@ -203,12 +211,12 @@ class PeerNetwork:
                 try:
                     connection = await dialer
                 except (OSError, TimeoutError, ConnectionClosed) as error:
-                    log.debug("no connection to %s: %s", endpoint.address, error)
+                    say("no connection", level="debug", address=endpoint.address, why=str(error))
                     continue
                 try:
                     shown = security.shown(connection.peer_certificates)
                 except FairwayError as error:
-                    self._warn(f"refused {endpoint.address}: {error.message}")
+                    self._warn("peer refused", endpoint.address, error.message)
                     dialer.close()
                     continue
                 self._begin(self._exchange_and_close(connection, shown, endpoint, dialer))
@@ -234,6 +242,9 @@ class PeerNetwork:
                 self._lost(session, loss, link.reason)
 
     def _received(self, link: Link) -> None:
+        if link.is_new and link.session.state is State.OPEN:
+            link.is_new = False
+            say("peer", node=link.session.peer, address=link.observed.address)
         link.kick()
         self._act()
 
@@ -243,11 +254,11 @@ class PeerNetwork:
         self._peers.lost(session, loss, self._loop.time())
         code, _ = session.closing or (CloseCode.NONE, "")
         if loss is Loss.REFUSED:
-            self._warn(f"{session.peer} refuses this node: {reason}")
+            self._warn("refused by a peer", session.peer, reason)
         elif code in (CloseCode.PROTOCOL, CloseCode.REFUSED):
-            self._warn(f"ended the session with {session.peer}: {reason}")
+            self._warn("session ended", session.peer, reason)
         elif was_up and loss is not Loss.REPLACED:
-            log.info("lost %s: %s", session.peer, loss.value)
+            say("peer lost", node=session.peer, state=loss.value, why=reason)
         if peer is not None and was_up and loss is Loss.SILENT and self._echo is not None:
             for version in (4, 6):
                 address = peer.next_hop(version)
@@ -258,7 +269,7 @@ class PeerNetwork:
     def _host_answers(self, address: IPAddress) -> None:
         for peer in self._peers:
             if peer.session is None and address in (peer.next_hop(4), peer.next_hop(6)):
-                log.info("the host of %s answers, its agent does not: its routes stay for a while", peer.name)
+                say("peer's host answers", node=peer.name, routes="stay for a while")
                 self._peers.host_answers(peer.name)
         self._act()
 
@@ -319,7 +330,7 @@ class PeerNetwork:
         self._conflicts = self.exchange.conflicts()
         for conflict in self._conflicts:
             if conflict not in former:
-                log.warning("conflict: %s", conflict)
+                say("conflict", level="warning", what=str(conflict))
 
     async def _keep_peers(self) -> None:
         """Write down where others are, for the next start."""
@@ -330,7 +341,7 @@ class PeerNetwork:
             try:
                 await asyncio.to_thread(self._membership.keep_peers, known)
             except FairwayError as error:
-                log.warning("%s", error.message)
+                say("peers not kept", level="warning", why=error.message, mend=error.mend)
 
     # Certificates
 
@@ -373,7 +384,7 @@ class PeerNetwork:
                 found = await self._loop.getaddrinfo(host, port)
                 addresses = [ip_address(str(each[4][0]).partition("%")[0]) for each in found]
         except (UsageError, OSError) as error:
-            log.warning("peer %s: %s", text, error)
+            say("peer not to be called", level="warning", peer=text, why=str(error))
             return
         for address in addresses:
             if address not in self.options.addresses or port != self.options.port:
@@ -381,14 +392,14 @@ class PeerNetwork:
 
     # Within
 
-    def _warn(self, text: str) -> None:
+    def _warn(self, event: str, who: object, why: str) -> None:
         """Say it, but the same not again and again: a peer that is refused comes back."""
-        now = self._loop.time()
-        if now - self._warned.get(text, float("-inf")) >= _WARN_AGAIN_S:
+        now, what = self._loop.time(), (event, str(who), why)
+        if now - self._warned.get(what, float("-inf")) >= _WARN_AGAIN_S:
             if len(self._warned) >= _WARNINGS_KEPT:
                 self._warned.clear()
-            self._warned[text] = now
-            log.warning("%s", text)
+            self._warned[what] = now
+            say(event, level="warning", who=who, why=why)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -398,7 +409,7 @@ class PeerNetwork:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a task of the exchange failed", exc_info=error)
+            LOGGER.error("a task of the exchange failed", exc_info=error)
 
 
 def _text(endpoint: Endpoint) -> str:

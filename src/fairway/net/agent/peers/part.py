@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -74,12 +75,10 @@ class Part:
 
     # What the agent tells
 
-    def pods_changed(self, added: list[IPAddress]) -> None:
-        """Pods were added or removed; these addresses are new."""
+    def pods_changed(self, added: Mapping[str, tuple[IPAddress, ...]], removed: Iterable[str]) -> None:
+        """Pods were added, with these addresses, or removed."""
         if self._peering is not None:
-            if added:
-                self._peering.pod_added(added)
-            self._peering.pods_changed()
+            self._peering.pods_changed(added, removed)
 
     # What is asked
 
@@ -91,9 +90,11 @@ class Part:
         """Every announcement."""
         return {"routes": await self._running().routes()}
 
-    def conflicts(self) -> list[str]:
-        """What nodes announce that cannot all be true."""
-        return [] if self._peering is None else self._peering.conflicts()
+    async def findings(self) -> Json:
+        """What a check says of the network: what nodes announce that cannot all be true, what routers have to know."""
+        if self._peering is None:
+            return {"conflicts": [], "routers": []}
+        return {"conflicts": self._peering.conflicts(), "routers": await self._peering.routers()}
 
     def _running(self) -> Peering:
         if self._peering is None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 from typing import Any
 
+from fairway.net.agent.log import say
 from fairway.net.agent.peers.installing import Installer
 from fairway.net.agent.peers.network import PeerNetwork
 from fairway.net.agent.peers.options import PeerOptions
@@ -18,11 +18,8 @@ from fairway.net.host import Host
 from fairway.net.model.errors import FairwayError
 from fairway.net.model.facts import IPAddress, IPNetwork
 from fairway.net.model.permit import within
-from fairway.net.model.pod import Pod
 
-log = logging.getLogger("fairway.peers")
-
-_RETRY_S = 1.0
+_LOOK_S = 10.0
 
 
 class Peering:
@@ -36,35 +33,31 @@ class Peering:
         self._network = PeerNetwork(membership, authority, options, self._changed)
         self._blocks = membership.credentials().permit.blocks
         self._installer = Installer(host, worker, self._network.exchange, self._blocks, options.restart_s)
-        self._announcing: asyncio.Task[None] | None = None
-        self._announce_again = False
+        self._pods: dict[str, tuple[IPNetwork, ...]] = {}
+        """By name, what has to be announced of each: often nothing."""
+        self._looking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listen, call, announce. What was learned before a restart stays, for as long as peers keep such routes."""
         await self._installer.start()
         await self._network.start()
-        self.pods_changed()
+        self._looking = asyncio.get_running_loop().create_task(self._look_at_pods())
 
     async def stop(self, *, leaving: bool = False) -> None:
         """End the connections; routes stay in the kernel, unless the host leaves the network."""
-        if self._announcing is not None:
-            self._announcing.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
         await self._network.stop(leaving=leaving)
         await self._installer.stop(forget=leaving)
 
     # What happens
 
-    def pods_changed(self) -> None:
-        """Pods were added or removed: look which there are, and announce what is not in the host's blocks."""
-        self._announce_again = True
-        if self._announcing is None or self._announcing.done():
-            self._announcing = asyncio.get_running_loop().create_task(self._announce_pods())
-
-    def pod_added(self, addresses: Iterable[IPAddress]) -> None:
-        """A pod was added: who has to hear of it hears at once."""
-        exchange = self._network.exchange
-        known = {each.prefix: each.version for each in exchange.own.announcements()}
-        self._network.announce(known | self._singles(addresses))
+    def pods_changed(self, added: Mapping[str, tuple[IPAddress, ...]], removed: Iterable[str]) -> None:
+        """Pods were added, with these addresses, or removed: who has to hear of it hears at once."""
+        self._pods.update((name, self._outside(addresses)) for name, addresses in added.items())
+        for name in removed:
+            self._pods.pop(name, None)
+        self._announce()
 
     def addresses_changed(self, addresses: Iterable[IPAddress]) -> None:
         """The host's own addresses, or its ways to others, are other ones."""
@@ -75,37 +68,36 @@ class Peering:
         """The authority, here, has revoked a node."""
         self._network.revoked(revocations)
 
-    def announce(self, pods: Iterable[Pod]) -> None:
-        """These are the pods that the host has."""
-        addresses = [address for pod in pods for address in pod.addresses]
-        self._network.announce(dict.fromkeys(self._blocks, 0) | self._singles(addresses))
-
-    def _singles(self, addresses: Iterable[IPAddress]) -> dict[IPNetwork, int]:
-        """What is to be announced of pods that have these: what lies outside the host's blocks, each with a version.
+    def _announce(self) -> None:
+        """The host's blocks, and of its pods what lies outside of them, each with a version.
 
         One that another node announces as well comes before that: the pod has moved here.
         """
         exchange = self._network.exchange
-        singles: dict[IPNetwork, int] = {}
-        for address in addresses:
-            single = ip_network(address)
-            if not within(single, self._blocks):
+        wanted = dict.fromkeys(self._blocks, 0)
+        for singles in self._pods.values():
+            for single in singles:
                 known = exchange.own.get(single)
-                singles[single] = exchange.next_version(single) if known is None else known.version
-        return singles
+                wanted[single] = exchange.next_version(single) if known is None else known.version
+        self._network.announce(wanted)
+
+    def _outside(self, addresses: Iterable[IPAddress]) -> tuple[IPNetwork, ...]:
+        """Those of a pod's addresses that are not in the host's blocks."""
+        return tuple(single for single in map(ip_network, addresses) if not within(single, self._blocks))
 
     def _changed(self, prefixes: set[IPNetwork]) -> None:
         self._installer.changed(prefixes)
 
-    async def _announce_pods(self) -> None:
-        while self._announce_again:
-            self._announce_again = False
+    async def _look_at_pods(self) -> None:
+        """Now and then, since pods also go without a call: with their namespaces, or when a state is mended."""
+        while True:
             try:
-                self.announce(await self._worker.do(self._host.pods))
+                pods = await self._worker.do(self._host.pods)
+                self._pods = {pod.name: self._outside(pod.addresses) for pod in pods}
+                self._announce()
             except FairwayError as error:
-                log.warning("%s", error)
-                self._announce_again = True
-                await asyncio.sleep(_RETRY_S)
+                say("pods not announced", level="warning", why=error.message, mend=error.mend)
+            await asyncio.sleep(_LOOK_S)
 
     # What is known
 
@@ -122,6 +114,21 @@ class Peering:
             return hop is not None and (hop.destination, hop.gateway) in present
 
         return [route.document() for route in self._network.route_status(in_kernel)]
+
+    async def routers(self) -> list[dict[str, Any]]:
+        """What routers between this host and others have to know, for `fairway check`."""
+        needed = self._installer.needs()
+        confirmed = await self._network.pass_on([(need.hop.destination[0], need.peer) for need in needed])
+        return [
+            {
+                "router": str(need.hop.gateway),
+                "destination": str(need.hop.destination),
+                "via": str(need.peer),
+                "node": need.hop.node,
+                "confirmed": answer,
+            }
+            for need, answer in zip(needed, confirmed, strict=True)
+        ]
 
     def conflicts(self) -> list[str]:
         """What nodes announce that cannot all be true, in words."""

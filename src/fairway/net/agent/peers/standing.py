@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from fairway.net.agent.log import say
 from fairway.net.agent.peers.joining import renew
 from fairway.net.enrolment import Authority, Credentials, Membership, RevocationList, request
 from fairway.net.model.errors import FairwayError
-
-log = logging.getLogger("fairway.peers")
 
 _RETRY_S = 300.0
 
@@ -43,7 +41,7 @@ class Standing:
         try:
             return RevocationList.verify(signed, self.credentials.authority)
         except FairwayError as error:
-            log.warning("%s", error.message)
+            say("revocation list refused", level="warning", why=error.message)
             return None
 
     def adopt(self, revocations: RevocationList) -> bool:
@@ -54,7 +52,7 @@ class Standing:
         try:
             self._membership.keep_revocations(revocations)
         except FairwayError as error:
-            log.warning("%s", error.message)
+            say("revocation list not kept", level="warning", why=error.message, mend=error.mend)
         return True
 
     def revoked(self, serial: int) -> bool:
@@ -78,7 +76,8 @@ class Standing:
             else:
                 self.credentials = await renew(self._membership, places)
         except FairwayError as error:
-            log.warning("cannot renew this node's certificate, which ends %s: %s", self.credentials.expires, error)
+            ends = self.credentials.expires.isoformat()
+            say("certificate not renewed", level="warning", ends=ends, why=error.message, mend=error.mend)
             return False
-        log.info("this node's certificate is renewed until %s", self.credentials.expires)
+        say("certificate renewed", ends=self.credentials.expires.isoformat())
         return True
