@@ -57,7 +57,7 @@ class PeerHost:
         return self.membership.credentials().permit.blocks[0]
 
     async def start(self, **options: object) -> PeerNetwork:
-        wanted = PeerOptions((self.address,), PORT, **options)  # type: ignore[arg-type]
+        wanted = PeerOptions((self.address,), PORT, self.address, **options)  # type: ignore[arg-type]
         self.network = PeerNetwork(self.membership, self.authority, wanted, self._told)
         await self.network.start()
         self.network.announce({self.block: 0})

@@ -90,7 +90,7 @@ class PeerNetwork:
     async def start(self) -> None:
         """Listen and begin to call. `OSError` if the port is taken."""
         options = self.options
-        host = str(options.addresses[0]) if len(options.addresses) == 1 else None
+        host = None if options.listen is None else str(options.listen)
         self._server = await serve(
             self._accepted,
             host,
@@ -102,6 +102,7 @@ class PeerNetwork:
             reset_key=security.reset_key(self._standing.credentials),
         )
         self._echo = Echo(self._host_answers)
+        self._standing.located(map(_text, self._endpoints(options.addresses)))
         self.revoked(self._standing.stored())
         for text in (*options.peers, *self._membership.peers(), *self._authority_endpoints()):
             await self._seed(text)
@@ -143,7 +144,9 @@ class PeerNetwork:
 
     def move(self, addresses: Sequence[IPAddress]) -> None:
         """The host's own addresses have changed: connections follow by themselves, peers are told."""
-        self._peers.move(self._endpoints(addresses))
+        endpoints = self._endpoints(addresses)
+        self._peers.move(endpoints)
+        self._standing.located(map(_text, endpoints))
         self._act()
 
     # What is known

@@ -14,6 +14,8 @@ class PeerOptions:
     addresses: tuple[IPAddress, ...] = ()
     """The host's own, at which peers reach it and its pods; the first is preferred."""
     port: int = 0
+    listen: IPAddress | None = None
+    """The one address to listen at; None: at any that the host has, or comes to have."""
     peers: tuple[str, ...] = ()
     """Whom to call, as HOST:PORT, besides those that are known already."""
     static_only: bool = False

@@ -53,7 +53,9 @@ class Part:
         self._addresses = await self._own_addresses()
         membership, authority = Membership(self._state), Authority(self._state)
         port = self._options.port or membership.network().port
-        options = replace(self._options, addresses=self._addresses, port=port)
+        given = self._options.addresses
+        listen = given[0] if len(given) == 1 else None
+        options = replace(self._options, addresses=self._addresses, port=port, listen=listen)
         peering = Peering(self._host, self._worker, membership, authority, options)
         await peering.start()
         self._peering = peering

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from fairway.net.agent.log import say
@@ -22,6 +22,11 @@ class Standing:
         self._authority = authority
         self._list: RevocationList | None = None
         self._not_before_s = float("-inf")
+
+    def located(self, endpoints: Iterable[str]) -> None:
+        """Where this node is: if the authority is here, those who join from now on are told."""
+        if self._authority.here:
+            self._authority.set_endpoints(list(endpoints))
 
     def stored(self) -> RevocationList | None:
         """The newest list that is on disk; the authority makes its own anew, without what has expired."""
