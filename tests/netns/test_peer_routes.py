@@ -58,9 +58,8 @@ def test_when_an_agent_is_killed_traffic_goes_on_and_when_it_is_back_nothing_has
     pods = _with_pods(net)
     until(net.blocks_known)
     net.nodes[1].kill()
-    time.sleep(1.5)
+    until(lambda: net.nodes[0].peers()["node02"]["state"] == "restarting", 6.0)
     assert _all_pairs(net, pods) == []
-    assert net.nodes[0].peers()["node02"]["state"] == "restarting"
     net.nodes[1].start(restart_s=3.0)
     net.nodes[1].ready()
     until(lambda: all(peer["state"] == "up" and not peer["stale"] for peer in net.nodes[0].peers().values()))
@@ -74,9 +73,9 @@ def test_routes_of_an_agent_that_does_not_come_back_go_after_the_limit(net: Peer
     until(net.blocks_known)
     gone = net.nodes[2]
     gone.kill()
-    time.sleep(1.5)
+    until(lambda: net.nodes[0].peers()["node03"]["state"] == "restarting", 6.0)
     assert str(gone.block) in net.nodes[0].learned()
-    until(lambda: not any(str(gone.block) in node.learned() for node in net.nodes[:2]), 3.0)
+    until(lambda: not any(str(gone.block) in node.learned() for node in net.nodes[:2]), 4.0)
     gone.start()
     gone.ready()
     until(net.blocks_known)

@@ -61,6 +61,9 @@ DIAL_LONGEST_S = 1.5
 DIAL_REFUSED_S = 30.0
 """Until the next attempt to reach a member that has refused us."""
 
+STABLE_S = 10.0
+"""A session that lasted so long was a good one: if it is lost, its peer is called at once."""
+
 DIAL_YIELD_S = 0.5
 """The node with the higher name leaves it so long to the other to call."""
 

@@ -21,6 +21,8 @@ class Known:
     heard: float = 0.0
     """When it was last spoken with, by us or by who told us."""
     connected: bool = False
+    since: float = 0.0
+    """When the session began."""
     next_call: float = 0.0
     wait_s: float = limits.DIAL_FIRST_S
     attempts: int = 0
@@ -77,22 +79,27 @@ class Directory:
             if member.node != self.name and (known := self._know(member.node, now)) is not None:
                 known.told, known.heard = member.endpoints, now
 
-    def connected(self, name: str, via: Endpoint | None) -> None:
+    def connected(self, name: str, via: Endpoint | None, now: float) -> None:
         """There is a session with `name`; `via` is the address that was called."""
         known = self.known.get(name)
         if known is not None:
-            known.connected, known.wait_s, known.attempts = True, limits.DIAL_FIRST_S, 0
+            known.connected, known.since, known.attempts = True, now, 0
             self._absent.pop(name, None)
         seed = None if via is None else self.seeds.get(via)
         if seed is not None:
             seed.name, seed.wait_s, seed.attempts = name, limits.DIAL_FIRST_S, 0
 
     def disconnected(self, name: str, now: float) -> None:
-        """The session is lost: call, the lower name at once."""
+        """The session is lost: call, the lower name first; at once if it was a good one."""
         known = self.known.get(name)
         if known is not None:
             known.connected, known.heard = False, now
-            known.next_call = now + (limits.DIAL_FIRST_S if self.name > name else 0.0)
+            wait_s = limits.DIAL_FIRST_S if self.name > name else 0.0
+            if now - known.since >= limits.STABLE_S:
+                known.wait_s = limits.DIAL_FIRST_S
+            else:  # whoever has no time to keep a session has none for many new ones
+                wait_s += known.wait_s
+            known.next_call = now + wait_s
             self._absent[name] = known
 
     def refused(self, name: str, via: Endpoint | None, now: float) -> None:

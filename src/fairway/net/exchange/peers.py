@@ -96,6 +96,10 @@ class Peers:
     def _sessions(self) -> Iterator[Session]:
         return (peer.session for peer in self._peers.values() if peer.session is not None)
 
+    def away(self) -> list[Peer]:
+        """Peers whose routes are kept for a while, as they are not there to confirm them."""
+        return [peer for peer in self._waiting.values() if peer.session is None]
+
     def take_ready(self) -> list[Session]:
         """Sessions that got something to say, or were ended, by what happened elsewhere than on their own streams."""
         ready, self._ready = self._ready, {}
@@ -279,7 +283,7 @@ class Peers:
 
     def _introduce(self, session: Session, hello: Hello, now: float, *, known: bool) -> None:
         """Tell the newcomer who is there, and some of those who are there of the newcomer."""
-        self._directory.connected(session.peer, session.dialled)
+        self._directory.connected(session.peer, session.dialled, now)
         if hello.members < self._directory.connections:
             session.tell_members(self._directory.speaking_with())
         if self._revocations is not None:

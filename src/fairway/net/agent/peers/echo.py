@@ -29,22 +29,24 @@ _TRACED_MAX = 4_096
 
 
 class Echo:
-    """Echoes sent and answered; `on_answer` is told who answers. Without the right to raw sockets nobody does."""
+    """Echoes sent; `on_answer` is told of every answer. Without the right to raw sockets there are none."""
 
     def __init__(self, on_answer: Callable[[IPAddress], None]) -> None:
         self._on_answer = on_answer
         self._loop = asyncio.get_running_loop()
         self._secret = os.urandom(16)
         self._sockets: dict[int, socket.socket] = {}
-        self._asked: dict[IPAddress, int] = {}
         self._traced: dict[IPAddress, set[IPAddress]] = {}
+        self._closed = False
+
+    def send(self, address: IPAddress) -> None:
+        """Send one."""
+        self._send(address, 0, hops=_HOPS_MAX)
 
     def ask(self, address: IPAddress, within_s: float) -> None:
-        """Send a few echoes within that time."""
-        self._asked[address] = self._asked.get(address, 0) + 1
+        """Send a few within that time."""
         for number in range(_TRIES):
-            self._loop.call_later(number * within_s / (_TRIES + 1), self._ask_once, address, number)
-        self._loop.call_later(within_s, self._forget, address)
+            self._loop.call_later(number * within_s / (_TRIES + 1), self.send, address)
 
     def trace(self, target: IPAddress, host: IPAddress) -> None:
         """Send echoes to `target` that end on their way; `came_by` says a little later whether `host` was on it."""
@@ -60,22 +62,11 @@ class Echo:
 
     def close(self) -> None:
         """Close the sockets."""
+        self._closed = True
         for sock in self._sockets.values():
             self._loop.remove_reader(sock)
             sock.close()
         self._sockets.clear()
-        self._asked.clear()
-
-    def _forget(self, address: IPAddress) -> None:
-        left = self._asked.get(address, 0) - 1
-        if left > 0:
-            self._asked[address] = left
-        else:
-            self._asked.pop(address, None)
-
-    def _ask_once(self, address: IPAddress, number: int) -> None:
-        if address in self._asked:
-            self._send(address, number, hops=_HOPS_MAX)
 
     def _send(self, address: IPAddress, number: int, *, hops: int) -> None:
         sock = self._socket(address.version)
@@ -95,6 +86,8 @@ class Echo:
             return  # no way there: no answer
 
     def _socket(self, version: int) -> socket.socket | None:
+        if self._closed:
+            return None
         if version not in self._sockets:
             family = socket.AF_INET if version == 4 else socket.AF_INET6
             protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
@@ -121,9 +114,7 @@ class Echo:
     def _received(self, message: bytes, version: int, sender: IPAddress) -> None:
         inner = _ERROR_HEADER + _IP_HEADER[version]
         if message[0] == _REPLY[version] and self._is_ours(message):
-            if sender in self._asked:
-                del self._asked[sender]
-                self._on_answer(sender)
+            self._on_answer(sender)
         elif message[0] in _ERRORS[version] and self._is_ours(message[inner:]):
             packed = message[inner - sender.max_prefixlen // 8 : inner]  # the destination ends either IP header
             target = ip_address(packed)

@@ -31,6 +31,8 @@ class Link:
         self.session = session
         self.expires = expires
         """When the peer's certificate does."""
+        self._bytes = 0
+        self._heard = asyncio.get_running_loop().time()
         self.is_new = True
         """False once it was said that there is a peer."""
         self._on_received = on_received
@@ -63,6 +65,21 @@ class Link:
             if channel not in self._busy:
                 self._busy.add(channel)
                 self._begin(self._send(channel))
+
+    def heard(self, now: float) -> float:
+        """When the connection last brought something, as far as that was looked at."""
+        received = self.connection.core.path.bytes_received
+        if received != self._bytes:
+            self._bytes, self._heard = received, now
+        return self._heard
+
+    def forgive(self, now: float) -> None:
+        """Take it as heard."""
+        self._heard = now
+
+    def give_up(self) -> None:
+        """The peer's host is silent: end the connection without a word."""
+        self.connection.abort("its host is silent")
 
     @property
     def reason(self) -> str:

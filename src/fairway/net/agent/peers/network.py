@@ -18,6 +18,7 @@ from fairway.net.agent.peers.link import Link, endpoint_of
 from fairway.net.agent.peers.options import PeerOptions
 from fairway.net.agent.peers.standing import Standing
 from fairway.net.agent.peers.status import PeerStatus, RouteStatus
+from fairway.net.agent.peers.watching import Watch
 from fairway.net.enrolment import Authority, Membership, RevocationList
 from fairway.net.exchange import (
     Call,
@@ -70,7 +71,7 @@ class PeerNetwork:
             membership.next_epoch(datetime.now(UTC)),
             jitter=random.random,
             endpoints=self._endpoints(options.addresses),
-            settings=Settings(options.restart_s, options.detection_s / 4, options.static_only),
+            settings=Settings(options.restart_s, options.detection_s / 5, options.static_only),
         )
         self._peers = self.exchange.peers
         self._links: dict[Session, Link] = {}
@@ -78,6 +79,7 @@ class PeerNetwork:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: Server[QuicConnection] | None = None
         self._echo: Echo | None = None
+        self._watch: Watch | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._conflicts: list[Conflict] = []
         self._known_peers: list[str] = []
@@ -102,11 +104,13 @@ class PeerNetwork:
             reset_key=security.reset_key(self._standing.credentials),
         )
         self._echo = Echo(self._host_answers)
+        self._watch = Watch(options.detection_s, self._echo, self._links.values)
         self._standing.located(map(_text, self._endpoints(options.addresses)))
         self.revoked(self._standing.stored())
         for text in (*options.peers, *self._membership.peers(), *self._authority_endpoints()):
             await self._seed(text)
         self._begin(self._housekeeping())
+        self._begin(self._watch.run())
         self._act()
 
     async def stop(self, *, leaving: bool = False) -> None:
@@ -207,7 +211,7 @@ class PeerNetwork:
                     str(endpoint.address),
                     endpoint.port,
                     alpn=security.ROUTES,
-                    tls=security.client_config(self._standing.credentials, security.ROUTES),
+                    tls=self._standing.caller,
                     configuration=security.configuration(self.options.detection_s, calls=True),
                     timeout=_CALL_TIMEOUT_S,
                 )
@@ -266,15 +270,18 @@ class PeerNetwork:
             for version in (4, 6):
                 address = peer.next_hop(version)
                 if address is not None:
-                    self._echo.ask(address, self.options.detection_s / 4)
+                    self._echo.ask(address, self.options.detection_s / 5)
         self._act()
 
     def _host_answers(self, address: IPAddress) -> None:
-        for peer in self._peers:
-            if peer.session is None and address in (peer.next_hop(4), peer.next_hop(6)):
+        if self._watch is not None:
+            self._watch.answers(address, self._loop.time())
+        silent = [peer for peer in self._peers.away() if peer.loss is Loss.SILENT]
+        for peer in silent:
+            if address in (peer.next_hop(4), peer.next_hop(6)):
                 say("peer's host answers", node=peer.name, routes="stay for a while")
                 self._peers.host_answers(peer.name)
-        self._act()
+                self._act()
 
     # What follows from what happened
 

@@ -21,6 +21,7 @@ ROUTES = "fairway-routes/1"
 JOIN = "fairway-join/1"
 """ALPN of joining and renewing; who joins has no certificate yet."""
 
+_IDLE_S = 3.0
 _WINDOW = 65_536
 _WINDOW_CAP = 1 << 20
 
@@ -28,13 +29,12 @@ _WINDOW_CAP = 1 << 20
 def configuration(detection_s: float, *, calls: bool) -> QuicConfiguration:
     """QUIC between nodes. Windows are small: they bound what a peer may make a node keep, and there are many peers.
 
-    A peer that falls silent is lost after `detection_s`: a fifth of it until the next PING, which begins the idle
-    timeout anew (RFC 9000 section 10.1); half of it, that timeout; and a quarter for its host to answer an echo. Only
-    who calls keeps the connection alive, as the other side hears that too.
+    The idle timeout only finds agents that are gone; hosts that are gone are found sooner (`watching.py`). Only who
+    calls keeps the connection alive, as the other side hears that too.
     """
     return QuicConfiguration(
-        idle_timeout_s=detection_s / 2,
-        keep_alive_s=detection_s / 5 if calls else None,
+        idle_timeout_s=max(3 * detection_s, _IDLE_S),
+        keep_alive_s=max(detection_s, _IDLE_S / 3) if calls else None,
         handshake_timeout_s=max(detection_s, 3.0),
         stream_window=_WINDOW,
         stream_window_cap=_WINDOW * 4,

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from fairway.net.agent.log import say
+from fairway.net.agent.peers import security
 from fairway.net.agent.peers.joining import renew
 from fairway.net.enrolment import Authority, Credentials, Membership, RevocationList, request
 from fairway.net.model.errors import FairwayError
+from fairway.tls import ClientConfig
 
 _RETRY_S = 300.0
 
@@ -18,10 +20,18 @@ class Standing:
 
     def __init__(self, membership: Membership, authority: Authority) -> None:
         self.credentials: Credentials = membership.credentials()
+        self._caller: tuple[Credentials, ClientConfig] | None = None
         self._membership = membership
         self._authority = authority
         self._list: RevocationList | None = None
         self._not_before_s = float("-inf")
+
+    @property
+    def caller(self) -> ClientConfig:
+        """What this node calls others with: made once for each certificate, as all connections share it."""
+        if self._caller is None or self._caller[0] is not self.credentials:
+            self._caller = self.credentials, security.client_config(self.credentials, security.ROUTES)
+        return self._caller[1]
 
     def located(self, endpoints: Iterable[str]) -> None:
         """Where this node is: if the authority is here, those who join from now on are told."""
