@@ -25,6 +25,7 @@ _NOT_BENCHMARKS = (
     "plot",
     "quic_peers",
     "result",
+    "route_nodes",
 )
 
 

@@ -117,6 +117,10 @@ class Server(Generic[AnyConnection]):
         """What was counted over the server's life."""
         return self._endpoint.statistics
 
+    def renew(self, tls: ServerConfig) -> None:
+        """Whoever connects from now on meets this configuration: after a certificate was renewed."""
+        self._endpoint.renew(tls)
+
     @property
     def pending(self) -> int:
         """Connections whose handshake is not complete."""

@@ -25,6 +25,14 @@ def check(ctx: click.Context, repair: bool, leave_foreign_chains: bool, as_json:
         print_json(document)
     else:
         _print(document, repair)
+        for conflict in document.get("conflicts", ()):
+            click.echo(f"conflict in the network: {conflict}")
+        for need in document.get("routers", ()):
+            if not need["confirmed"]:
+                click.echo(
+                    f"the pods of {need['node']} are reached through {need['router']}, which does not pass on to them"
+                )
+                click.echo(f"  mend: on that router: ip route add {need['destination']} via {need['via']}", err=True)
     if document["failures"] or (document["drift"] and not repair):
         ctx.exit(1)
 

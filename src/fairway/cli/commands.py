@@ -7,8 +7,9 @@ import click
 from fairway import __version__
 from fairway.cli.lazy import Lazy, LazyGroup
 
-HOST, LAB, BOTH, WEB, QUIC, SHELL = (
+HOST, NETWORK, LAB, BOTH, WEB, QUIC, SHELL = (
     "This host",
+    "Networks: hosts that tell each other their routes",
     "Labs: several hosts on this machine",
     "Hosts and labs",
     "HTTP",
@@ -24,6 +25,12 @@ SUBCOMMANDS = (
     Lazy("status", "fairway.cli.status:status", "How this host and its agent are; --watch goes on.", HOST),
     Lazy("agent", "fairway.cli.agent:agent", "The long-lived process of this host.", HOST),
     Lazy("check", "fairway.cli.check:check", "Find what is not as it should be; --repair mends it.", HOST),
+    Lazy("init", "fairway.cli.init:init", "Begin a network, with this host as its first member.", NETWORK),
+    Lazy("token", "fairway.cli.token:token", "Make a token with which one host may join.", NETWORK),
+    Lazy("join", "fairway.cli.join:join", "Join a network.", NETWORK),
+    Lazy("peers", "fairway.cli.peers:peers", "List the other hosts of the network.", NETWORK),
+    Lazy("routes", "fairway.cli.routes:routes", "List who announced what.", NETWORK),
+    Lazy("revoke", "fairway.cli.revoke:revoke", "Let a host be a member no longer.", NETWORK),
     Lazy("up", "fairway.cli.up:up", "Bring up the lab that a file describes, or change it to that.", LAB),
     Lazy("down", "fairway.cli.down:down", "Take labs down.", LAB),
     Lazy("ls", "fairway.cli.ls:ls", "List the labs, or the members of one.", LAB),

@@ -9,6 +9,7 @@ import click
 
 from fairway.cli.host import this_host
 from fairway.cli.output import json_option, plural, print_json, table
+from fairway.cli.spans import span
 
 _BETWEEN_S = 1.0
 
@@ -52,24 +53,16 @@ def _agent(agent: dict[str, Any] | None) -> str:
     if agent is None:
         return "none runs; the commands do their work themselves"
     ready = "ready" if agent["ready"] else "not ready"
-    return f"{agent['version']}, pid {agent['pid']}, {ready}, up {_span(time.time() - agent['since'])}"
+    return f"{agent['version']}, pid {agent['pid']}, {ready}, up {span(time.time() - agent['since'])}"
 
 
 def _work(agent: dict[str, Any]) -> dict[str, str]:
     repaired = sum(agent["repaired"].values())
     drift = f"{plural(repaired, 'repair')}, {agent['failed']} failed"
-    looked = f"{_span(time.time() - agent['last_looked'])} ago, in {agent['last_look_s']:.2f} s"
+    looked = f"{span(time.time() - agent['last_looked'])} ago, in {agent['last_look_s']:.2f} s"
     return {
         "clients": f"{agent['clients']}, {agent['waiting']} waiting",
         "drift": drift if agent["repairs"] else "only said, not repaired",
         "last": agent["last_repair"] or "nothing had to be repaired",
         "look": looked,
     }
-
-
-def _span(seconds: float) -> str:
-    """A span of time as a person says it: 42 s, 5 min, 3 h, 2 d."""
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{int(seconds // size)} {unit}"
-    return f"{max(0, int(seconds))} s"

@@ -9,7 +9,8 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from ipaddress import ip_address
 
 from fairway import __version__
 from fairway.net.agent import calls, protocol
@@ -19,6 +20,7 @@ from fairway.net.agent.keeper import Keeper
 from fairway.net.agent.listener import Listener
 from fairway.net.agent.log import say
 from fairway.net.agent.metrics import Metrics
+from fairway.net.agent.peers.part import Part
 from fairway.net.agent.protocol import Json
 from fairway.net.agent.server import Progress, Server
 from fairway.net.agent.systemd import Notifier
@@ -42,6 +44,10 @@ _SAID_AS = {
     "route.rm": "route removed",
 }
 
+_CHANGES_PODS = ("attach", "detach", "collect", "pod.add", "pod.rm")
+_PEERS_SAY: Mapping[str, Callable[[Part], Awaitable[Json]]] = {"peers.ls": Part.peers, "routes.ls": Part.routes}
+"""What is asked of the peers' part, and needs no turn of the worker's."""
+
 
 class Agent:
     """One host's. `more` are calls besides those that every host has."""
@@ -63,6 +69,7 @@ class Agent:
         self.ready = False
         self.host: Host
         self._keeper: Keeper
+        self._peers: Part
 
     async def run(self) -> None:
         """Until SIGTERM, SIGINT or `stop`. FairwayError: it cannot begin."""
@@ -96,7 +103,10 @@ class Agent:
             loop.call_soon_threadsafe(progress, done, total)
 
         try:
+            if call in _PEERS_SAY and self.ready:
+                return await _PEERS_SAY[call](self._peers)
             answer = await self._worker.do(lambda: calls.do(self.host, call, arguments, threadsafe, self._calls))
+            self._tell_peers(call, answer)
             for name in answer.ending:
                 await self._until_removed(name)
         except FairwayError as error:
@@ -107,7 +117,11 @@ class Agent:
         self._answered[call, "ok"] += 1
         self._seconds[call] = self._seconds.get(call, 0.0) + took
         self._note(call, answer, took)
-        return answer.document | self._own_status() if call == "status" else answer.document
+        if call == "status":
+            return answer.document | self._own_status()
+        if call in ("check", "repair"):
+            return answer.document | await self._peers.findings()
+        return answer.document
 
     @property
     def healthy(self) -> bool:
@@ -137,6 +151,7 @@ class Agent:
         self._say_taken_over(found, failures)
         self._keeper = Keeper(self.host, self._worker, self._config, events, self._watchers.tell)
         self._keeper.record.looked(started)
+        self._peers = Part(self.host, self._worker, self._config.peers)
         listener = Listener(self) if self._config.metrics else None
         await self._server.start()
         try:
@@ -155,6 +170,7 @@ class Agent:
         """Whatever goes on beside the calls; one of them that ends by an error ends the agent."""
         parts = [
             asyncio.create_task(self._keeper.run()),
+            asyncio.create_task(self._peers.run()),
             asyncio.create_task(self._notifier.watch(lambda: self.healthy)),
         ]
         stopped = asyncio.create_task(self._stopped.wait())
@@ -198,6 +214,13 @@ class Agent:
             told = {"what": _brief(document)}
         say(event, **told, ms=round(took * 1e3, 1))
         self._watchers.tell({"event": event, **told})
+
+    def _tell_peers(self, call: str, answer: Answer) -> None:
+        """Pods that came or went are announced before anything else is done about them."""
+        if call in _CHANGES_PODS and self.ready:
+            pod = answer.document.get("pod")
+            added = {pod["name"]: tuple(map(ip_address, pod["addresses"]))} if isinstance(pod, dict) else {}
+            self._peers.pods_changed(added, answer.ending)
 
     def _own_status(self) -> Json:
         record = self._keeper.record

@@ -14,6 +14,7 @@ from fairway.net.agent.documents import (
     chain_document,
     document_name,
     drift_document,
+    learned_document,
     pod_document,
     policy_documents,
     pool_document,
@@ -191,6 +192,22 @@ def _repair(host: Host, arguments: Arguments, progress: Progress) -> Answer:
     return Answer(drift_document(found, failures, repaired=True) | _foreign(host, leave))
 
 
+def _own_addresses(host: Host, arguments: Arguments, _: Progress) -> Answer:
+    arguments.finish()
+    return Answer({"addresses": [str(address) for address in host.addresses()]})
+
+
+def _list_learned(host: Host, arguments: Arguments, _: Progress) -> Answer:
+    """What was learned last; who announces what now, only an agent knows."""
+    arguments.finish()
+    present = host.learned.in_kernel()
+    return Answer({"routes": [learned_document(route, present) for route in host.learned.all()]})
+
+
+def _list_peers(host: Host, arguments: Arguments, _: Progress) -> Answer:
+    raise UsageError("no agent runs here, and only an agent has peers", mend="start it: fairway agent")
+
+
 def _status(host: Host, arguments: Arguments, _: Progress) -> Answer:
     arguments.finish()
     counts = host.counts()
@@ -265,6 +282,9 @@ CALLS: Mapping[str, Call] = {
     "policy.ls": _list_policies,
     "policy.of": _policies_of,
     "policy.rm": _remove_policies,
+    "routes.ls": _list_learned,
+    "peers.ls": _list_peers,
+    "addresses": _own_addresses,
     "check": _check,
     "repair": _repair,
     "status": _status,

@@ -9,9 +9,11 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
+from fairway.net.agent.peers.options import PeerOptions
 from fairway.net.host.host import DEFAULT_STATE
 from fairway.net.ipam import check_pool
 from fairway.net.model.errors import UsageError
+from fairway.net.model.facts import IPAddress
 from fairway.net.model.pool import DEFAULT_COOLDOWN_S, Pool
 
 DEFAULT_PATH = Path("/etc/fairway/agent.toml")
@@ -34,6 +36,14 @@ listen = ""                    # such as "127.0.0.1:9469": /metrics for Promethe
 [log]
 format = "text"                # "json": an object a line
 level = "info"                 # "debug", "warning", "error"
+
+[peers]                        # other hosts of the network, once this one has joined it
+addresses = []                 # this host's own, for the others; [] finds them
+port = 0                       # UDP; 0: the network's
+call = []                      # whom to call besides those that are known: "192.0.2.1", "[2001:db8::1]:7946"
+only_these = false             # true: call nobody of whom only other peers tell
+detection_s = 1.0              # how soon the routes of a host that is dead go
+restart_s = 120.0              # how long those of a host are kept while its agent is away
 
 # What pods take their addresses from; as many as you like.
 # [[pool]]
@@ -60,6 +70,7 @@ class Config:
     log_format: str = "text"
     log_level: str = "info"
     pools: tuple[Pool, ...] = field(default=())
+    peers: PeerOptions = field(default=PeerOptions())
 
 
 def load(path: Path) -> Config:
@@ -77,7 +88,7 @@ def load(path: Path) -> Config:
 def parse(document: dict[str, Any], where: str) -> Config:
     """The configuration in a TOML `document`; `where` is what errors call it."""
     top = _Table(document, where, "")
-    repair, metrics, log = top.table("repair"), top.table("metrics"), top.table("log")
+    repair, metrics, log, peers = (top.table(name) for name in ("repair", "metrics", "log", "peers"))
     config = Config(
         state=top.path("state", DEFAULT_STATE),
         socket=top.path("socket", DEFAULT_SOCKET),
@@ -89,8 +100,9 @@ def parse(document: dict[str, Any], where: str) -> Config:
         log_format=log.choice("format", ("text", "json")),
         log_level=log.choice("level", ("info", "debug", "warning", "error")),
         pools=_pools(top.tables("pool")),
+        peers=_peers(peers),
     )
-    for table in (top, repair, metrics, log):
+    for table in (top, repair, metrics, log, peers):
         table.finish()
     return config
 
@@ -107,6 +119,17 @@ def _listen(table: _Table) -> tuple[str, int] | None:
     except ValueError:
         raise table.wrong("listen", 'an address and a port, such as "127.0.0.1:9469"', text) from None
     return address, int(port)
+
+
+def _peers(table: _Table) -> PeerOptions:
+    return PeerOptions(
+        addresses=tuple(table.address("addresses", text) for text in table.texts("addresses")),
+        port=table.port("port", 0),
+        peers=tuple(table.texts("call")),
+        static_only=table.flag("only_these", default=False),
+        detection_s=table.seconds("detection_s", 1.0),
+        restart_s=table.seconds("restart_s", 120.0),
+    )
 
 
 def _pools(tables: Iterable[_Table]) -> tuple[Pool, ...]:
@@ -204,6 +227,20 @@ class _Table:
         if isinstance(found, bool) or not isinstance(found, int | float) or not 0.1 <= found <= 86_400:
             raise self.wrong(key, "a number of seconds, from 0.1 to 86400", found)
         return float(found)
+
+    def address(self, key: str, text: str) -> IPAddress:
+        """The address in `text`."""
+        try:
+            return ip_address(text)
+        except ValueError as error:
+            raise self.wrong(key, f"addresses, such as 192.0.2.1 ({error})", text) from None
+
+    def port(self, key: str, default: int) -> int:
+        """A port's number, or 0."""
+        found = self._get(key, default)
+        if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found < 65536:
+            raise self.wrong(key, "the number of a port", found)
+        return found
 
     def choice(self, key: str, words: tuple[str, ...]) -> str:
         """One of `words`, the first of which is the default."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from fairway.net.host import Host
 from fairway.net.host.policies import Key
 from fairway.net.model import differences
-from fairway.net.model.facts import ForeignChain
+from fairway.net.model.facts import ForeignChain, IPAddress, IPNetwork
 from fairway.net.model.operations import Failure, Operation
-from fairway.net.model.pod import GATEWAYS, Pod, StaticRoute
+from fairway.net.model.pod import GATEWAYS, LearnedRoute, Pod, StaticRoute
 from fairway.net.model.policy import Direction
 from fairway.net.model.pool import Pool, PoolUse
 from fairway.net.policy import Documents
@@ -65,6 +66,17 @@ def pool_document(pool: Pool) -> Json:
 def pool_use_document(use: PoolUse) -> Json:
     """A pool, and how full it is."""
     return pool_document(use.pool) | {"taken": use.taken, "capacity": use.capacity}
+
+
+def learned_document(route: LearnedRoute, present: Collection[tuple[IPNetwork, IPAddress]]) -> Json:
+    """A route that another node told, as far as it is known without an agent."""
+    return {
+        "prefix": str(route.destination),
+        "node": route.node,
+        "via": str(route.gateway),
+        "best": True,
+        "in_kernel": (route.destination, route.gateway) in present,
+    }
 
 
 def route_document(route: StaticRoute) -> Json:

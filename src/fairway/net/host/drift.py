@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fairway.net.host.identity import Identity
+from fairway.net.host.learned import LearnedRoutes
 from fairway.net.host.observed import Observer
 from fairway.net.host.routes import StaticRoutes
 from fairway.net.host.store import PodState, Store
@@ -49,7 +50,14 @@ class Drift:
     """Finds what differs. Its callers hold the store's lock."""
 
     def __init__(
-        self, store: Store, kernel: Kernel, identity: Identity, observer: Observer, wiring: Wiring, routes: StaticRoutes
+        self,
+        store: Store,
+        kernel: Kernel,
+        identity: Identity,
+        observer: Observer,
+        wiring: Wiring,
+        routes: StaticRoutes,
+        learned: LearnedRoutes,
     ) -> None:
         self._store = store
         self._kernel = kernel
@@ -57,13 +65,14 @@ class Drift:
         self._observer = observer
         self._wiring = wiring
         self._routes = routes
+        self._learned = learned
 
     def whole(self) -> list[Operation]:
         """What differs anywhere, and what is left over of what is no more."""
         pods = [entry.pod for entry in self._store.entries() if entry.state is PodState.PRESENT]
         chains = self._wiring.chains()
         desired = self._wiring.ground.facts(pods)
-        desired |= route_facts(self._identity.home, self._routes.all())
+        desired |= self._far_routes()
         own, given = {}, []
         for pod in pods:
             reachable = self._wiring.is_reachable(pod)
@@ -87,8 +96,7 @@ class Drift:
         if scope.guards:
             operations += [*self._guards(), *plan(*self._rules())]
         if scope.routes:
-            desired = route_facts(self._identity.home, self._routes.all())
-            operations += plan(desired, self._observer.far_routes())
+            operations += plan(self._far_routes(), self._observer.far_routes())
         pods = self._pods(scope)
         chains = self._wiring.chains() if pods else ()
         for pod in pods:
@@ -107,6 +115,9 @@ class Drift:
         policies, hidden = self._wiring.policies.rules(), self._wiring.masquerading.wanted()
         wanted: set[Fact] = {fact for fact in (policies, hidden) if fact is not None}
         return wanted, self._observer.rules(policies)
+
+    def _far_routes(self) -> set[Fact]:
+        return route_facts(self._identity.home, self._routes.all()) | self._learned.facts()
 
     def _pods(self, scope: Scope) -> list[Pod]:
         names = set(scope.pods)

@@ -6,9 +6,11 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from fairway.net.host import uplink
 from fairway.net.host.attachments import Attachments, Key
 from fairway.net.host.drift import Drift, Scope
 from fairway.net.host.identity import Identity
+from fairway.net.host.learned import LearnedRoutes
 from fairway.net.host.observed import Observer
 from fairway.net.host.pools import Pools
 from fairway.net.host.rebuild import rebuild
@@ -50,7 +52,10 @@ class Host:
         )
         self.pools = Pools(self.store, self._kernel, self._wiring.masquerading)
         self.routes = StaticRoutes(self.store, self._kernel, self._observer, self._wiring.masquerading)
-        self._drift = Drift(self.store, self._kernel, self.identity, self._observer, self._wiring, self.routes)
+        self.learned = LearnedRoutes(self.store, self._kernel, self._observer, self._wiring.masquerading)
+        self._drift = Drift(
+            self.store, self._kernel, self.identity, self._observer, self._wiring, self.routes, self.learned
+        )
         self._attachments = Attachments(self.store, self._kernel, self.pools, self._wiring, self._drift)
         self.policies = self._wiring.policies
         self.touches_foreign_chains = touch_foreign_chains
@@ -65,6 +70,7 @@ class Host:
     def close(self) -> None:
         """Wait until the kernel has taken away what was removed, with the last pod what all stood on, and end."""
         self._wiring.close()
+        self.learned.close()
         self._kernel.close()
         self.store.close()
 
@@ -189,6 +195,14 @@ class Host:
                 # A link that is given another address or MTU loses neighbours and routes by that.
                 failures += self._kernel.execute(self._differences(scope))
             return operations, failures
+
+    def addresses(self) -> list[IPAddress]:
+        """The host's own addresses, at which others reach it; the likeliest first."""
+        return uplink.addresses(self._kernel)
+
+    def way_to(self, address: IPAddress) -> tuple[str, IPAddress | None] | None:
+        """The interface, and the router if there is one, by which the host reaches `address`; None if it cannot."""
+        return self._kernel.route_to(address)
 
     def strays(self) -> list[str]:
         """Interfaces that look like a pod's and are none's: a sign that a whole `repair` may find something."""

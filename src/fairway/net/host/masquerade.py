@@ -17,7 +17,9 @@ class Masquerading:
 
     def wanted(self) -> Masquerade | None:
         """What should be in the kernel; None: nothing."""
-        return masquerade_fact(self._kernel.home, self._store.addresses.pools(), self._store.routes())
+        others = {route.destination for route in self._store.routes()}
+        others |= {route.destination for route in self._store.learned_routes()}
+        return masquerade_fact(self._kernel.home, self._store.addresses.pools(), others)
 
     def enforce(self) -> None:
         """Bring it into the kernel, if there are pods; the caller holds the store's lock."""

@@ -79,10 +79,11 @@ class Observer:
     def _accepts(self, pod: Pod) -> set[Fact]:
         return {accept for accept in self._kernel.accepts(self._home) if accept.link == pod.link}
 
-    def routes(self, destinations: Iterable[IPNetwork]) -> set[Fact]:
-        """Our routes to `destinations`."""
+    def routes(self, destinations: Iterable[IPNetwork], *, learned: bool = False) -> set[Fact]:
+        """Our routes to `destinations`: those that were learned, or the others."""
         wanted = set(destinations)
-        return {fact for fact in self._kernel.routes(self._home) if fact.destination in wanted}
+        found = self._kernel.routes(self._home)
+        return {fact for fact in found if fact.destination in wanted and fact.learned is learned}
 
     def rules(self, policies: PolicyRules | None) -> set[Fact]:
         """What there is of network policies, held against what they should be, and what is hidden."""

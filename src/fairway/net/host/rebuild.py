@@ -37,7 +37,11 @@ def rebuild(store: Store, kernel: Kernel, prefix: str, mark: str, kept: Path | N
             if kernel.mark(namespace) == f"{mark} {name}":
                 _take_up_pod(store, kernel, namespace, name)
         _take_up_attachments(store, kernel, kept)
-        routes = (StaticRoute(r.destination, r.gateway) for r in kernel.routes(kernel.home) if r.gateway is not None)
+        routes = (
+            StaticRoute(r.destination, r.gateway)
+            for r in kernel.routes(kernel.home)
+            if r.gateway is not None and not r.learned
+        )
         store.change_routes(routes)
         return store.counts().pods
 

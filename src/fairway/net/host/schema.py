@@ -66,6 +66,7 @@ CREATE TABLE policy_documents (
     kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, document TEXT NOT NULL,
     PRIMARY KEY (kind, namespace, name)
 ) STRICT;
+CREATE TABLE learned (destination TEXT PRIMARY KEY, gateway TEXT NOT NULL, node TEXT NOT NULL) STRICT;
 """
 
 _STEPS = (_FIRST, _SECOND, _THIRD)

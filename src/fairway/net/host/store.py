@@ -19,7 +19,7 @@ from fairway.net.model.attachment import Attachment, GivenNamespace, Kubernetes
 from fairway.net.model.errors import FairwayError, UsageError
 from fairway.net.model.facts import IPAddress, IPNetwork
 from fairway.net.model.names import host_interface
-from fairway.net.model.pod import Pod, StaticRoute
+from fairway.net.model.pod import LearnedRoute, Pod, StaticRoute
 
 __all__ = ["CorruptStateError", "Entry", "PodState", "Store"]
 
@@ -156,6 +156,18 @@ class Store(StateFile):
             database.executemany("DELETE FROM routes WHERE destination = ?", [(str(network),) for network in delete])
             rows = [(str(route.destination), str(route.gateway)) for route in add]
             database.executemany("INSERT OR REPLACE INTO routes VALUES (?, ?)", rows)
+
+    def learned_routes(self) -> list[LearnedRoute]:
+        """The routes that other nodes told."""
+        rows = self.rows("SELECT destination, gateway, node FROM learned ORDER BY destination")
+        return [LearnedRoute(ip_network(where), ip_address(gateway), node) for where, gateway, node in rows]
+
+    def change_learned_routes(self, add: Iterable[LearnedRoute] = (), delete: Iterable[IPNetwork] = ()) -> None:
+        """Add or replace some and forget others. After a power cut none of them is in the kernel either."""
+        with self.transaction(durable=False) as database:
+            database.executemany("DELETE FROM learned WHERE destination = ?", [(str(network),) for network in delete])
+            rows = [(str(route.destination), str(route.gateway), route.node) for route in add]
+            database.executemany("INSERT OR REPLACE INTO learned VALUES (?, ?, ?)", rows)
 
     def ground_generation(self) -> int:
         """A number that changes whenever somebody takes away what every pod stands on."""

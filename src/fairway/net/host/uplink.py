@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from fairway.net.kernel import Kernel
 from fairway.net.model.errors import UsageError
-from fairway.net.model.facts import IPNetwork
+from fairway.net.model.facts import IPAddress, IPNetwork
 
 _SOMEWHERE = (IPv4Address("192.0.2.1"), IPv6Address("2001:db8::1"))  # documentation addresses: no packet is sent
 _ETHERNET_MTU = 1500
@@ -37,3 +37,17 @@ def check_overlap(kernel: Kernel, pool: IPNetwork) -> None:
                 f"the pool {pool} overlaps {network}, which this host is on by {route.fact.link}",
                 mend="choose a pool of its own for the pods: fairway pool add CIDR",
             )
+
+
+def addresses(kernel: Kernel) -> list[IPAddress]:
+    """The host's own global addresses, those of the interface of its default route first; none of its pods' links."""
+    view = kernel.view(kernel.home)
+    foreign = {link.name: link for link in view.links if not link.ours and link.name != "lo" and link.up}
+    ways = [way for destination in _SOMEWHERE if (way := kernel.route_to(destination)) is not None]
+    preferred = [link for link, _ in ways]
+    found = [
+        (address.fact.link not in preferred, foreign[address.fact.link].index, address.fact.interface.ip)
+        for address in view.addresses
+        if address.fact.link in foreign and not address.fact.interface.ip.is_link_local
+    ]
+    return [address for *_, address in sorted(found, key=lambda each: each[:2])]

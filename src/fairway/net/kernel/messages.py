@@ -14,6 +14,9 @@ from fairway.net.model.facts import Address, Bridge, IPAddress, Neighbour, Route
 ROUTE_PROTOCOL = 70
 """Every route, address and neighbour of ours bears this number (rtm_protocol; 0 to 15 are the kernel's and fixed)."""
 
+LEARNED_METRIC = 0x4600
+"""Routes that other nodes told bear this metric (rtm_priority): those that a person wrote come before them."""
+
 _GROUP_MARK, _GROUP_MASK = 0x46000000, 0xFF000000
 _DOOMED = _GROUP_MARK | 0xFFFFFE  # the group of interfaces that are about to end together
 
@@ -58,7 +61,7 @@ _IFLA_IFALIAS, _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_Q
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER, _IFLA_BR_STP_STATE = 1, 2, 1, 5
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS, _IFA_PROTO = 1, 2, 4, 8, 11  # linux/if_addr.h
 _NDA_DST, _NDA_LLADDR, _NDA_IFINDEX, _NDA_PROTOCOL = 1, 2, 8, 12  # linux/neighbour.h
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
 
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
@@ -202,6 +205,8 @@ def _route(fact: Route, index: int) -> bytes:
         body += _attribute(_RTA_DST, network.network_address.packed)
     if gateway is not None:
         body += _attribute(_RTA_GATEWAY, gateway.packed)
+    if fact.learned:
+        body += _number(_RTA_PRIORITY, LEARNED_METRIC)
     return body + (_number(_RTA_OIF, index) if index else b"")
 
 

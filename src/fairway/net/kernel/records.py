@@ -11,7 +11,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from fairway.net.kernel.messages import AF_INET, AF_INET6, ROUTE_PROTOCOL, RT_TABLE_MAIN, is_ours
+from fairway.net.kernel.messages import AF_INET, AF_INET6, LEARNED_METRIC, ROUTE_PROTOCOL, RT_TABLE_MAIN, is_ours
 from fairway.net.model.facts import Address, Bridge, BridgePort, Fact, IPAddress, Neighbour, Route, Up, Veth
 from fairway.net.model.pod import GATEWAYS
 
@@ -98,13 +98,15 @@ def route(namespace: str, links: Mapping[int, str], message: bytes) -> RouteReco
     text = decoded.get_attr("RTA_DST")
     destination = ip_network(f"{text}/{decoded['dst_len']}" if text else _ANY[decoded["family"]])
     gateway = decoded.get_attr("RTA_GATEWAY")
+    metric = decoded.get_attr("RTA_PRIORITY") or 0
     fact = Route(
         namespace=namespace,
         destination=destination,
         link=links.get(decoded.get_attr("RTA_OIF") or 0, ""),
         gateway=ip_address(gateway) if gateway else None,
+        learned=decoded["proto"] == ROUTE_PROTOCOL and metric == LEARNED_METRIC,
     )
-    return RouteRecord(fact, decoded["proto"], decoded.get_attr("RTA_PRIORITY") or 0)
+    return RouteRecord(fact, decoded["proto"], metric)
 
 
 def way(message: bytes) -> tuple[int, IPAddress | None]:

@@ -254,7 +254,8 @@ class Route:
     """Packets to `destination` leave by `link`, through `gateway` if there is one.
 
     A gateway is taken to be on the link, whether or not an address of ours says so. Without `link` the kernel
-    works it out from `gateway`, and any link will do.
+    works it out from `gateway`, and any link will do. A `learned` one was told by another node: it counts less than
+    any route that a person wrote, and is recognisable as what it is.
     """
 
     rank: ClassVar[int] = 9
@@ -262,11 +263,12 @@ class Route:
     destination: IPNetwork
     link: str = ""
     gateway: IPAddress | None = None
+    learned: bool = False
 
     @property
     def key(self) -> Key:
-        """One route of ours a destination."""
-        return ("route", self.namespace, self.destination)
+        """One route of ours a destination, and one that was learned."""
+        return ("route", self.namespace, self.destination, self.learned)
 
 
 Fact = (

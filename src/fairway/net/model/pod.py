@@ -57,6 +57,15 @@ class StaticRoute:
     gateway: IPAddress
 
 
+@dataclass(frozen=True, slots=True)
+class LearnedRoute:
+    """`destination` is reached by way of `node`, at `gateway`: the other node says so itself."""
+
+    destination: IPNetwork
+    gateway: IPAddress
+    node: str
+
+
 def parse_address(text: str, where: str = "address") -> IPAddress:
     """The address in `text`, without a prefix length; `where` names the place in errors."""
     try:

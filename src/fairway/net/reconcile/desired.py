@@ -23,7 +23,7 @@ from fairway.net.model.facts import (
     Up,
     Veth,
 )
-from fairway.net.model.pod import GATEWAY_MAC, GATEWAYS, Pod, Site, StaticRoute
+from fairway.net.model.pod import GATEWAY_MAC, GATEWAYS, LearnedRoute, Pod, Site, StaticRoute
 from fairway.net.model.pool import Pool
 
 _IPV4_GATEWAY = ip_interface(f"{GATEWAYS[0]}/32")
@@ -50,7 +50,9 @@ def route_facts(home: str, routes: Iterable[StaticRoute]) -> set[Fact]:
     return {Route(home, route.destination, gateway=route.gateway) for route in routes}
 
 
-def masquerade_fact(home: str, pools: Iterable[Pool], routes: Iterable[StaticRoute]) -> Masquerade | None:
+def masquerade_fact(
+    home: str, pools: Iterable[Pool], routes: Iterable[StaticRoute | LearnedRoute]
+) -> Masquerade | None:
     """What pods of the pools that ask for it send to anywhere but pods, here or behind a route to another host's."""
     known = list(pools)
     sources = frozenset(pool.block for pool in known if pool.masquerade)
@@ -67,6 +69,11 @@ def _collapsed(networks: Iterable[IPNetwork]) -> Iterator[IPNetwork]:
     known = list(networks)
     yield from collapse_addresses(network for network in known if isinstance(network, IPv4Network))
     yield from collapse_addresses(network for network in known if isinstance(network, IPv6Network))
+
+
+def learned_facts(home: str, hops: Iterable[LearnedRoute]) -> set[Fact]:
+    """The routes that other nodes told."""
+    return {Route(home, hop.destination, gateway=hop.gateway, learned=True) for hop in hops}
 
 
 def pod_facts(home: str, site: Site, pod: Pod, chains: Iterable[ForeignChain] = ()) -> set[Fact]:

@@ -91,6 +91,10 @@ class Endpoint:
     def __len__(self) -> int:
         return len(self._ids)
 
+    def renew(self, tls: ServerConfig) -> None:
+        """New connections have this configuration; those that there are keep theirs."""
+        self._tls = tls
+
     @property
     def pending(self) -> int:
         """Connections whose handshake is not complete, those that failed and are not forgotten included."""

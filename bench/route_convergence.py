@@ -1,0 +1,129 @@
+"""How soon every kernel has a new pod's route, and has lost a dead node's: Fairway's agents beside BIRD's full mesh."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+from bench.isolation import isolated
+from bench.result import Result
+from bench.route_nodes import GUESTS, Fabric, Node, start_agents, start_bird
+from fairway.net.agent.client import Client
+from fairway.net.kernel import Kernel
+from fairway.net.model.facts import Route
+from fairway.net.model.operations import Create, Delete
+
+NODES = int(os.environ.get("FAIRWAY_BENCH_NODES", "10"))
+ROUNDS = 40
+DEATHS = 4
+IDLE_S = 2.0
+BETWEEN_S = 0.2
+"""So that no daemon's change waits for the acknowledgement of its last one."""
+STATE = Path("/var/tmp")
+Rows = list[tuple[str, list[float], str]]
+Change = Callable[[Node, IPv4Network], None]
+
+
+def run() -> Result:
+    """Milliseconds by the kernels' own notices of routes; memory by the kernel's count."""
+    result = Result("route_convergence")
+    with tempfile.TemporaryDirectory(dir=STATE) as directory:
+        runs: list[tuple[str, Callable[[Path], Rows]]] = [
+            ("fairway", lambda place: _fairway(place, 1.0)),
+            ("fairway, detection 0.3 s", lambda place: _fairway(place, 0.3)),
+            ("bird, hold 3 s", lambda place: _bird(place, 0)),
+            ("bird, BFD 100 ms", lambda place: _bird(place, 100)),
+        ]
+        for who, measure in runs:
+            place = Path(tempfile.mkdtemp(dir=directory))
+            for what, samples, unit in isolated(partial(measure, place)):
+                if what in (ADDED, REMOVED):
+                    result.add(who, f"{what} p50", samples, unit)
+                    result.add_percentile(who, what, samples, unit)
+                else:
+                    result.add(who, what, samples, unit)
+    for what in (f"{ADDED} p50", f"{ADDED} p99", f"{REMOVED} p50"):
+        result.compare(what, "fairway", "bird, BFD 100 ms")
+    result.compare(DEAD, "fairway, detection 0.3 s", "bird, BFD 100 ms")
+    result.notes.append(f"{NODES} nodes in namespaces on one bridge, full mesh, {ROUNDS} rounds")
+    result.notes.append("a pod's route: from when its own host's kernel has it until the last other one has")
+    result.notes.append("a dead node: from when its cable is pulled until the last kernel has lost its block")
+    return result
+
+
+ADDED = "pod's route in every other kernel"
+REMOVED = "pod's route gone from every other kernel"
+DEAD = "dead node's block gone everywhere"
+
+
+def _fairway(directory: Path, detection_s: float) -> Rows:
+    fabric = Fabric(NODES)
+    start_agents(fabric, directory, detection_s)
+
+    def call(node: Node, what: str, **arguments: Any) -> None:
+        with Client(directory / f"{node.name}.sock") as client:
+            client.call(what, arguments)
+
+    def add(node: Node, prefix: IPv4Network) -> None:
+        call(node, "pod.add", name=f"pod{int(prefix[0]) & 0xFF}", addresses=[str(prefix[0])])
+
+    def remove(node: Node, prefix: IPv4Network) -> None:
+        call(node, "pod.rm", names=[f"pod{int(prefix[0]) & 0xFF}"])
+
+    return _measure(fabric, add, remove)
+
+
+def _bird(directory: Path, bfd_ms: int) -> Rows:
+    fabric = Fabric(NODES)
+    start_bird(fabric, directory, bfd_ms=bfd_ms)
+    kernels = {node.name: Kernel(node.name) for node in fabric.nodes}
+
+    def add(node: Node, prefix: IPv4Network) -> None:
+        assert not kernels[node.name].execute([Create(Route(node.name, prefix, link="pods"))])
+
+    def remove(node: Node, prefix: IPv4Network) -> None:
+        assert not kernels[node.name].execute([Delete(Route(node.name, prefix, link="pods"))])
+
+    return _measure(fabric, add, remove)
+
+
+def _measure(fabric: Fabric, add: Change, remove: Change) -> Rows:
+    """What each of many pods, and the death of some nodes, took; then what the daemons cost."""
+    try:
+        fabric.wait(lambda: all(fabric.told(str(node.block)) for node in fabric.nodes))
+        time.sleep(IDLE_S)
+        added: list[float] = []
+        removed: list[float] = []
+        for number in range(ROUNDS):
+            node, prefix = fabric.nodes[number % NODES], IPv4Network((int(GUESTS[0]) + number + 1, 32))
+            for change, samples, gone in ((add, added, False), (remove, removed, True)):
+                time.sleep(BETWEEN_S)
+                samples.append(max(fabric.spread(node, prefix, partial(change, node, prefix), gone=gone)))
+        used = sum(node.cpu_s for node in fabric.nodes)
+        time.sleep(IDLE_S)
+        idle = (sum(node.cpu_s for node in fabric.nodes) - used) / IDLE_S / NODES * 100
+        memory = [node.memory_bytes / 1e6 for node in fabric.nodes]
+        return [
+            (ADDED, added, "ms"),
+            (REMOVED, removed, "ms"),
+            (DEAD, [_death(fabric, node) for node in fabric.nodes[-DEATHS:]], "ms"),
+            ("memory of a node's daemon", memory, "MB"),
+            ("CPU of an idle node's daemon", [idle], "% of a core"),
+        ]
+    finally:
+        fabric.close()
+
+
+def _death(fabric: Fabric, node: Node) -> float:
+    """Milliseconds until every other kernel has lost the node's block; then it comes back."""
+    times = fabric.spread(node, node.block, lambda: node.plug(connected=False), gone=True)
+    node.plug(connected=True)
+    fabric.wait(lambda: fabric.told(str(node.block)))
+    time.sleep(IDLE_S / 2)
+    return max(times)

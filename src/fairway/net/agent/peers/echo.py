@@ -1,0 +1,132 @@
+"""What other hosts' kernels answer to ICMP echo (RFC 792, RFC 4443), whatever becomes of their agents.
+
+A host is there if it answers. A router passes on what is for a host's pods if an echo to them, sent with a hop limit
+that ends there, comes back as an error from that host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from collections.abc import Callable
+from ipaddress import ip_address
+
+from fairway.net.model.facts import IPAddress
+
+_ECHO = struct.Struct("!BBHHH16s")  # type, code, checksum, identifier, sequence, whose it is
+_REQUEST = {4: 8, 6: 128}
+_REPLY = {4: 0, 6: 129}
+_ERRORS = {4: (3, 11), 6: (1, 3)}  # destination unreachable, time exceeded
+_IP_HEADER = {4: 20, 6: 40}
+_ERROR_HEADER = 8
+_TRIES = 3
+_HOPS = range(2, 9)
+"""Hop limits of a trace: that many hosts and routers away, the nearest behind one router."""
+_HOPS_MAX = 64
+_TRACED_MAX = 4_096
+
+
+class Echo:
+    """Echoes sent; `on_answer` is told of every answer. Without the right to raw sockets there are none."""
+
+    def __init__(self, on_answer: Callable[[IPAddress], None]) -> None:
+        self._on_answer = on_answer
+        self._loop = asyncio.get_running_loop()
+        self._secret = os.urandom(16)
+        self._sockets: dict[int, socket.socket] = {}
+        self._traced: dict[IPAddress, set[IPAddress]] = {}
+        self._closed = False
+
+    def send(self, address: IPAddress) -> None:
+        """Send one."""
+        self._send(address, 0, hops=_HOPS_MAX)
+
+    def ask(self, address: IPAddress, within_s: float) -> None:
+        """Send a few within that time."""
+        for number in range(_TRIES):
+            self._loop.call_later(number * within_s / (_TRIES + 1), self.send, address)
+
+    def trace(self, target: IPAddress, host: IPAddress) -> None:
+        """Send echoes to `target` that end on their way; `came_by` says a little later whether `host` was on it."""
+        if len(self._traced) >= _TRACED_MAX:
+            self._traced.clear()
+        self._traced[target] = set()
+        for hops in _HOPS:
+            self._send(target, hops, hops=hops)
+
+    def came_by(self, target: IPAddress, host: IPAddress) -> bool:
+        """Whether an echo to `target` came to `host`."""
+        return host in self._traced.get(target, ())
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._closed = True
+        for sock in self._sockets.values():
+            self._loop.remove_reader(sock)
+            sock.close()
+        self._sockets.clear()
+
+    def _send(self, address: IPAddress, number: int, *, hops: int) -> None:
+        sock = self._socket(address.version)
+        if sock is None:
+            return
+        fields = (_REQUEST[address.version], 0, 0, os.getpid() & 0xFFFF, number, self._secret)
+        echo = _ECHO.pack(*fields)
+        if address.version == 4:  # for ICMPv6 the kernel does it
+            echo = _ECHO.pack(*fields[:2], _checksum(echo), *fields[3:])
+        try:
+            if address.version == 4:
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hops)
+            else:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, hops)
+            sock.sendto(echo, (str(address), 0))
+        except OSError:
+            return  # no way there: no answer
+
+    def _socket(self, version: int) -> socket.socket | None:
+        if self._closed:
+            return None
+        if version not in self._sockets:
+            family = socket.AF_INET if version == 4 else socket.AF_INET6
+            protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
+            try:
+                sock = socket.socket(family, socket.SOCK_RAW, protocol)
+            except OSError:
+                return None
+            sock.setblocking(False)
+            self._sockets[version] = sock
+            self._loop.add_reader(sock, self._readable, sock, version)
+        return self._sockets[version]
+
+    def _readable(self, sock: socket.socket, version: int) -> None:
+        while True:
+            try:
+                data, address = sock.recvfrom(1024)
+            except OSError:
+                return
+            sender = ip_address(str(address[0]).partition("%")[0])
+            start = (data[0] & 0x0F) * 4 if version == 4 and data else 0  # a raw IPv4 socket gives the IP header too
+            if len(data) > start:
+                self._received(data[start:], version, sender)
+
+    def _received(self, message: bytes, version: int, sender: IPAddress) -> None:
+        inner = _ERROR_HEADER + _IP_HEADER[version]
+        if message[0] == _REPLY[version] and self._is_ours(message):
+            self._on_answer(sender)
+        elif message[0] in _ERRORS[version] and self._is_ours(message[inner:]):
+            packed = message[inner - sender.max_prefixlen // 8 : inner]  # the destination ends either IP header
+            target = ip_address(packed)
+            if target in self._traced:
+                self._traced[target].add(sender)
+
+    def _is_ours(self, message: bytes) -> bool:
+        return len(message) >= _ECHO.size and _ECHO.unpack_from(message)[-1] == self._secret
+
+
+def _checksum(data: bytes) -> int:
+    words: tuple[int, ...] = struct.unpack(f"!{len(data) // 2}H", data)
+    total = sum(words)
+    total = (total & 0xFFFF) + (total >> 16)
+    return ~(total + (total >> 16)) & 0xFFFF

@@ -1,0 +1,167 @@
+"""Joining and renewing: one question and one answer on one stream, to the node that has the authority's key."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from ipaddress import IPv6Address
+
+from fairway.aio import ConnectionClosed, QuicConnection, Stream, connect
+from fairway.net.agent.peers import security
+from fairway.net.enrolment import (
+    Authority,
+    Credentials,
+    Granted,
+    JoinRequest,
+    Membership,
+    Refused,
+    RenewRequest,
+    Token,
+    decode_answer,
+    decode_question,
+    encode,
+    request,
+)
+from fairway.net.enrolment.messages import MAX_BYTES, Answer, Question
+from fairway.net.exchange import CloseCode
+from fairway.net.model.errors import FairwayError, UsageError
+from fairway.net.model.permit import Permit
+from fairway.tls import ClientConfig
+
+_TIMEOUT_S = 10.0
+_MAX_REDIRECTS = 3
+
+
+def parse_endpoint(text: str, default_port: int) -> tuple[str, int]:
+    """HOST, HOST:PORT or [IPv6]:PORT; `UsageError` if it is none."""
+    host, port = text, ""
+    if text.startswith("["):
+        host, _, port = text[1:].partition("]")
+        port = port.removeprefix(":")
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    if not host or (":" in host and not _is_ipv6(host)) or (port and not (port.isdecimal() and 0 < int(port) < 65536)):
+        raise UsageError(f"{text!r} is not an address", mend="write it like 192.0.2.1, host:7946 or [2001:db8::1]:7946")
+    return host, int(port or default_port)
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return IPv6Address(text).version == 6
+    except ValueError:
+        return False
+
+
+async def join(membership: Membership, where: tuple[str, int], token: Token, node: str) -> Credentials:
+    """Join as `node` by way of any host of the network; its key is made here and stays here."""
+    if membership.joined:
+        raise UsageError("this host belongs to a network already", mend="see: fairway peers")
+    key = membership.pending_key()
+    question = JoinRequest(node, token.number, token.secret, request(key, node))
+    tls = ClientConfig(None, (security.JOIN,), verify=False)  # who answers is judged by the token's fingerprint
+
+    def judge(connection: QuicConnection) -> None:
+        security.authority_by_fingerprint(connection.peer_certificates, token.fingerprint, datetime.now(UTC))
+
+    return membership.accept(await _ask([where], question, tls, judge), key)
+
+
+async def renew(membership: Membership, where: Sequence[tuple[str, int]]) -> Credentials:
+    """Have the next certificate, with a new key."""
+    credentials = membership.credentials()
+    key = membership.pending_key()
+    question = RenewRequest(request(key, credentials.permit.node))
+    tls = security.client_config(credentials, security.JOIN)
+    return membership.accept(await _ask(where, question, tls, lambda connection: None), key)
+
+
+async def _ask(
+    places: Sequence[tuple[str, int]],
+    question: Question,
+    tls: ClientConfig,
+    judge: Callable[[QuicConnection], None],
+) -> Granted:
+    """The answer of the authority, wherever it turns out to be."""
+    error = FairwayError("nobody is known who has the network's authority")
+    queue = list(places)
+    for asked, (host, port) in enumerate(queue):
+        if asked > _MAX_REDIRECTS:
+            break
+        try:
+            answer = await _ask_one(host, port, question, tls, judge)
+        except (OSError, ConnectionClosed) as problem:
+            error = FairwayError(
+                f"{host} does not answer on UDP port {port}: {problem or 'no answer in time'}",
+                mend="is the agent running there, and does a firewall let UDP through?",
+            )
+            continue
+        if isinstance(answer, Granted):
+            return answer
+        error = UsageError(answer.message, mend=answer.mend)
+        if not answer.elsewhere:
+            break
+        queue += [parse_endpoint(each, port) for each in answer.elsewhere[:_MAX_REDIRECTS]]
+    raise error
+
+
+async def _ask_one(
+    host: str, port: int, question: Question, tls: ClientConfig, judge: Callable[[QuicConnection], None]
+) -> Answer:
+    configuration = security.configuration(_TIMEOUT_S, calls=True)
+    async with (
+        asyncio.timeout(_TIMEOUT_S),
+        connect(host, port, alpn=security.JOIN, tls=tls, configuration=configuration) as connection,
+    ):
+        judge(connection)
+        stream = await connection.open_stream()
+        await stream.send(encode(question), end=True)
+        try:
+            return decode_answer(await stream.receive_all(MAX_BYTES))
+        except ValueError:
+            raise FairwayError(f"{host} answers at length, and not as the authority does") from None
+
+
+class Registrar:
+    """What answers hosts that join and nodes that renew, on whichever node they ask."""
+
+    def __init__(self, authority: Authority, elsewhere: Callable[[], tuple[str, ...]]) -> None:
+        self._authority = authority
+        self._elsewhere = elsewhere
+        """Where the authority is, if it is not here."""
+        self._turn = asyncio.Lock()
+
+    async def serve(self, connection: QuicConnection, permit: Permit | None) -> None:
+        """Answer one question; `permit` is what the asker's certificate says, if it showed one that is valid."""
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                stream = await connection.accept_stream()
+                await self._answer(stream, permit)
+                await connection.wait_closed()
+        except TimeoutError:
+            connection.close(CloseCode.PROTOCOL, "no question in time")
+
+    async def _answer(self, stream: Stream, permit: Permit | None) -> None:
+        try:
+            question = decode_question(await stream.receive_all(MAX_BYTES))
+            answer: Answer
+            if not self._authority.here:
+                answer = Refused("the network's authority is on another host", elsewhere=self._elsewhere())
+            else:
+                async with self._turn:  # the authority's file has one user at a time, and waits for the disk
+                    answer = await asyncio.to_thread(self._decide, question, permit)
+        except ValueError:
+            answer = Refused("the question is too long")
+        except FairwayError as error:
+            answer = Refused(error.message, error.mend)
+        with contextlib.suppress(ConnectionClosed):
+            await stream.send(encode(answer), end=True)
+
+    def _decide(self, question: Question, permit: Permit | None) -> Granted:
+        now = datetime.now(UTC)
+        if isinstance(question, JoinRequest):
+            return self._authority.admit(question, now)
+        if permit is None:
+            raise UsageError("only a node with a valid certificate can renew it", mend="join anew with a token")
+        return self._authority.renew(permit, question, now)

@@ -1,0 +1,135 @@
+"""A host and its peers put together: its pods become announcements, what peers announce becomes routes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_network
+from typing import Any
+
+from fairway.net.agent.log import say
+from fairway.net.agent.peers.installing import Installer
+from fairway.net.agent.peers.network import PeerNetwork
+from fairway.net.agent.peers.options import PeerOptions
+from fairway.net.agent.worker import Worker
+from fairway.net.enrolment import Authority, Membership, RevocationList
+from fairway.net.exchange import LearnedRoute as Learned
+from fairway.net.host import Host
+from fairway.net.model.errors import FairwayError
+from fairway.net.model.facts import IPAddress, IPNetwork
+from fairway.net.model.permit import within
+
+_LOOK_S = 10.0
+
+
+class Peering:
+    """All methods are the event loop's; what reads or changes the host's state is the worker's."""
+
+    def __init__(
+        self, host: Host, worker: Worker, membership: Membership, authority: Authority, options: PeerOptions
+    ) -> None:
+        self._host = host
+        self._worker = worker
+        self._network = PeerNetwork(membership, authority, options, self._changed)
+        self._blocks = membership.credentials().permit.blocks
+        self._installer = Installer(host, worker, self._network.exchange, self._blocks, options.restart_s)
+        self._pods: dict[str, tuple[IPNetwork, ...]] = {}
+        """By name, what has to be announced of each: often nothing."""
+        self._looking: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen, call, announce. What was learned before a restart stays, for as long as peers keep such routes."""
+        await self._installer.start()
+        await self._network.start()
+        self._looking = asyncio.get_running_loop().create_task(self._look_at_pods())
+
+    async def stop(self, *, leaving: bool = False) -> None:
+        """End the connections; routes stay in the kernel, unless the host leaves the network."""
+        if self._looking is not None:
+            self._looking.cancel()
+        await self._network.stop(leaving=leaving)
+        await self._installer.stop(forget=leaving)
+
+    # What happens
+
+    def pods_changed(self, added: Mapping[str, tuple[IPAddress, ...]], removed: Iterable[str]) -> None:
+        """Pods were added, with these addresses, or removed: who has to hear of it hears at once."""
+        self._pods.update((name, self._outside(addresses)) for name, addresses in added.items())
+        for name in removed:
+            self._pods.pop(name, None)
+        self._announce()
+
+    def addresses_changed(self, addresses: Iterable[IPAddress]) -> None:
+        """The host's own addresses, or its ways to others, are other ones."""
+        self._network.move(tuple(addresses))
+        self._installer.look_again()
+
+    def revoked(self, revocations: RevocationList) -> None:
+        """The authority, here, has revoked a node."""
+        self._network.revoked(revocations)
+
+    def _announce(self) -> None:
+        """The host's blocks, and of its pods what lies outside of them, each with a version.
+
+        One that another node announces as well comes before that: the pod has moved here.
+        """
+        exchange = self._network.exchange
+        wanted = dict.fromkeys(self._blocks, 0)
+        for singles in self._pods.values():
+            for single in singles:
+                known = exchange.own.get(single)
+                wanted[single] = exchange.next_version(single) if known is None else known.version
+        self._network.announce(wanted)
+
+    def _outside(self, addresses: Iterable[IPAddress]) -> tuple[IPNetwork, ...]:
+        """Those of a pod's addresses that are not in the host's blocks."""
+        return tuple(single for single in map(ip_network, addresses) if not within(single, self._blocks))
+
+    def _changed(self, prefixes: set[IPNetwork]) -> None:
+        self._installer.changed(prefixes)
+
+    async def _look_at_pods(self) -> None:
+        """Now and then, since pods also go without a call: with their namespaces, or when a state is mended."""
+        while True:
+            try:
+                pods = await self._worker.do(self._host.pods)
+                self._pods = {pod.name: self._outside(pod.addresses) for pod in pods}
+                self._announce()
+            except FairwayError as error:
+                say("pods not announced", level="warning", why=error.message, mend=error.mend)
+            await asyncio.sleep(_LOOK_S)
+
+    # What is known
+
+    async def peers(self) -> list[dict[str, Any]]:
+        """Every peer, for `fairway peers`."""
+        return [peer.document() for peer in self._network.peer_status()]
+
+    async def routes(self) -> list[dict[str, Any]]:
+        """Every announcement, for `fairway routes`."""
+        present = await self._worker.do(self._host.learned.in_kernel)
+
+        def in_kernel(route: Learned) -> bool:
+            hop = self._installer.hop(route)
+            return hop is not None and (hop.destination, hop.gateway) in present
+
+        return [route.document() for route in self._network.route_status(in_kernel)]
+
+    async def routers(self) -> list[dict[str, Any]]:
+        """What routers between this host and others have to know, for `fairway check`."""
+        needed = self._installer.needs()
+        confirmed = await self._network.pass_on([(need.hop.destination[0], need.peer) for need in needed])
+        return [
+            {
+                "router": str(need.hop.gateway),
+                "destination": str(need.hop.destination),
+                "via": str(need.peer),
+                "node": need.hop.node,
+                "confirmed": answer,
+            }
+            for need, answer in zip(needed, confirmed, strict=True)
+        ]
+
+    def conflicts(self) -> list[str]:
+        """What nodes announce that cannot all be true, in words."""
+        return [str(conflict) for conflict in self._network.conflicts]

@@ -1,0 +1,378 @@
+"""The network's authority, on the node that began it: who may join as what, who has which block, who is revoked."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+
+from fairway.net.enrolment import files
+from fairway.net.enrolment.blocks import Block, free_block
+from fairway.net.enrolment.certificate import (
+    LIFETIME,
+    fingerprint_of,
+    issue,
+    issue_authority,
+    new_key,
+    requested_key,
+)
+from fairway.net.enrolment.membership import Network
+from fairway.net.enrolment.messages import Granted, JoinRequest, RenewRequest
+from fairway.net.enrolment.revocation import RevocationList
+from fairway.net.enrolment.token import SECRET_BYTES, Token
+from fairway.net.model.errors import FairwayError, UsageError
+from fairway.net.model.facts import IPNetwork
+from fairway.net.model.names import check_name
+from fairway.net.model.permit import Permit, within
+
+TOKEN_LIFETIME = timedelta(hours=1)
+MAX_TOKENS = 1_000
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE network (description TEXT NOT NULL, list INTEGER NOT NULL) STRICT;
+CREATE TABLE pools (network TEXT PRIMARY KEY, length INTEGER NOT NULL) STRICT;
+CREATE TABLE nodes (name TEXT PRIMARY KEY, mobile INTEGER NOT NULL) STRICT;
+CREATE TABLE blocks (block TEXT PRIMARY KEY, node TEXT NOT NULL REFERENCES nodes) STRICT;
+CREATE TABLE certificates (
+    serial TEXT PRIMARY KEY, node TEXT NOT NULL, key TEXT NOT NULL, expires INTEGER NOT NULL, revoked INTEGER NOT NULL
+) STRICT;
+CREATE TABLE tokens (
+    number TEXT PRIMARY KEY, hash TEXT NOT NULL, expires INTEGER NOT NULL, node TEXT NOT NULL, blocks TEXT NOT NULL,
+    mobile INTEGER NOT NULL, used_by TEXT NOT NULL
+) STRICT;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """A node that the authority knows."""
+
+    name: str
+    blocks: tuple[IPNetwork, ...]
+    expires: datetime | None
+    """When its newest certificate that is not revoked ends; None if it has none."""
+
+
+class Authority:
+    """The directory `network/authority` in a host's state: a key, a certificate, and a SQLite file.
+
+    Everything is durable before it is told to anybody. Safe against other processes of the host.
+    """
+
+    def __init__(self, state: Path) -> None:
+        self.directory = state / "network" / "authority"
+        self._key_path = self.directory / "key.pem"
+        self._certificate_path = self.directory / "certificate.pem"
+        self._database: sqlite3.Connection | None = None
+
+    @property
+    def here(self) -> bool:
+        """Whether this host has the authority's key."""
+        return self._certificate_path.exists()
+
+    def create(self, node: str, pools: Sequence[Block], now: datetime, port: int) -> Network:
+        """A new network whose authority is here, on `node`."""
+        if self.here:
+            raise UsageError("this host is the authority of a network already", mend="add others to it: fairway token")
+        check_name("node", node)
+        files.make_directory(self.directory)
+        for stale in self.directory.glob("authority.db*"):  # of a beginning that was cut off
+            stale.unlink()
+        network = Network(os.urandom(16), tuple(pool.network for pool in pools), node, port=port)
+        key = new_key()
+        certificate = issue_authority(key, network.identity, now)
+        with self._transaction() as database:
+            database.execute("INSERT INTO network VALUES (?, 0)", (network.as_json(),))
+            rows = [(str(pool.network), pool.length) for pool in pools]
+            database.executemany("INSERT INTO pools VALUES (?, ?)", rows)
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        files.write(self._key_path, pem, files.SECRET)
+        files.write(self._certificate_path, certificate.public_bytes(Encoding.PEM), files.PUBLIC)  # from here it counts
+        return network
+
+    def close(self) -> None:
+        """End the connection to the file."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    # Joining
+
+    def token(
+        self,
+        now: datetime,
+        *,
+        node: str = "",
+        blocks: Sequence[IPNetwork] = (),
+        lifetime: timedelta = TOKEN_LIFETIME,
+        mobile: bool = True,
+    ) -> Token:
+        """A token for one host: for `node` and these blocks if any are given; `mobile` lets pods move there."""
+        if node:
+            check_name("node", node)
+        number, secret = os.urandom(8), os.urandom(SECRET_BYTES)
+        with self._transaction() as database:
+            self._check_blocks(blocks, node)
+            database.execute("DELETE FROM tokens WHERE expires < ?", (_seconds(now - timedelta(days=1)),))
+            ((count,),) = database.execute("SELECT count(*) FROM tokens").fetchall()
+            if count >= MAX_TOKENS:
+                raise FairwayError(f"there are {count} tokens already", mend="wait until some have expired")
+            row = (
+                number.hex(),
+                hashlib.sha256(secret).hexdigest(),
+                _seconds(now + lifetime),
+                node,
+                " ".join(map(str, blocks)),
+                int(mobile),
+                "",
+            )
+            database.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        return Token(self.fingerprint, number, secret)
+
+    def admit(self, asked: JoinRequest, now: datetime) -> Granted:
+        """Let a host join by its token, which is used up by that; only the same key may ask again."""
+        key = requested_key(asked.request)
+        holder = fingerprint_of(key).hex()
+        with self._transaction() as database:
+            row = database.execute(
+                "SELECT hash, expires, node, blocks, mobile, used_by FROM tokens WHERE number = ?",
+                (asked.number.hex(),),
+            ).fetchone()
+            given = hashlib.sha256(asked.secret).hexdigest()
+            if row is None or not hmac.compare_digest(row[0], given):
+                raise UsageError("the token is not known here", mend="make a new one on the first host: fairway token")
+            _, expires, node, blocks, mobile, used_by = row
+            if expires < _seconds(now):
+                raise UsageError("the token has expired", mend="make a new one on the first host: fairway token")
+            if used_by not in ("", holder):
+                raise UsageError("the token has been used", mend="make a new one on the first host: fairway token")
+            if node and node != asked.node:
+                raise UsageError(f"the token is for {node}, not for {asked.node}", mend=f"join with --name {node}")
+            self._check_free(asked.node, holder, now)
+            database.execute("UPDATE tokens SET used_by = ? WHERE number = ?", (holder, asked.number.hex()))
+            wanted = tuple(ip_network(block) for block in blocks.split())
+            return self._grant(asked.node, key, wanted, mobile=bool(mobile), now=now)
+
+    def enrol(self, node: str, request: bytes, now: datetime, blocks: Sequence[IPNetwork] = ()) -> Granted:
+        """The authority's own node: it needs no token."""
+        with self._transaction():
+            return self._grant(node, requested_key(request), tuple(blocks), mobile=True, now=now)
+
+    def renew(self, permit: Permit, asked: RenewRequest, now: datetime) -> Granted:
+        """The next certificate of a node that showed one which says `permit`."""
+        with self._transaction() as database:
+            row = database.execute(
+                "SELECT node, revoked FROM certificates WHERE serial = ?", (str(permit.serial),)
+            ).fetchone()
+            if row is None or row != (permit.node, 0):
+                raise UsageError("the certificate is revoked, or not of this authority", mend="join anew with a token")
+            return self._grant(permit.node, requested_key(asked.request), (), mobile=None, now=now)
+
+    # Revoking
+
+    def revoke(self, node: str, now: datetime) -> RevocationList:
+        """Revoke every certificate of `node`; its blocks are free."""
+        with self._transaction() as database:
+            if not database.execute("SELECT 1 FROM nodes WHERE name = ?", (node,)).fetchone():
+                raise UsageError(f"no node {node!r} has joined", mend="see: fairway peers")
+            if node == self.network().authority:
+                raise UsageError(f"{node} is the network's authority itself", mend="name another node")
+            database.execute("UPDATE certificates SET revoked = 1 WHERE node = ?", (node,))
+            database.execute("DELETE FROM blocks WHERE node = ?", (node,))
+            database.execute("DELETE FROM nodes WHERE name = ?", (node,))
+            database.execute("DELETE FROM tokens WHERE node = ?", (node,))
+            database.execute("UPDATE network SET list = list + 1")
+            return self._list(now)
+
+    @property
+    def list_number(self) -> int:
+        """The number of the newest list; 0 if nobody was ever revoked."""
+        with self._transaction() as database:
+            ((number,),) = database.execute("SELECT list FROM network").fetchall()
+            return int(number)
+
+    def revocations(self, now: datetime) -> RevocationList | None:
+        """The list as it is now; None if nobody was ever revoked."""
+        with self._transaction() as database:
+            ((number,),) = database.execute("SELECT list FROM network").fetchall()
+            return self._list(now) if number else None
+
+    # What is known
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        """The authority's own certificate."""
+        return x509.load_pem_x509_certificate(self._certificate_path.read_bytes())
+
+    @property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of it."""
+        return hashlib.sha256(self.certificate.public_bytes(Encoding.DER)).digest()
+
+    def network(self) -> Network:
+        """The network."""
+        with self._transaction() as database:
+            ((description,),) = database.execute("SELECT description FROM network").fetchall()
+            return Network.from_json(description)
+
+    def set_endpoints(self, endpoints: Sequence[str]) -> None:
+        """Where the authority's node is: those who join later are told."""
+        network = self.network()
+        moved = Network(network.identity, network.pools, network.authority, tuple(endpoints), network.port)
+        with self._transaction() as database:
+            database.execute("UPDATE network SET description = ?", (moved.as_json(),))
+
+    def nodes(self) -> list[NodeRecord]:
+        """Every node, by name."""
+        with self._transaction() as database:
+            newest = dict(
+                database.execute(
+                    "SELECT node, max(expires) FROM certificates WHERE NOT revoked GROUP BY node"
+                ).fetchall()
+            )
+            names = [name for (name,) in database.execute("SELECT name FROM nodes ORDER BY name").fetchall()]
+            ends = {name: datetime.fromtimestamp(at, UTC) for name, at in newest.items()}
+            return [NodeRecord(name, self._blocks_of(name), ends.get(name)) for name in names]
+
+    # Within
+
+    def _grant(
+        self,
+        node: str,
+        key: ec.EllipticCurvePublicKey,
+        blocks: tuple[IPNetwork, ...],
+        *,
+        mobile: bool | None,
+        now: datetime,
+    ) -> Granted:
+        database = self._open()
+        row = database.execute("SELECT mobile FROM nodes WHERE name = ?", (node,)).fetchone()
+        if row is None:
+            database.execute("INSERT INTO nodes VALUES (?, ?)", (node, int(bool(mobile))))
+            for block in blocks or self._free_blocks():
+                self._check_blocks((block,), node)
+                database.execute("INSERT INTO blocks VALUES (?, ?)", (str(block), node))
+        may_move = bool(row[0]) if row is not None else bool(mobile)
+        network = self.network()
+        permit = Permit(node, self._blocks_of(node), network.pools if may_move else (), x509.random_serial_number())
+        authority = self.certificate
+        certificate = issue(authority, self._key(), permit, key, now, LIFETIME)
+        database.execute("DELETE FROM certificates WHERE expires < ?", (_seconds(now),))
+        database.execute(
+            "INSERT INTO certificates VALUES (?, ?, ?, ?, 0)",
+            (str(permit.serial), node, fingerprint_of(key).hex(), _seconds(certificate.not_valid_after_utc)),
+        )
+        ((number,),) = database.execute("SELECT list FROM network").fetchall()
+        return Granted(
+            certificate.public_bytes(Encoding.DER),
+            authority.public_bytes(Encoding.DER),
+            network.as_json(),
+            self._list(now).signed if number else b"",
+        )
+
+    def _check_free(self, node: str, holder: str, now: datetime) -> None:
+        """A name is somebody's as long as a certificate for it, with another key, is valid."""
+        rows = self._open().execute(
+            "SELECT 1 FROM certificates WHERE node = ? AND NOT revoked AND expires >= ? AND key != ?",
+            (node, _seconds(now), holder),
+        )
+        if rows.fetchone():
+            raise UsageError(
+                f"there is a node {node} already", mend=f"choose another name, or first: fairway revoke {node}"
+            )
+
+    def _check_blocks(self, blocks: Sequence[IPNetwork], node: str) -> None:
+        pools = self.network().pools
+        for block in blocks:
+            if not within(block, pools):
+                raise UsageError(f"{block} is not in the network's pools: {', '.join(map(str, pools))}")
+            for taken, holder in self._open().execute("SELECT block, node FROM blocks").fetchall():
+                other = ip_network(taken)
+                if holder != node and other.version == block.version and other.overlaps(block):
+                    raise UsageError(f"{block} overlaps {other}, which {holder} has", mend="choose another block")
+
+    def _free_blocks(self) -> list[IPNetwork]:
+        """One block of each IP version, out of the first pool that has one."""
+        database = self._open()
+        taken = [ip_network(block) for (block,) in database.execute("SELECT block FROM blocks").fetchall()]
+        pools = database.execute("SELECT network, length FROM pools ORDER BY rowid").fetchall()
+        found: dict[int, IPNetwork] = {}
+        for text, length in pools:
+            pool = Block(ip_network(text), length)
+            if pool.network.version not in found and (block := free_block(pool, taken)) is not None:
+                found[pool.network.version] = block
+        missing = {ip_network(text).version for text, _ in pools} - found.keys()
+        if missing:
+            raise FairwayError(
+                "every block of the network's pools is taken", mend="revoke a node that is gone: fairway revoke NAME"
+            )
+        return list(found.values())
+
+    def _blocks_of(self, node: str) -> tuple[IPNetwork, ...]:
+        rows = self._open().execute("SELECT block FROM blocks WHERE node = ? ORDER BY rowid", (node,)).fetchall()
+        return tuple(ip_network(block) for (block,) in rows)
+
+    def _list(self, now: datetime) -> RevocationList:
+        database = self._open()
+        ((number,),) = database.execute("SELECT list FROM network").fetchall()
+        serials = database.execute(
+            "SELECT serial FROM certificates WHERE revoked AND expires >= ?", (_seconds(now),)
+        ).fetchall()
+        return RevocationList.sign(self.certificate, self._key(), number, [int(serial) for (serial,) in serials], now)
+
+    def _key(self) -> ec.EllipticCurvePrivateKey:
+        key = load_pem_private_key(self._key_path.read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        return key
+
+    def _open(self) -> sqlite3.Connection:
+        if self._database is None:
+            path = self.directory / "authority.db"
+            database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+            path.chmod(files.SECRET)
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = FULL")
+            database.execute("PRAGMA foreign_keys = ON")
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+            elif version != _VERSION:
+                database.close()
+                raise FairwayError(f"{path} is of version {version}; this program knows version {_VERSION}")
+            self._database = database
+        return self._database
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        if self._database is None and not self.directory.is_dir():
+            raise UsageError("the network's authority is not on this host", mend="do it on the host that began it")
+        try:
+            database = self._open()
+            if database.in_transaction:
+                yield database
+                return
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield database
+                database.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    database.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise FairwayError(f"cannot use the authority's file in {self.directory}: {error}") from None
+
+
+def _seconds(at: datetime) -> int:
+    return int(at.timestamp())

@@ -1,0 +1,87 @@
+"""The routes to other hosts' pods that those hosts told: kept over a restart of whoever learns them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fairway.net.host.masquerade import Masquerading
+from fairway.net.host.observed import Observer
+from fairway.net.host.store import Store
+from fairway.net.kernel import Kernel
+from fairway.net.model.facts import Fact, IPAddress, IPNetwork
+from fairway.net.model.operations import Change, Delete, Failure, Operation
+from fairway.net.model.pod import LearnedRoute
+from fairway.net.reconcile import learned_facts, plan
+
+
+class LearnedRoutes:
+    """The learned routes of one host.
+
+    A route that a person wrote, and the one to a pod that is here, come before one that was learned, by its metric:
+    all may be in the kernel at once, and what is left counts when the better one goes.
+    """
+
+    def __init__(self, store: Store, kernel: Kernel, observer: Observer, masquerading: Masquerading) -> None:
+        self._store = store
+        self._kernel = kernel
+        self._masquerading = masquerading
+        self._observer = observer
+        self._express: Kernel | None = None
+        self._hastened: dict[IPNetwork, LearnedRoute | None] = {}
+        """What is in the kernel, or gone from it, and not yet on the disk."""
+
+    def close(self) -> None:
+        """End what `hasten` works by."""
+        if self._express is not None:
+            self._express.close()
+            self._express = None
+
+    def all(self) -> list[LearnedRoute]:
+        """The routes, by destination."""
+        return self._store.learned_routes()
+
+    def facts(self) -> set[Fact]:
+        """Them, as they should be in the kernel."""
+        routes: dict[IPNetwork, LearnedRoute | None] = {each.destination: each for each in self._store.learned_routes()}
+        routes |= self._hastened
+        return learned_facts(self._kernel.home, [route for route in routes.values() if route is not None])
+
+    def hasten(self, add: Iterable[LearnedRoute], delete: Iterable[LearnedRoute] = ()) -> None:
+        """Put into the kernel at once what `change` is about to make durable: without the disk, a lock, or a look.
+
+        `change` must follow, whatever comes of this: it looks, and mends what who held the lock took for drift.
+        One thread at a time.
+        """
+        added, deleted = list(add), list(delete)
+        self._hastened.update(dict.fromkeys(route.destination for route in deleted))
+        self._hastened.update((route.destination, route) for route in added)
+        if self._express is None:
+            self._express = Kernel(self._kernel.home)
+        operations: list[Operation] = [Delete(fact) for fact in learned_facts(self._kernel.home, deleted)]
+        operations += [Change(fact, fact) for fact in learned_facts(self._kernel.home, added)]
+        self._express.execute(operations)
+
+    def router_to(self, address: IPAddress) -> IPAddress | None:
+        """The router by which `address` is reached; None if it is on a link of the host's. As fast as `hasten`."""
+        if self._express is None:
+            self._express = Kernel(self._kernel.home)
+        way = self._express.route_to(address)
+        return None if way is None else way[1]
+
+    def change(self, add: Iterable[LearnedRoute], delete: Iterable[IPNetwork] = ()) -> list[Failure]:
+        """Learn some, forget others; what the kernel does not take is kept all the same, and returned."""
+        with self._store.lock():
+            added, deleted = list(add), list(delete)
+            self._store.change_learned_routes(added, deleted)
+            for where, route in ({route.destination: route for route in added} | dict.fromkeys(deleted)).items():
+                if where in self._hastened and self._hastened[where] == route:
+                    del self._hastened[where]
+            touched = {*deleted, *(route.destination for route in added)}
+            operations = plan(learned_facts(self._kernel.home, added), self._observer.routes(touched, learned=True))
+            self._masquerading.enforce()
+            return self._kernel.execute(operations)
+
+    def in_kernel(self) -> set[tuple[IPNetwork, IPAddress]]:
+        """Destinations and gateways of those that the kernel has."""
+        routes = self._kernel.routes(self._kernel.home)
+        return {(route.destination, route.gateway) for route in routes if route.learned and route.gateway is not None}
