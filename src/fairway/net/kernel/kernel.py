@@ -12,6 +12,8 @@ from fairway.net.kernel.nftables import Json, Nft
 from fairway.net.kernel.observe import View
 from fairway.net.kernel.records import LinkRecord
 from fairway.net.kernel.sessions import Sessions
+from fairway.net.model.attachment import GivenNamespace
+from fairway.net.model.errors import NamespaceError
 from fairway.net.model.facts import HERE, Fact, ForeignChain, ForwardAccept, IPAddress, Route, Sysctl
 from fairway.net.model.names import INTERFACE_PREFIX
 from fairway.net.model.operations import Failure, Operation
@@ -51,6 +53,16 @@ class Kernel:
         """Our nftables table in `namespace`, if it is whole, and the sources that it allows."""
         with self._sessions as sessions:
             return set(sessions.firewall(namespace).observe())
+
+    def allowed_sources(self, namespace: str, link: str) -> set[Fact]:
+        """What the interface `link` of `namespace` may send from; the cost does not grow with other links."""
+        with self._sessions as sessions:
+            return set(sessions.firewall(namespace).observe_link(link))
+
+    def link_view(self, namespace: str, link: str) -> View:
+        """What `namespace` holds of one interface: itself, and addresses, neighbours and our routes on it."""
+        with self._sessions as sessions:
+            return observe.link_view(namespace, sessions.netlink(namespace), link)
 
     def firewall_is_whole(self, namespace: str) -> bool:
         """Whether our nftables table in `namespace` is as it should be; the cost does not grow with its sources."""
@@ -125,6 +137,20 @@ class Kernel:
     def namespace_identity(self, name: str) -> int:
         """The inode that /proc/PID/ns/net shows for processes in the namespace."""
         return namespaces.path_of(name).stat().st_ino
+
+    def given_namespace(self, path: str) -> GivenNamespace:
+        """The namespace at `path`, for a pod; NamespaceError if there is none, or it is the host's own."""
+        found = namespaces.identify(path)
+        if found.inode == namespaces.identify(namespaces.handle_of(self.home)).inode:
+            raise NamespaceError(f"{path} is the host's own network namespace", mend="give the pod one of its own")
+        return found
+
+    def is_there(self, namespace: GivenNamespace) -> bool:
+        """Whether that namespace is still to be had at its path."""
+        try:
+            return namespaces.identify(namespace.path) == namespace
+        except NamespaceError:
+            return False
 
     def has_namespace(self, name: str) -> bool:
         """Whether there is a namespace of that name, anybody's."""

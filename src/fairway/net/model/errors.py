@@ -23,6 +23,14 @@ class UsageError(FairwayError):
     exit_code = 2
 
 
+class NamespaceError(UsageError):
+    """What was given as a pod's network namespace is none, or cannot be a pod's."""
+
+
+class AttachedError(UsageError):
+    """That interface of that container is attached already."""
+
+
 class NotOursError(FairwayError):
     """Something of that name is in the kernel, and Fairway did not make it."""
 

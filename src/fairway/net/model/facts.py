@@ -1,8 +1,8 @@
 """Facts: what is, or should be, in the kernel. Each is one thing that can be made, compared and taken away.
 
 A host's desired state and its observed state are both sets of facts. Two facts with the same `key` speak of the
-same thing; the rest of their fields says what it is like. `namespace` is a name under /run/netns; the empty name
-is the namespace that Fairway itself runs in.
+same thing; the rest of their fields says what it is like. `namespace` is a name under /run/netns, or the absolute
+path of a namespace that somebody else made; the empty name is the namespace that Fairway itself runs in.
 """
 
 from __future__ import annotations

@@ -1,0 +1,61 @@
+"""What the state file's tables are, and how a file of an earlier version becomes one of this."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from fairway.net.model.names import host_interface
+
+VERSION = 2
+
+_FIRST = """
+CREATE TABLE pods (name TEXT PRIMARY KEY, mtu INTEGER NOT NULL, state TEXT NOT NULL) STRICT;
+CREATE TABLE addresses (address TEXT PRIMARY KEY, pod TEXT NOT NULL REFERENCES pods, position INTEGER NOT NULL) STRICT;
+CREATE INDEX addresses_of_pod ON addresses (pod, position);
+CREATE TABLE pools (network TEXT PRIMARY KEY, last INTEGER NOT NULL, position INTEGER NOT NULL) STRICT;
+CREATE TABLE ground (times_removed INTEGER NOT NULL) STRICT;
+INSERT INTO ground VALUES (0);
+CREATE TABLE routes (destination TEXT PRIMARY KEY, gateway TEXT NOT NULL) STRICT;
+"""
+
+_SECOND = """
+ALTER TABLE pods ADD COLUMN link TEXT NOT NULL DEFAULT '';
+ALTER TABLE pods ADD COLUMN interface TEXT NOT NULL DEFAULT 'eth0';
+ALTER TABLE pods ADD COLUMN mac TEXT NOT NULL DEFAULT '';
+ALTER TABLE pods ADD COLUMN default_route INTEGER NOT NULL DEFAULT 1;
+UPDATE pods SET link = host_interface(name);
+CREATE UNIQUE INDEX pods_by_link ON pods (link);
+CREATE TABLE attachments (
+    pod TEXT PRIMARY KEY REFERENCES pods,
+    container TEXT NOT NULL,
+    network TEXT NOT NULL,
+    path TEXT NOT NULL,
+    device INTEGER NOT NULL,
+    inode INTEGER NOT NULL,
+    boot TEXT NOT NULL,
+    kubernetes_namespace TEXT NOT NULL,
+    kubernetes_pod TEXT NOT NULL,
+    labels TEXT NOT NULL,
+    annotations TEXT NOT NULL,
+    config TEXT NOT NULL,
+    result TEXT NOT NULL
+) STRICT;
+"""
+
+_STEPS = (_FIRST, _SECOND)
+
+
+def bring_up_to_date(database: sqlite3.Connection, version: int) -> None:
+    """Make a file of `version`, 0 for an empty one, into one of VERSION: all of it or none."""
+    database.create_function("host_interface", 1, host_interface, deterministic=True)
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        for step in _STEPS[version:]:
+            for statement in step.split(";"):
+                database.execute(statement)
+        database.execute(f"PRAGMA user_version = {VERSION}")
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
