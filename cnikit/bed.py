@@ -92,6 +92,10 @@ class Bed:
         there = (
             f"addr add {OUTSIDE_ADDRESS}/24 dev line\naddr add {OUTSIDE_ADDRESS6}/64 dev line nodad\nlink set line up\n"
         )
+        # Addresses that the kernel would make by itself come late, and would look like something left behind.
+        here, there = (
+            f"link set {name} addrgenmode none\n{rest}" for name, rest in (("uplink", here), ("line", there))
+        )
         kernel.batch(there + "link set lo up\n", OUTSIDE)
         kernel.batch(here + f"route add default via {OUTSIDE_ADDRESS}\nroute add default via {OUTSIDE_ADDRESS6}\n")
         kernel.batch(f"route add default via {HOST_ADDRESS}\nroute add default via {HOST_ADDRESS6}\n", OUTSIDE)

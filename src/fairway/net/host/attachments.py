@@ -9,7 +9,7 @@ from fairway.net.host.store import Entry, PodState, Store
 from fairway.net.host.wiring import Wiring
 from fairway.net.kernel import Kernel
 from fairway.net.model.attachment import Attachment, AttachRequest, GivenNamespace, attachment_name, read_mark
-from fairway.net.model.errors import AttachedError, NamespaceError, NotOursError, UsageError
+from fairway.net.model.errors import AttachedError, NamespaceError, NotOursError, RouteTakenError, UsageError
 from fairway.net.model.names import check_container, check_interface, check_network, host_interface
 from fairway.net.model.operations import Operation
 from fairway.net.model.pod import Pod, check_mac
@@ -40,7 +40,7 @@ class Attachments:
             self._make_room(name)
             attachment = Attachment(request.container, network, namespace, request.kubernetes)
 
-            def make() -> Pod:
+            def make(default_route: bool) -> Pod:
                 return Pod(
                     name,
                     self._pools.choose(request.addresses),
@@ -48,11 +48,15 @@ class Attachments:
                     request.interface,
                     mac,
                     self._host_end(name),
-                    request.default_route,
+                    default_route,
                     attachment,
                 )
 
-            return self._wiring.add(make, request.config, result)
+            try:
+                return self._wiring.add(lambda: make(request.default_route), request.config, result)
+            except RouteTakenError:
+                # The container's other network has given it a default route already: this one does without.
+                return self._wiring.add(lambda: make(False), request.config, result)
 
     def remove(self, container: str, interface: str) -> bool:
         """The attachment's traffic ends and its address is free; False if there was none, which is no error."""

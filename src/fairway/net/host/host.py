@@ -90,8 +90,8 @@ class Host:
             self._wiring.remove(pod)
 
     def wait_removed(self, name: str) -> None:
-        """Return when the kernel has taken away the link of a pod that was removed here."""
-        self._wiring.wait(name)
+        """Return when the kernel has taken away the link of a pod that was removed here, and its address is free."""
+        self._wiring.wait_forgotten(name)
 
     def pods(self) -> list[Pod]:
         """Every pod that was added and not removed, whoever made its namespace."""

@@ -59,6 +59,12 @@ class Pools:
         versions = sorted({pool.version for pool in pools})
         return tuple(self._free_of([pool for pool in pools if pool.version == version]) for version in versions)
 
+    def check_free(self) -> None:
+        """An error if a new pod could have no address of some IP version that there is a pool of."""
+        pools = self.all()
+        for version in sorted({pool.version for pool in pools}):
+            self._free_of([pool for pool in pools if pool.version == version])
+
     def _free_of(self, pools: Sequence[IPNetwork]) -> IPAddress:
         for pool in pools:
             address = self._store.free_address(pool)

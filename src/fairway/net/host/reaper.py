@@ -17,6 +17,7 @@ class _Task:
     index: int
     guard: int
     ended: threading.Event = field(default_factory=threading.Event)
+    forgotten: threading.Event = field(default_factory=threading.Event)
 
 
 class Reaper:
@@ -31,14 +32,15 @@ class Reaper:
         self._store = store
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._pending: dict[str, _Task] = {}
-        self._guard = threading.Lock()  # of what is pending
+        self._remembered: dict[str, _Task] = {}  # longer than they are pending: until the state file says so too
+        self._guard = threading.Lock()  # of these
         self._thread: threading.Thread | None = None
 
     def end(self, pod: str, link: str, index: int, guard: int) -> None:
         """End the link with that index, then its chain, then forget the pod; 0: it is gone. Returns at once."""
         task = _Task(pod, link, index, guard)
         with self._guard:
-            self._pending[pod] = task
+            self._pending[pod] = self._remembered[pod] = task
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="fairway-reaper")
             self._thread.start()
@@ -50,6 +52,16 @@ class Reaper:
             task = self._pending.get(pod)
         if task is not None:
             task.ended.wait()
+
+    def wait_forgotten(self, pod: str) -> None:
+        """Return when that pod, if its link is being ended, is forgotten too: its address is free.
+
+        Not under the store's lock, which forgetting takes.
+        """
+        with self._guard:
+            task = self._remembered.get(pod)
+        if task is not None:
+            task.forgotten.wait()
 
     def is_ending(self, pod: str) -> bool:
         """Whether the link of that pod is being ended."""
@@ -75,7 +87,13 @@ class Reaper:
                         if self._pending.get(task.pod) is task:
                             del self._pending[task.pod]
                     task.ended.set()
-                # What another process has added under the same name meanwhile is not in the state of being removed.
-                self._store.forget_removed(task.pod)
+                try:
+                    # What another process has added under the same name meanwhile is in no state of being removed.
+                    self._store.forget_removed(task.pod)
+                finally:
+                    with self._guard:
+                        if self._remembered.get(task.pod) is task:
+                            del self._remembered[task.pod]
+                    task.forgotten.set()
         finally:
             kernel.close()

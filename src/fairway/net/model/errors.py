@@ -35,6 +35,10 @@ class NotOursError(FairwayError):
     """Something of that name is in the kernel, and Fairway did not make it."""
 
 
+class RouteTakenError(NotOursError):
+    """There is a route to that destination, and Fairway did not make it."""
+
+
 class KernelError(FairwayError):
     """The kernel refused a request; `errno` is its number, `message` holds its own words where it gave any."""
 

@@ -52,7 +52,7 @@ def pod_facts(home: str, site: Site, pod: Pod, chains: Iterable[ForeignChain] = 
     namespace, inside = site.namespace, pod.interface
     mac = pod.mac or pod_mac(namespace)
     facts: set[Fact] = {
-        Veth(home, pod.link, namespace, inside, pod.mtu, mac=GATEWAY_MAC, peer_mac=mac),
+        Veth(home, pod.link, namespace, inside, pod.mtu, GATEWAY_MAC, mac, shared_peer=not site.own),
         AllowedSources(home, pod.link, frozenset(pod.addresses)),
         Up(home, pod.link, site.mark),
         Up(namespace, inside, site.mark),

@@ -1,0 +1,167 @@
+"""The plugin: what ADD, DEL, CHECK, GC, STATUS and VERSION do on a host, and what they answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fairway.net.cni import call as calls
+from fairway.net.cni import configuration as configurations
+from fairway.net.cni import results
+from fairway.net.cni.call import Call
+from fairway.net.cni.codes import CniError, Code
+from fairway.net.cni.configuration import Configuration
+from fairway.net.cni.pending import Pending
+from fairway.net.cni.versions import NEWEST, SUPPORTED
+from fairway.net.cni.wire import Answer, Request
+from fairway.net.host import Host
+from fairway.net.model.attachment import AttachRequest, Kubernetes, attachment_name
+from fairway.net.model.errors import AttachedError, FairwayError, KernelError, NamespaceError, NotOursError, UsageError
+from fairway.net.model.operations import Operation
+from fairway.net.model.pod import Pod
+from fairway.net.model.words import describe
+
+_LOG = logging.getLogger("fairway.cni")
+
+
+class Plugin:
+    """CNI for one host. Calls are answered one after the other, by whoever may use the host."""
+
+    def __init__(self, host: Host, pending: Pending | None = None) -> None:
+        self._host = host
+        self._pending = pending
+        self._handlers: dict[str, Callable[[Call, Configuration], dict[str, Any] | None]] = {
+            "ADD": self._add,
+            "DEL": self._delete,
+            "CHECK": self._check,
+            "GC": self._collect,
+            "STATUS": self._status,
+        }
+
+    def answer(self, request: Request) -> Answer:
+        """What the plugin's process puts out and ends with; nothing is raised."""
+        version = configurations.read_version(request.stdin)
+        try:
+            call = calls.parse(request.environment)
+            told = self._handle(call, request.stdin)
+        except CniError as error:
+            return _failure(error, version)
+        except Exception as error:  # a defect must not take the agent with it
+            _LOG.exception("a call failed by a defect: %s", request.environment.get("CNI_COMMAND"))
+            return _failure(CniError(Code.INTERNAL, f"{type(error).__name__}: {error}"), version)
+        return Answer(0, b"" if told is None else json.dumps(told).encode() + b"\n")
+
+    def wait_deleted(self, request: Request) -> None:
+        """Return when the interface of a DEL that was answered is gone from its container. Any thread may wait."""
+        variables = request.environment
+        self._host.wait_removed(attachment_name(variables["CNI_CONTAINERID"], variables["CNI_IFNAME"]))
+
+    def drain(self) -> int:
+        """Do the deletions that were accepted while there was no agent; returns how many were done."""
+        if self._pending is None:
+            return 0
+        done = self._pending.drain(self.answer)
+        for request in done:
+            self.wait_deleted(request)
+        return len(done)
+
+    def _handle(self, call: Call, stdin: bytes) -> dict[str, Any] | None:
+        if call.command == "VERSION":
+            return {
+                "cniVersion": configurations.read_version(stdin) or NEWEST,
+                "supportedVersions": list(SUPPORTED),
+            }
+        configuration = configurations.parse(stdin)
+        if call.command != "DEL":
+            # A container of a deletion that waits may come again, and its address may be the last one.
+            self.drain()
+        _LOG.debug("%s %s/%s %s", call.command, call.container, call.interface, call.trace)
+        try:
+            return self._handlers[call.command](call, configuration)
+        except FairwayError as error:
+            raise _told(error, call) from error
+
+    def _add(self, call: Call, configuration: Configuration) -> dict[str, Any]:
+        kubernetes = Kubernetes(
+            call.args.get("K8S_POD_NAMESPACE", ""), call.args.get("K8S_POD_NAME", ""), calls.labels(configuration)
+        )
+        request = AttachRequest(
+            call.container,
+            call.namespace,
+            call.interface,
+            configuration.network,
+            calls.wanted_addresses(call, configuration),
+            calls.wanted_mac(call, configuration),
+            configuration.mtu,
+            configuration.default_route,
+            kubernetes,
+            configuration.text,
+        )
+        result: dict[str, Any] = {}
+
+        def tell(pod: Pod) -> str:
+            result.update(results.added(pod, pod.mac, call.namespace, configuration))
+            return json.dumps(result)
+
+        self._host.attach(request, tell)
+        return result
+
+    def _delete(self, call: Call, _: Configuration) -> None:
+        self._host.detach(call.container, call.interface)
+
+    def _check(self, call: Call, configuration: Configuration) -> None:
+        if configuration.previous is None:
+            raise CniError(Code.INVALID_CONFIGURATION, "CHECK needs prevResult, and the configuration has none")
+        pod = self._host.attachment(call.container, call.interface)
+        told = results.addresses(configuration.previous)
+        lost = [str(address) for address in pod.addresses if str(address) not in told]
+        if lost:
+            raise CniError(Code.DAMAGED, f"prevResult does not tell {', '.join(lost)}, which {pod.name} has")
+        wrong = self._host.check_attachment(call.container, call.interface, call.namespace)
+        if wrong:
+            raise CniError(Code.DAMAGED, "; ".join(_in_words(operation) for operation in wrong[:5]))
+
+    def _collect(self, _: Call, configuration: Configuration) -> None:
+        if configuration.valid is None:
+            key = configurations.VALID_ATTACHMENTS[0]
+            raise CniError(Code.INVALID_CONFIGURATION, f"GC needs {key}, and the configuration has none")
+        self._host.collect(configuration.valid, configuration.network)
+
+    def _status(self, _: Call, configuration: Configuration) -> None:
+        del configuration
+        self._host.pools.check_free()
+
+
+def _told(error: FairwayError, call: Call) -> CniError:
+    """An error of the host's as CNI has them."""
+    code = Code.REFUSED
+    message = error.message
+    if isinstance(error, NamespaceError):
+        code = Code.DAMAGED if call.command == "CHECK" else Code.INVALID_ENVIRONMENT
+        message = f"CNI_NETNS: {message}"
+    elif isinstance(error, AttachedError | NotOursError):
+        code = Code.EXISTS
+    elif call.command == "STATUS":
+        code = Code.UNAVAILABLE
+    elif call.command == "CHECK":
+        code = Code.DAMAGED
+    elif isinstance(error, UsageError):
+        code = Code.INVALID_CONFIGURATION
+    elif not isinstance(error, KernelError):
+        code = Code.NO_ADDRESS
+    return CniError(code, message, error.mend)
+
+
+def _in_words(operation: Operation) -> str:
+    return f"{type(operation).__name__.lower()} {describe(operation.fact)}"
+
+
+def _failure(error: CniError, version: str) -> Answer:
+    told: Mapping[str, object] = {
+        "cniVersion": version if version in SUPPORTED else NEWEST,
+        "code": int(error.code),
+        "msg": error.message,
+    } | ({"details": error.details} if error.details else {})
+    return Answer(1, json.dumps(told).encode() + b"\n")

@@ -1,0 +1,32 @@
+"""An agent that serves CNI and nothing else, for tests and the kit: `agent.py SOCKET STATE [POOL ...]`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_network
+from pathlib import Path
+
+from fairway.net.cni import Service
+from fairway.net.host import Host
+
+
+async def serve(socket: Path, state: Path, pools: list[str]) -> None:
+    with Host(state) as host:
+        known = host.pools.all()
+        for pool in map(ip_network, pools):
+            if pool not in known:
+                host.pools.add(pool)
+        host.repair()
+        service = Service(host, ThreadPoolExecutor(1), socket, socket.with_name("cni-pending"))
+        await service.start()
+        ended = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+        await ended.wait()
+        await service.stop()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]))
