@@ -14,6 +14,15 @@ _HALF_WRITTEN = ".new"  # what a shim that was killed leaves; the runtime was no
 _BAD = ".bad"
 
 
+def waiting_in(directory: Path) -> list[Path]:
+    """The requests that wait in a journal, oldest first: their names begin with the time."""
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    return [directory / name for name in sorted(names) if not name.endswith((_HALF_WRITTEN, _BAD))]
+
+
 class Pending:
     """The journal of one agent."""
 
@@ -21,15 +30,10 @@ class Pending:
         self.directory = directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def waiting(self) -> list[Path]:
-        """The requests that wait, oldest first: their names begin with the time."""
-        names = [name for name in os.listdir(self.directory) if not name.endswith((_HALF_WRITTEN, _BAD))]
-        return [self.directory / name for name in sorted(names)]
-
     def drain(self, do: Callable[[Request], Answer]) -> list[Request]:
         """Do what waits; returns what was done. What fails waits on, unless no retry can help it."""
         done = []
-        for path in self.waiting():
+        for path in waiting_in(self.directory):
             try:
                 request = decode_request(path.read_bytes())
             except FileNotFoundError:

@@ -7,7 +7,9 @@ number of bytes that follow, then those bytes, which are for stdout. A shim that
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
+from pathlib import Path
 
 LONGEST_REQUEST = 4 << 20
 """Bytes. A runtime's configuration with a prevResult has a few thousand; GC's list 100 for each container."""
@@ -62,3 +64,16 @@ def decode_answer(data: bytes) -> Answer:
     if not separator or int(length) != len(body):
         raise ValueError("the answer was cut off")
     return Answer(int(exit_code), body)
+
+
+def ask(path: Path, request: Request, timeout_s: float = 5.0) -> Answer:
+    """What the agent at that socket answers, as a shim asks it; OSError or ValueError if it does not."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout_s)
+        connection.connect(str(path))
+        connection.sendall(encode_request(request))
+        connection.shutdown(socket.SHUT_WR)
+        data = bytearray()
+        while piece := connection.recv(65536):
+            data += piece
+    return decode_answer(bytes(data))

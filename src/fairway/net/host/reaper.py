@@ -20,8 +20,11 @@ class _Task:
     forgotten: threading.Event = field(default_factory=threading.Event)
 
 
+_MOST = 16  # threads; the kernel's waits for its readers overlap, its work does not
+
+
 class Reaper:
-    """A thread, begun with the first link to end.
+    """Threads, begun as there are links to end: the kernel waits for many in the time that it waits for one.
 
     A link is known by its index and its chain in our table by its handle, which are never used twice: a pod that has
     the name by now keeps its own.
@@ -34,16 +37,17 @@ class Reaper:
         self._pending: dict[str, _Task] = {}
         self._remembered: dict[str, _Task] = {}  # longer than they are pending: until the state file says so too
         self._guard = threading.Lock()  # of these
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def end(self, pod: str, link: str, index: int, guard: int) -> None:
         """End the link with that index, then its chain, then forget the pod; 0: it is gone. Returns at once."""
         task = _Task(pod, link, index, guard)
         with self._guard:
             self._pending[pod] = self._remembered[pod] = task
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="fairway-reaper")
-            self._thread.start()
+            busy = len(self._pending)
+        if len(self._threads) < min(busy, _MOST):
+            self._threads.append(threading.Thread(target=self._run, name="fairway-reaper"))
+            self._threads[-1].start()
         self._tasks.put(task)
 
     def wait(self, pod: str) -> None:
@@ -70,10 +74,11 @@ class Reaper:
 
     def close(self) -> None:
         """Return when everything has ended."""
-        if self._thread is not None:
+        for _ in self._threads:
             self._tasks.put(None)
-            self._thread.join()
-            self._thread = None
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
 
     def _run(self) -> None:
         kernel = Kernel(self._home)
