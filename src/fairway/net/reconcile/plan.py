@@ -61,7 +61,7 @@ def satisfies(now: Fact, wanted: Fact) -> bool:
             peer_mac=now.peer_mac if wanted.peer_mac else "",
         )
         if wanted.shared_peer:
-            now = replace(now, mtu=wanted.mtu, peer_mac=wanted.peer_mac, shared_peer=True)
+            now = replace(now, peer_mtu=0, peer_mac=wanted.peer_mac, shared_peer=True)
     elif isinstance(now, Route) and isinstance(wanted, Route) and not wanted.link:
         now = replace(now, link="")
     return now == wanted
