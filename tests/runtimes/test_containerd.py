@@ -1,0 +1,157 @@
+"""containerd on Fairway's network: pods started, connected, restarted around, removed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from runtimes.containerd import IMAGE, Agent, Containerd
+
+from fairway.net.cni.install import PARTNERS, Place, install_configuration, install_plugin
+from fairway.net.cni.shim import best
+
+PROGRAMS = ("containerd", "ctr", "runc", "busybox")
+POOL = "10.90.0.0/16"
+MANY = 100
+
+pytestmark = [
+    pytest.mark.skipif(not all(map(shutil.which, PROGRAMS)), reason=f"needs {', '.join(PROGRAMS)}"),
+    pytest.mark.timeout(300),
+]
+
+
+def sh(command: str) -> str:
+    return subprocess.run(command, shell=True, capture_output=True, text=True, check=True).stdout
+
+
+def answers(address: str) -> bool:
+    return subprocess.run(["ping", "-c1", "-W2", address], capture_output=True).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def directory() -> Iterator[Path]:
+    """In /run, which is the tests' own memory: overlays do not stand on overlays."""
+    path = Path("/run/containerd-test")
+    path.mkdir()
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def agent(directory: Path) -> Iterator[Agent]:
+    sh("ip link add uplink type veth peer name line; ip link set uplink up; ip link set line up")
+    sh("ip addr add 192.0.2.1/24 dev uplink; ip route add default via 192.0.2.2")
+    found = Agent(directory, POOL)
+    found.start()
+    yield found
+    found.kill()
+    sh("ip link del uplink")
+
+
+@pytest.fixture(scope="module")
+def containerd(directory: Path, agent: Agent) -> Iterator[Containerd]:
+    plugins = directory / "bin"
+    place = Place(plugins, directory / "net.d", agent.socket, directory / "pending")
+    install_plugin(place, best())
+    for name in ("loopback", *PARTNERS):
+        if (found := Path("/usr/lib/cni", name)).exists():
+            (plugins / name).symlink_to(found)
+    install_configuration(place, "pods")
+    found = Containerd(directory / "containerd", plugins, place.conf_directory)
+    found.start()
+    found.import_image()
+    yield found
+    found.end()
+
+
+@pytest.fixture(autouse=True)
+def no_pods(containerd: Containerd) -> Iterator[None]:
+    """Whatever a test left is removed, and nothing of it is on the host then."""
+    yield
+    for sandbox in containerd.runtime.sandboxes():
+        containerd.runtime.remove_sandbox(sandbox)
+    assert "fwy-" not in sh("ip link")
+    assert "10.90." not in sh("ip route")
+
+
+def test_a_pod_has_an_address_of_the_pool_and_answers(containerd: Containerd) -> None:
+    pod = containerd.runtime.run_sandbox("one")
+    assert pod.addresses[0].startswith("10.90.")
+    assert answers(pod.addresses[0])
+
+
+def test_pods_ping_each_other_and_the_host(containerd: Containerd) -> None:
+    one, two = (containerd.runtime.run_sandbox(name) for name in ("one", "two"))
+    shell = containerd.runtime.start_container(one, IMAGE, ["/bin/sleep", "1000"])
+    for target in (two.addresses[0], "192.0.2.1"):
+        code, printed = containerd.runtime.execute(shell, "/bin/ping", "-c", "1", "-W", "2", target)
+        assert code == 0, printed
+
+
+def test_a_pod_serves_http_to_another_that_sees_the_page(containerd: Containerd) -> None:
+    one, two = (containerd.runtime.run_sandbox(name) for name in ("server", "client"))
+    containerd.runtime.start_container(one, IMAGE, ["/bin/httpd", "-f", "-p", "80", "-h", "/www"])
+    shell = containerd.runtime.start_container(two, IMAGE, ["/bin/sleep", "1000"])
+    url = f"http://{one.addresses[0]}/index.html"
+    code, printed = containerd.runtime.execute(shell, "/bin/wget", "-q", "-O", "-", url)
+    assert (code, printed) == (0, "served by a pod\n")
+
+
+def test_a_host_port_leads_to_the_pod_by_the_plugin_that_follows(containerd: Containerd) -> None:
+    pod = containerd.runtime.run_sandbox("server", ports={8080: 80})
+    containerd.runtime.start_container(pod, IMAGE, ["/bin/httpd", "-f", "-p", "80", "-h", "/www"])
+    assert sh("busybox wget -q -O - http://192.0.2.1:8080/index.html") == "served by a pod\n"
+
+
+def test_a_removed_pods_address_answers_no_more(containerd: Containerd) -> None:
+    pod = containerd.runtime.run_sandbox("one")
+    containerd.runtime.remove_sandbox(pod.id)
+    assert not answers(pod.addresses[0])
+
+
+def test_a_hundred_pods_started_at_once_have_a_hundred_addresses(containerd: Containerd) -> None:
+    with ThreadPoolExecutor(10) as pool:
+        pods = list(pool.map(containerd.runtime.run_sandbox, [f"pod{number}" for number in range(MANY)]))
+    assert len({pod.addresses[0] for pod in pods}) == MANY
+    assert all(answers(pod.addresses[0]) for pod in pods)
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(containerd.runtime.remove_sandbox, [pod.id for pod in pods]))
+
+
+def test_pods_live_through_the_end_of_containerd_and_of_the_agent(containerd: Containerd, agent: Agent) -> None:
+    one, two = (containerd.runtime.run_sandbox(name) for name in ("one", "two"))
+    shell = containerd.runtime.start_container(one, IMAGE, ["/bin/sleep", "1000"])
+    containerd.kill()
+    agent.kill()
+    assert answers(one.addresses[0])
+    containerd.start()
+    agent.start()
+    assert containerd.runtime.addresses(one) == one.addresses
+    code, printed = containerd.runtime.execute(shell, "/bin/ping", "-c", "1", "-W", "2", two.addresses[0])
+    assert code == 0, printed
+    three = containerd.runtime.run_sandbox("three")
+    assert three.addresses[0] not in one.addresses + two.addresses
+    assert answers(three.addresses[0])
+
+
+def test_pods_are_removed_while_the_agent_is_down(containerd: Containerd, agent: Agent) -> None:
+    pods = [containerd.runtime.run_sandbox(f"pod{number}") for number in range(5)]
+    agent.kill()
+    for pod in pods:
+        containerd.runtime.remove_sandbox(pod.id)
+    agent.start()
+    assert "fwy-" not in sh("ip link")
+
+
+def test_a_pod_is_refused_while_the_agent_is_down_and_works_once_it_is_back(
+    containerd: Containerd, agent: Agent
+) -> None:
+    agent.kill()
+    with pytest.raises(Exception, match="agent does not answer"):
+        containerd.runtime.run_sandbox("one")
+    agent.start()
+    assert answers(containerd.runtime.run_sandbox("one").addresses[0])
