@@ -1,0 +1,144 @@
+"""Podman, with its CNI backend, on Fairway's network."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from runtimes import images
+from runtimes.containerd import Agent
+
+from fairway.net.cni.install import Place, install_configuration, install_plugin
+from fairway.net.cni.shim import best
+
+PROGRAMS = ("podman", "conmon", "runc", "busybox")
+IMAGE = "localhost/busybox:1"
+POOL = "10.91.0.0/16"
+_CONFIG = """
+[containers]
+default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
+apparmor_profile = ""
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+[network]
+network_backend = "cni"
+cni_plugin_dirs = ["{bin_directory}"]
+network_config_dir = "{conf_directory}"
+"""
+
+pytestmark = [
+    pytest.mark.skipif(not all(map(shutil.which, PROGRAMS)), reason=f"needs {', '.join(PROGRAMS)}"),
+    pytest.mark.timeout(200),
+]
+
+
+class Podman:
+    def __init__(self, directory: Path, place: Place) -> None:
+        config = directory / "containers.conf"
+        paths = {"bin_directory": place.bin_directory, "conf_directory": place.conf_directory}
+        config.write_text(_CONFIG.format(**paths))
+        self._environment = os.environ | {"CONTAINERS_CONF": str(config), "TMPDIR": str(directory)}
+        self._options = ["--root", directory / "storage", "--runroot", directory / "run", "--tmpdir", directory / "tmp"]
+
+    def __call__(self, *arguments: str, check: bool = True) -> str:
+        command = ["podman", *self._options, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=self._environment)
+        assert not check or done.returncode == 0, f"{' '.join(arguments)}: {done.stderr}"
+        return done.stdout.strip() if check else done.stdout + done.stderr
+
+    def start(self, name: str, *command: str) -> str:
+        """A container on Fairway's network; returns its address."""
+        self("run", "-d", "--name", name, "--network", "pods", IMAGE, *command)
+        (found,) = json.loads(self("inspect", name))
+        return str(found["NetworkSettings"]["Networks"]["pods"]["IPAddress"])
+
+
+@pytest.fixture(scope="module")
+def agent() -> Iterator[Agent]:
+    directory = Path("/run/podman-test")
+    directory.mkdir()
+    sh("ip link add uplink type veth peer name line; ip link set uplink up; ip link set line up")
+    sh("ip addr add 192.0.2.1/24 dev uplink; ip route add default via 192.0.2.2")
+    found = Agent(directory, POOL)
+    found.start()
+    yield found
+    found.kill()
+    sh("ip link del uplink")
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def podman(agent: Agent) -> Iterator[Podman]:
+    directory = agent.socket.parent
+    place = Place(directory / "bin", directory / "net.d", agent.socket, directory / "pending")
+    install_plugin(place, best())
+    for name in ("portmap", "bandwidth", "tuning", "firewall"):
+        if (found := Path("/usr/lib/cni", name)).exists():
+            (place.bin_directory / name).symlink_to(found)
+    install_configuration(place, "pods")
+    found = Podman(directory, place)
+    images.archive(directory / "image.tar", IMAGE)
+    found("load", "-i", str(directory / "image.tar"))
+    yield found
+    found("rm", "-f", "-t", "0", "-a")
+
+
+@pytest.fixture(autouse=True)
+def no_containers(podman: Podman) -> Iterator[None]:
+    yield
+    podman("rm", "-f", "-t", "0", "-a")
+    assert "fwy-" not in sh("ip link")
+
+
+def sh(command: str) -> str:
+    return subprocess.run(command, shell=True, capture_output=True, text=True, check=True).stdout
+
+
+def answers(address: str) -> bool:
+    return subprocess.run(["ping", "-c1", "-W2", address], capture_output=True).returncode == 0
+
+
+def test_the_network_is_listed(podman: Podman) -> None:
+    assert "pods" in podman("network", "ls")
+
+
+def test_a_container_has_an_address_of_the_pool_and_answers(podman: Podman) -> None:
+    address = podman.start("one", *images.FOREVER)
+    assert address.startswith("10.91.")
+    assert answers(address)
+
+
+def test_containers_serve_http_to_each_other(podman: Podman) -> None:
+    address = podman.start("server", "/bin/httpd", "-f", "-p", "80", "-h", "/www")
+    podman.start("client", *images.FOREVER)
+    page = podman("exec", "client", "/bin/wget", "-q", "-O", "-", f"http://{address}/index.html")
+    assert page == "served by a pod"
+
+
+def test_a_host_port_leads_to_the_container(podman: Podman) -> None:
+    server = ("/bin/httpd", "-f", "-p", "80", "-h", "/www")
+    podman("run", "-d", "--name", "server", "--network", "pods", "-p", "8080:80", IMAGE, *server)
+    assert sh("busybox wget -q -O - http://192.0.2.1:8080/index.html") == "served by a pod\n"
+
+
+def test_a_container_gets_the_address_and_mac_that_it_asks_for(podman: Podman) -> None:
+    wanted = ("--ip", "10.91.7.7", "--mac-address", "02:42:0a:5b:07:07")
+    podman("run", "-d", "--name", "one", "--network", "pods", *wanted, IMAGE, *images.FOREVER)
+    assert answers("10.91.7.7")
+    assert "02:42:0a:5b:07:07" in podman("exec", "one", "/bin/ip", "link", "show", "eth0")
+
+
+def test_a_stopped_container_starts_again(podman: Podman) -> None:
+    podman.start("one", *images.FOREVER)
+    podman("stop", "-t", "0", "one")
+    assert "fwy-" not in sh("ip link")
+    podman("start", "one")
+    (found,) = json.loads(podman("inspect", "one"))
+    assert answers(found["NetworkSettings"]["Networks"]["pods"]["IPAddress"])
