@@ -16,7 +16,7 @@ from cnikit import kernel
 from cnikit.call import Reply, call
 from cnikit.case import BehaviourError, NotApplicableError, expect
 from cnikit.isolation import KitError
-from cnikit.profile import Daemon, Profile
+from cnikit.profile import Profile, Variant
 
 OUTSIDE = "outside"
 """The namespace of the world beyond the host, which routes everything back by way of the host."""
@@ -143,22 +143,22 @@ class Bed:
         scarce = self.profile.scarce
         if scarce is None:
             raise NotApplicableError("no configuration with few addresses is known for this plugin")
-        self.config = scarce.config
-        if scarce.daemon is not None:
-            self._replace_daemon(scarce.daemon)
+        self._use(scarce)
         return scarce.addresses
 
     def use_dual(self) -> None:
         """Go over to the network that gives IPv4 and IPv6 addresses."""
         if self.profile.dual is None:
             raise NotApplicableError("no configuration with IPv4 and IPv6 is known for this plugin")
-        self.config = self.profile.dual
+        self._use(self.profile.dual)
 
-    def _replace_daemon(self, daemon: Daemon) -> None:
-        if self._daemon is not None:
-            self.stop_daemon()
-        self._daemon_command = daemon
-        self.start_daemon()
+    def _use(self, variant: Variant) -> None:
+        self.config = variant.config
+        if variant.daemon is not None:
+            if self._daemon is not None:
+                self.stop_daemon()
+            self._daemon_command = variant.daemon
+            self.start_daemon()
 
     def require_capability(self, name: str) -> None:
         """The case applies only to a plugin with that capability."""

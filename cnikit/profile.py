@@ -26,12 +26,12 @@ class Daemon:
 
 
 @dataclass(frozen=True, slots=True)
-class Scarce:
-    """A variant of the network that has `addresses` addresses for containers, and no more."""
+class Variant:
+    """Another network of the plugin's: another configuration, and another daemon where it is the daemon that knows."""
 
-    addresses: int
     config: dict[str, Any]
     daemon: Daemon | None = None
+    addresses: int = 0  # how many it has for containers, where that is what it is for
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ class Profile:
     name: str
     program: Path
     config: dict[str, Any] = field(default_factory=dict)
-    scarce: Scarce | None = None
-    dual: dict[str, Any] | None = None  # the configuration with which a container gets IPv4 and IPv6
+    scarce: Variant | None = None  # that has few addresses
+    dual: Variant | None = None  # that gives a container IPv4 and IPv6
     capabilities: frozenset[str] = frozenset()
     daemon: Daemon | None = None
     private: tuple[Path, ...] = (Path("/var/lib/cni"),)
@@ -93,21 +93,27 @@ def _from_toml(path: Path, program: Path | None = None) -> Profile:
     if program is None and "program" not in written:
         raise KitError(f"{path}: it names no `program`, and none was given")
     program = program or Path(written["program"])
-    scarce = None
-    if "scarce" in written:
-        table = written["scarce"]
-        scarce = Scarce(table["addresses"], table.get("config", {}), _daemon(table.get("daemon")))
     return Profile(
         name=path.stem,
         program=program,
         config=written.get("config", {}),
-        scarce=scarce,
-        dual=written.get("dual", {}).get("config"),
+        scarce=_variant(written, "scarce", path),
+        dual=_variant(written, "dual", path),
         capabilities=frozenset(written.get("capabilities", ())),
         daemon=_daemon(written.get("daemon")),
         private=tuple(Path(one) for one in written.get("private", ["/var/lib/cni"])),
         path=written.get("path", PLUGIN_PATH),
     )
+
+
+def _variant(written: dict[str, Any], key: str, path: Path) -> Variant | None:
+    table = written.get(key)
+    if table is None:
+        return None
+    if key == "scarce" and not table.get("addresses"):
+        raise KitError(f"{path}: [scarce] must say how many `addresses` there are")
+    config = table.get("config", written.get("config", {}))
+    return Variant(config, _daemon(table.get("daemon")), table.get("addresses", 0))
 
 
 def _daemon(table: dict[str, Any] | None) -> Daemon | None:

@@ -15,10 +15,8 @@ from fairway.net.host import Host
 
 async def serve(socket: Path, state: Path, pools: list[str]) -> None:
     with Host(state) as host:
-        known = host.pools.all()
         for pool in map(ip_network, pools):
-            if pool not in known:
-                host.pools.add(pool)
+            host.pools.add(pool)
         host.repair()
         service = Service(host, ThreadPoolExecutor(1), socket, socket.with_name("cni-pending"))
         await service.start()

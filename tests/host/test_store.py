@@ -12,6 +12,7 @@ from fairway.net.model.attachment import Attachment, GivenNamespace, Kubernetes
 from fairway.net.model.errors import FairwayError, UsageError
 from fairway.net.model.names import host_interface
 from fairway.net.model.pod import Pod, StaticRoute
+from fairway.net.model.pool import Pool, PoolUse
 
 POD = Pod("demo01", (ip_address("10.0.1.2"), ip_address("fd00::2")), 1500)
 
@@ -33,14 +34,14 @@ def reopened(store):
 def test_what_was_inserted_is_there_after_the_file_is_opened_anew(store):
     store.insert(POD)
     store.set_state("demo01", PodState.PRESENT)
-    store.add_pool(ip_network("10.0.0.0/16"))
+    store.addresses.add_pool(Pool(ip_network("10.0.0.0/16")))
     store.change_routes([StaticRoute(ip_network("10.1.0.0/16"), ip_address("192.0.2.1"))])
     other, corrupt = reopened(store)
     assert corrupt is None
     (entry,) = other.entries()
     assert (entry.pod, entry.state) == (POD, PodState.PRESENT)
     assert other.entry("demo01") == entry
-    assert other.pools() == [ip_network("10.0.0.0/16")]
+    assert other.addresses.pools() == [Pool(ip_network("10.0.0.0/16"))]
     assert other.routes() == [StaticRoute(ip_network("10.1.0.0/16"), ip_address("192.0.2.1"))]
     other.close()
 
@@ -50,27 +51,7 @@ def test_an_address_that_is_taken_is_refused_with_its_holders_name_and_nothing_i
     with pytest.raises(UsageError, match="taken by the pod demo01"):
         store.insert(Pod("demo02", (ip_address("10.0.1.9"), ip_address("10.0.1.2")), 1500))
     assert store.entry("demo02") is None
-    assert store.holder(ip_address("10.0.1.9")) == ""
-
-
-def test_a_freed_address_rests_while_others_are_free(store):
-    pool = ip_network("10.0.0.0/29")
-    store.add_pool(pool)
-    given = []
-    for number in range(8):
-        address = store.free_address(pool)
-        given.append(str(address))
-        store.insert(Pod(f"p{number}", (address,), 1500))
-        store.delete(f"p{number}")
-    assert given == [f"10.0.0.{n}" for n in (1, 2, 3, 4, 5, 6, 1, 2)]
-
-
-def test_an_exhausted_pool_gives_nothing(store):
-    pool = ip_network("10.0.0.0/30")
-    store.add_pool(pool)
-    for number in range(2):
-        store.insert(Pod(f"p{number}", (store.free_address(pool),), 1500))
-    assert store.free_address(pool) is None
+    assert store.addresses.holder(ip_address("10.0.1.9")) == ""
 
 
 def test_only_a_pod_that_is_being_removed_is_forgotten_by_the_one_who_removes_it(store):
@@ -137,10 +118,11 @@ def test_a_file_of_the_first_version_is_brought_up_to_date_with_all_that_is_in_i
         (Pod("a-name-that-is-long", (), 1400), PodState.REMOVING),
         (POD, PodState.PRESENT),
     ]
-    assert store.holder(ip_address("fd00::2")) == "demo01"
+    assert store.addresses.holder(ip_address("fd00::2")) == "demo01"
     assert store.link_holder(host_interface("a-name-that-is-long")) == "a-name-that-is-long"
-    assert store.pools() == [ip_network("10.0.0.0/16"), ip_network("fd00::/64")]
-    assert store.free_address(ip_network("10.0.0.0/16")) == ip_address("10.0.1.3")
+    pools = [Pool(ip_network("10.0.0.0/16")), Pool(ip_network("fd00::/64"))]
+    assert store.addresses.statistics() == [PoolUse(pools[0], 65534, 1), PoolUse(pools[1], 2**64 - 1, 1)]
+    assert store.addresses.choose(pools[:1]) == ip_address("10.0.0.1")
     assert store.routes() == [StaticRoute(ip_network("10.1.0.0/16"), ip_address("192.0.2.1"))]
     assert store.ground_generation() == 3
     store.close()

@@ -15,9 +15,17 @@ from test_host import A1, A2, clear, home, leftovers, pings, sh  # noqa: F401 - 
 from fairway.net.host import Host
 from fairway.net.kernel import Kernel
 from fairway.net.model.attachment import AttachRequest, Kubernetes
-from fairway.net.model.errors import AttachedError, FairwayError, NamespaceError, NotOursError, UsageError
+from fairway.net.model.errors import (
+    AttachedError,
+    ExhaustedError,
+    FairwayError,
+    NamespaceError,
+    NotOursError,
+    UsageError,
+)
 from fairway.net.model.names import host_interface
 from fairway.net.model.operations import Delete
+from fairway.net.model.pool import Pool
 
 C1, C2 = "3f2a9c81d0e4" * 5, "77aa9c81d0e4" * 5
 
@@ -160,6 +168,37 @@ def leftovers_but_runtime() -> list[str]:
     return [found for found in leftovers() if not found.startswith("fwt-")]
 
 
+class TestAddresses:
+    def test_come_from_the_pool_of_the_pods_namespace(self, host: Host, runtime: list[str]) -> None:
+        host.pools.add(ip_network("10.7.0.0/24"))
+        host.pools.add(Pool(ip_network("10.8.0.0/24"), "shop", kubernetes_namespaces=frozenset({"shop"})))
+        shop = host.attach(request(runtime[0], kubernetes=Kubernetes("shop", "cart-0")))
+        other = host.attach(request(runtime[1], C2, kubernetes=Kubernetes("blog", "web")))
+        assert [str(pod.addresses[0]) for pod in (shop, other)] == ["10.8.0.1", "10.7.0.1"]
+        assert pings("fwt-cni-1", "10.7.0.1")
+        assert [use.taken for use in host.pools.statistics()] == [1, 1]
+
+    def test_are_the_same_again_for_a_pod_whose_annotation_says_so(self, host: Host, runtime: list[str]) -> None:
+        known = Kubernetes("shop", "cart-0", annotations={"fairway/sticky": "true"})
+        first = host.attach(request(runtime[0], kubernetes=known))
+        host.detach(C1, "eth0")
+        host.attach(request(runtime[1], C2))
+        host.wait_removed(f"{C1}/eth0")
+        again = host.attach(request(runtime[0], "another" + C1, kubernetes=known))
+        assert again.addresses == first.addresses
+        assert pings("fwt-cni-2", first.addresses[0])
+
+    def test_that_run_out_are_an_error_with_the_pools_name_and_nothing_is_left(
+        self, host: Host, runtime: list[str]
+    ) -> None:
+        host.pools.add(Pool(ip_network("10.7.0.0/32"), "tiny"))
+        host.attach(request(runtime[0]))
+        with pytest.raises(ExhaustedError, match="pool tiny"):
+            host.attach(request(runtime[1], C2))
+        assert len(host.attachments()) == 1
+        assert host.check() == []
+
+
 class TestBadInput:
     @pytest.mark.parametrize(
         ("wish", "words"),
@@ -280,7 +319,7 @@ class TestGarbageCollection:
             pass
         host.repair()
         assert host.attachments() == []
-        assert host.store.holder(A1) == ""
+        assert host.store.addresses.holder(A1) == ""
 
     def test_another_namespace_at_the_same_path_is_not_touched(self, host: Host, runtime: list[str]) -> None:
         host.attach(request(runtime[0], addresses=(A1,)))

@@ -101,7 +101,15 @@ def test_what_cannot_be_is_a_usage_error(arguments: list[str], words: str):
 
 def test_pools_and_routes_are_kept():
     fairway("pool", "add", "10.7.0.0/24")
-    assert document("pool", "ls") == {"pools": [{"network": "10.7.0.0/24", "taken": 0}]}
+    fairway("pool", "add", "10.8.3.0/24", "--name", "shop", "--of", "10.8.0.0/16", "--for-namespace", "shop")
+    common = {"networks": [], "cooldown_s": 60, "taken": 0, "capacity": 254}
+    assert document("pool", "ls")["pools"] == [
+        {"name": "10.7.0.0/24", "network": "10.7.0.0/24", "of": "", "namespaces": [], **common},
+        {"name": "shop", "network": "10.8.3.0/24", "of": "10.8.0.0/16", "namespaces": ["shop"], **common},
+    ]
+    assert fairway("pod", "add", "shop", "--pool", "shop").stdout == "shop 10.8.3.1\n"
+    fairway("pod", "rm", "shop")
+    fairway("pool", "rm", "10.8.3.0/24")
     fairway("route", "add", "10.3.0.0/24", "--via", "192.0.2.2")
     assert document("route", "ls") == {"routes": [{"destination": "10.3.0.0/24", "via": "192.0.2.2"}]}
     assert "10.3.0.0/24  192.0.2.2" in fairway("route", "ls").stdout

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from runtimes.containerd import IMAGE, Agent, Containerd
 
 from fairway.net.cni.install import PARTNERS, Place, install_configuration, install_plugin
 from fairway.net.cni.shim import best
+from runtimes.containerd import IMAGE, Agent, Containerd
 
 PROGRAMS = ("containerd", "ctr", "runc", "busybox")
 POOL = "10.90.0.0/16"

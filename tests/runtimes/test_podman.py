@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runtimes import images
-from runtimes.containerd import Agent
 
 from fairway.net.cni.install import Place, install_configuration, install_plugin
 from fairway.net.cni.shim import best
+from runtimes import images
+from runtimes.containerd import Agent
 
 PROGRAMS = ("podman", "conmon", "runc", "busybox")
 IMAGE = "localhost/busybox:1"

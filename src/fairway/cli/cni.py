@@ -79,8 +79,7 @@ def install(
     if networks:
         with this_host() as host:
             for each in networks:
-                if each not in host.pools.all():
-                    host.pools.add(each)
+                host.pools.add(each)
     if as_json:
         written = {"plugin": str(place.plugin), "shim": chosen}
         if plugins:

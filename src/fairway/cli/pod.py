@@ -27,13 +27,21 @@ def pod() -> None:
 @click.argument("name")
 @click.option("--address", "addresses", metavar="A", multiple=True, help="An address of the pod's; may be repeated.")
 @click.option("--mtu", type=click.IntRange(68, 65535), help="The largest packet; without it the uplink's.")
+@click.option("--pool", "pools", multiple=True, help="Take its addresses from the pools of this name.")
 @leave_foreign_chains_option
 @json_option
-def add(name: str, addresses: tuple[str, ...], mtu: int | None, leave_foreign_chains: bool, as_json: bool) -> None:
+def add(
+    name: str,
+    addresses: tuple[str, ...],
+    mtu: int | None,
+    pools: tuple[str, ...],
+    leave_foreign_chains: bool,
+    as_json: bool,
+) -> None:
     """Add the pod NAME: a network namespace with addresses of its own, ready for traffic."""
     wanted = [parse_address(address, "--address") for address in addresses]
     with this_host(leave_foreign_chains=leave_foreign_chains) as host:
-        added = host.add_pod(name, wanted, mtu or 0)
+        added = host.add_pod(name, wanted, mtu or 0, pools=pools)
         document = _document(host, added)
         if leave_foreign_chains:
             document["foreign_chains"] = foreign_chains(host)

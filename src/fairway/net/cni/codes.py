@@ -17,7 +17,7 @@ class Code(IntEnum):
     TRY_AGAIN = 11
     UNAVAILABLE = 50  # STATUS
     EXISTS = 100  # the container has an interface of that name, or that attachment
-    NO_ADDRESS = 101  # every pool is used up, or the one asked for is taken
+    NO_ADDRESS = 101  # every pool is used up
     REFUSED = 102  # the kernel, or the disk
     DAMAGED = 103  # CHECK: something is not as ADD left it
     INCOMPLETE = 104  # GC: something could not be taken away

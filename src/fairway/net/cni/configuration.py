@@ -34,6 +34,7 @@ class Configuration:
     network: str
     mtu: int = 0
     default_route: bool = True
+    pools: tuple[str, ...] = ()  # by their names; empty: those that are for everybody, or for this network
     dns: Mapping[str, Any] = field(default_factory=dict)
     args: Mapping[str, Any] = field(default_factory=dict)
     runtime: Mapping[str, Any] = field(default_factory=dict)
@@ -69,6 +70,7 @@ def parse(stdin: bytes) -> Configuration:
         network=network,
         mtu=_mtu(document.get("mtu", 0)),
         default_route=_boolean(document, "defaultRoute", default=True),
+        pools=_pools(document.get("pools", [])),
         dns=_object(document, "dns"),
         args=_object(document, "args"),
         runtime=_object(document, "runtimeConfig"),
@@ -123,6 +125,12 @@ def _mtu(value: object) -> int:
     return value
 
 
+def _pools(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise _refuse("pools", value, "a list of pools' names")
+    return tuple(value)
+
+
 def _valid_attachments(document: Mapping[str, Any]) -> frozenset[tuple[str, str]] | None:
     key = next((key for key in VALID_ATTACHMENTS if document.get(key) is not None), None)
     if key is None:
@@ -149,7 +157,7 @@ def _no_masquerade(value: object) -> str:
 _KNOWN: dict[str, Callable[[object], str]] = {
     "ipam": _no_ipam,
     "ipMasq": _no_masquerade,
-    **dict.fromkeys(("mtu", "defaultRoute"), _anything),
+    **dict.fromkeys(("mtu", "defaultRoute", "pools"), _anything),
     **dict.fromkeys(
         ("cniVersion", "name", "type", "dns", "args", "capabilities", "runtimeConfig", "prevResult"), _anything
     ),
@@ -165,7 +173,7 @@ def _check_known(key: str, value: object) -> None:
     if key in _KNOWN:
         wrong = _KNOWN[key](value)
     else:
-        near = difflib.get_close_matches(key, ("mtu", "defaultRoute", "dns", "args"), n=1)
-        wrong = f"is it {near[0]}?" if near else "take it away; what there is: mtu, defaultRoute, dns"
+        near = difflib.get_close_matches(key, ("mtu", "defaultRoute", "pools", "dns", "args"), n=1)
+        wrong = f"is it {near[0]}?" if near else "take it away; what there is: mtu, defaultRoute, pools, dns"
     if wrong:
         raise CniError(Code.UNSUPPORTED_FIELD, f"unsupported field {key}: {json.dumps(value)[:80]}", wrong)

@@ -18,9 +18,17 @@ from fairway.net.cni.versions import NEWEST, SUPPORTED
 from fairway.net.cni.wire import Answer, Request
 from fairway.net.host import Host
 from fairway.net.model.attachment import AttachRequest, Kubernetes, attachment_name
-from fairway.net.model.errors import AttachedError, FairwayError, KernelError, NamespaceError, NotOursError, UsageError
+from fairway.net.model.errors import (
+    AttachedError,
+    ExhaustedError,
+    FairwayError,
+    NamespaceError,
+    NotOursError,
+    UsageError,
+)
 from fairway.net.model.operations import Operation
 from fairway.net.model.pod import Pod
+from fairway.net.model.pool import Wish
 from fairway.net.model.words import describe
 
 _LOG = logging.getLogger("fairway.cni")
@@ -92,12 +100,13 @@ class Plugin:
             call.namespace,
             call.interface,
             configuration.network,
-            calls.wanted_addresses(call, configuration),
-            calls.wanted_mac(call, configuration),
-            configuration.mtu,
-            configuration.default_route,
-            kubernetes,
-            configuration.text,
+            addresses=calls.wanted_addresses(call, configuration),
+            pools=configuration.pools,
+            mac=calls.wanted_mac(call, configuration),
+            mtu=configuration.mtu,
+            default_route=configuration.default_route,
+            kubernetes=kubernetes,
+            config=configuration.text,
         )
         result: dict[str, Any] = {}
 
@@ -130,8 +139,7 @@ class Plugin:
         self._host.collect(configuration.valid, configuration.network)
 
     def _status(self, _: Call, configuration: Configuration) -> None:
-        del configuration
-        self._host.pools.check_free()
+        self._host.pools.check_free(Wish(pools=configuration.pools, network=configuration.network))
 
 
 def _told(error: FairwayError, call: Call) -> CniError:
@@ -149,7 +157,7 @@ def _told(error: FairwayError, call: Call) -> CniError:
         code = Code.DAMAGED
     elif isinstance(error, UsageError):
         code = Code.INVALID_CONFIGURATION
-    elif not isinstance(error, KernelError):
+    elif isinstance(error, ExhaustedError):
         code = Code.NO_ADDRESS
     return CniError(code, message, error.mend)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from fairway.net.host.pools import Pools
 from fairway.net.host.store import Entry, PodState, Store
 from fairway.net.host.wiring import Wiring
+from fairway.net.ipam import wish_of
 from fairway.net.kernel import Kernel
 from fairway.net.model.attachment import Attachment, AttachRequest, GivenNamespace, attachment_name, read_mark
 from fairway.net.model.errors import AttachedError, NamespaceError, NotOursError, RouteTakenError, UsageError
@@ -34,6 +35,7 @@ class Attachments:
         """An interface in the namespace that the request names, ready for traffic; or an error, and nothing is left."""
         name = attachment_name(check_container(request.container), check_interface(request.interface))
         network = check_network(request.network)
+        wish = wish_of(request)
         mac = check_mac(request.mac) if request.mac else pod_mac(name)
         with self._store.lock():
             namespace = self._kernel.given_namespace(request.namespace)
@@ -43,7 +45,7 @@ class Attachments:
             def make(default_route: bool) -> Pod:
                 return Pod(
                     name,
-                    self._pools.choose(request.addresses),
+                    self._pools.choose(wish),
                     request.mtu or self._wiring.uplink_mtu(),
                     request.interface,
                     mac,
@@ -52,11 +54,14 @@ class Attachments:
                     attachment,
                 )
 
+            def attach(default_route: bool) -> Pod:
+                return self._wiring.add(lambda: make(default_route), result, config=request.config, sticky=wish.sticky)
+
             try:
-                return self._wiring.add(lambda: make(request.default_route), request.config, result)
+                return attach(request.default_route)
             except RouteTakenError:
                 # The container's other network has given it a default route already: this one does without.
-                return self._wiring.add(lambda: make(False), request.config, result)
+                return attach(False)
 
     def remove(self, container: str, interface: str) -> bool:
         """The attachment's traffic ends and its address is free; False if there was none, which is no error."""

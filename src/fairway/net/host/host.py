@@ -21,6 +21,7 @@ from fairway.net.model.facts import ForeignChain, IPAddress
 from fairway.net.model.names import check_name
 from fairway.net.model.operations import Change, Failure, Operation
 from fairway.net.model.pod import Pod
+from fairway.net.model.pool import Wish
 from fairway.net.reconcile import plan, route_facts
 
 DEFAULT_STATE = Path("/var/lib/fairway")
@@ -66,13 +67,19 @@ class Host:
 
     # Pods
 
-    def add_pod(self, name: str, addresses: Sequence[IPAddress] = (), mtu: int = 0) -> Pod:
-        """A new pod, ready for traffic. Without addresses it gets one of each IP version that there is a pool of."""
+    def add_pod(
+        self, name: str, addresses: Sequence[IPAddress] = (), mtu: int = 0, *, pools: Sequence[str] = ()
+    ) -> Pod:
+        """A new pod, ready for traffic.
+
+        Without addresses it gets one of each IP version that there is a pool of; of those called `pools`, if given.
+        """
         check_name("pod", name)
+        wish = Wish(tuple(addresses), pools=tuple(pools))
         with self.store.lock():
             self._clear_remains(name)
             return self._wiring.add(
-                lambda: Pod(name, self.pools.choose(addresses), mtu or self._wiring.uplink_mtu()),
+                lambda: Pod(name, self.pools.choose(wish), mtu or self._wiring.uplink_mtu()),
             )
 
     def remove_pod(self, name: str, *, force: bool = False) -> None:

@@ -7,19 +7,20 @@ import json
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import replace
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+from fairway.net.host.addresses import read_pool
 from fairway.net.host.store import Store
 from fairway.net.kernel import Kernel, View
 from fairway.net.kernel.messages import pair_group
 from fairway.net.kernel.records import LinkRecord
 from fairway.net.model.attachment import Attachment, Kubernetes, attachment_name, read_mark
 from fairway.net.model.errors import FairwayError
-from fairway.net.model.facts import IPAddress, IPNetwork, Neighbour
+from fairway.net.model.facts import IPAddress, Neighbour
 from fairway.net.model.names import INTERFACE_PREFIX, POD_INTERFACE, host_interface
 from fairway.net.model.pod import Pod, StaticRoute
+from fairway.net.model.pool import DEFAULT_COOLDOWN_S, Pool
 from fairway.net.reconcile import pod_mac
 
 
@@ -30,7 +31,7 @@ def rebuild(store: Store, kernel: Kernel, prefix: str, mark: str, kept: Path) ->
     """
     with store.lock(), store.transaction():
         for pool in _salvaged_pools(kept):
-            store.add_pool(pool)
+            store.addresses.add_pool(pool)
         for namespace in kernel.namespace_names(prefix):
             name = namespace.removeprefix(prefix)
             if kernel.mark(namespace) == f"{mark} {name}":
@@ -106,11 +107,16 @@ def _take_up(store: Store, pod: Pod, config: str = "", result: str = "") -> None
     store.finish(pod.name, result)
 
 
-def _salvaged_pools(kept: Path) -> list[IPNetwork]:
-    """The pools that a damaged file still tells; none if it tells nothing."""
-    with contextlib.suppress(ValueError):
-        return [ip_network(row[0]) for row in _salvaged(kept, "SELECT network FROM pools ORDER BY position")]
-    return []
+def _salvaged_pools(kept: Path) -> list[Pool]:
+    """The pools that a damaged file, of this version or the first, still tells; none if it tells nothing."""
+    columns = "network, name, whole, kubernetes_namespaces, networks, cooldown_s"
+    rows = list(_salvaged(kept, f"SELECT {columns} FROM pools ORDER BY position"))
+    rows = rows or [(*row, "", "", "", "", DEFAULT_COOLDOWN_S) for row in _salvaged(kept, "SELECT network FROM pools")]
+    found = []
+    for row in rows:
+        with contextlib.suppress(ValueError, AttributeError):
+            found.append(read_pool(row))
+    return found
 
 
 def _salvaged_attachments(kept: Path) -> dict[str, tuple[Kubernetes, str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from ipaddress import ip_address, ip_network
 
 from fairway.net.model.names import host_interface
 
@@ -25,6 +26,22 @@ ALTER TABLE pods ADD COLUMN mac TEXT NOT NULL DEFAULT '';
 ALTER TABLE pods ADD COLUMN default_route INTEGER NOT NULL DEFAULT 1;
 UPDATE pods SET link = host_interface(name);
 CREATE UNIQUE INDEX pods_by_link ON pods (link);
+ALTER TABLE pools ADD COLUMN name TEXT NOT NULL DEFAULT '';
+ALTER TABLE pools ADD COLUMN whole TEXT NOT NULL DEFAULT '';
+ALTER TABLE pools ADD COLUMN kubernetes_namespaces TEXT NOT NULL DEFAULT '';
+ALTER TABLE pools ADD COLUMN networks TEXT NOT NULL DEFAULT '';
+ALTER TABLE pools ADD COLUMN cooldown_s INTEGER NOT NULL DEFAULT 60;
+ALTER TABLE pools ADD COLUMN taken INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE addresses ADD COLUMN pool TEXT NOT NULL DEFAULT '';
+ALTER TABLE addresses ADD COLUMN sticky TEXT NOT NULL DEFAULT '';
+UPDATE addresses SET pool = coalesce((SELECT network FROM pools WHERE contains(network, address)), '');
+UPDATE pools SET last = -1, taken = (SELECT count(*) FROM addresses WHERE pool = network);
+CREATE TABLE resting (
+    address TEXT PRIMARY KEY, pool TEXT NOT NULL, since REAL NOT NULL, sticky TEXT NOT NULL, kept INTEGER NOT NULL
+) STRICT;
+CREATE INDEX resting_by_age ON resting (pool, kept, since);
+CREATE INDEX resting_by_key ON resting (sticky, since) WHERE sticky <> '';
+CREATE INDEX resting_kept ON resting (since) WHERE kept;
 CREATE TABLE attachments (
     pod TEXT PRIMARY KEY REFERENCES pods,
     container TEXT NOT NULL,
@@ -48,6 +65,7 @@ _STEPS = (_FIRST, _SECOND)
 def bring_up_to_date(database: sqlite3.Connection, version: int) -> None:
     """Make a file of `version`, 0 for an empty one, into one of VERSION: all of it or none."""
     database.create_function("host_interface", 1, host_interface, deterministic=True)
+    database.create_function("contains", 2, _contains, deterministic=True)
     database.execute("BEGIN IMMEDIATE")
     try:
         for step in _STEPS[version:]:
@@ -59,3 +77,7 @@ def bring_up_to_date(database: sqlite3.Connection, version: int) -> None:
         if database.in_transaction:
             database.execute("ROLLBACK")
         raise
+
+
+def _contains(network: str, address: str) -> bool:
+    return ip_address(address) in ip_network(network)

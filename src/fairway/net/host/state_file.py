@@ -126,7 +126,7 @@ class StateFile:
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
         return kept
 
-    def rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
+    def rows(self, query: str, *values: str | int | float) -> list[tuple[Any, ...]]:
         """What a query finds."""
         assert self._database is not None, "the store is not open"
         try:

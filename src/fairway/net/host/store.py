@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
+from fairway.net.host.addresses import Addresses
 from fairway.net.host.state_file import CorruptStateError, StateFile
-from fairway.net.ipam import candidates
 from fairway.net.model.attachment import Attachment, GivenNamespace, Kubernetes
 from fairway.net.model.errors import UsageError
 from fairway.net.model.facts import IPAddress, IPNetwork
@@ -40,7 +42,11 @@ class Entry:
 
 
 class Store(StateFile):
-    """One host's state file, as pods, pools and routes."""
+    """One host's state file, as pods, their addresses, and routes."""
+
+    def __init__(self, directory: Path, now: Callable[[], float] = time.time) -> None:
+        super().__init__(directory)
+        self.addresses = Addresses(self, now)
 
     def entries(self) -> list[Entry]:
         """Every pod, by name."""
@@ -63,12 +69,17 @@ class Store(StateFile):
         rows = self.rows(f"{query} AND ?2 IN ('', interface) ORDER BY pod", container, interface) if container else []
         return [entry for (name,) in rows if (entry := self.entry(name)) is not None]
 
+    def count(self, state: PodState) -> int:
+        """How many pods have come as far as that."""
+        ((number,),) = self.rows("SELECT count(*) FROM pods WHERE state = ?", state.value)
+        return int(number)
+
     def is_empty(self) -> bool:
         """Whether there is no pod at all, whatever its state."""
         return not self.rows("SELECT 1 FROM pods LIMIT 1")
 
-    def insert(self, pod: Pod, state: PodState = PodState.ADDING, config: str = "") -> None:
-        """Add `pod` with its addresses; what another has already is an error that says who."""
+    def insert(self, pod: Pod, state: PodState = PodState.ADDING, *, config: str = "", sticky: str = "") -> None:
+        """Add `pod` with its addresses, kept for the key `sticky`; what another has is an error that says who."""
         with self.transaction() as database:
             values = (pod.name, pod.mtu, state.value, pod.link, pod.interface, pod.mac, int(pod.default_route))
             holder = self.link_holder(pod.link)
@@ -78,11 +89,7 @@ class Store(StateFile):
                 "INSERT INTO pods (name, mtu, state, link, interface, mac, default_route) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 values,
             )
-            for position, address in enumerate(pod.addresses):
-                holder = self.holder(address)
-                if holder:
-                    raise UsageError(f"{address} is taken by the pod {holder}", mend="choose another address, or none")
-                database.execute("INSERT INTO addresses VALUES (?, ?, ?)", (str(address), pod.name, position))
+            self.addresses.take(pod.name, pod.addresses, sticky)
             if pod.attachment is not None:
                 row = (pod.name, *_attachment_row(pod.attachment), config, "")
                 database.execute(f"INSERT INTO attachments VALUES ({', '.join('?' * len(row))})", row)
@@ -107,7 +114,7 @@ class Store(StateFile):
     def delete(self, name: str) -> None:
         """Forget the pod; its addresses are free."""
         with self.transaction() as database:
-            database.execute("DELETE FROM addresses WHERE pod = ?", (name,))
+            self.addresses.release(name)
             database.execute("DELETE FROM attachments WHERE pod = ?", (name,))
             database.execute("DELETE FROM pods WHERE name = ?", (name,))
 
@@ -118,43 +125,11 @@ class Store(StateFile):
             if entry is not None and entry.state is PodState.REMOVING:
                 self.delete(name)
 
-    def holder(self, address: IPAddress) -> str:
-        """The pod that has `address`; empty if it is free."""
-        for (name,) in self.rows("SELECT pod FROM addresses WHERE address = ?", str(address)):
-            return str(name)
-        return ""
-
     def link_holder(self, link: str) -> str:
         """The pod whose host end is called `link`; empty if there is none."""
         for (name,) in self.rows("SELECT name FROM pods WHERE link = ?", link):
             return str(name)
         return ""
-
-    def free_address(self, pool: IPNetwork) -> IPAddress | None:
-        """An address of `pool` that nobody has: the one behind the last given, so that a freed one rests longest."""
-        row = next(iter(self.rows("SELECT last FROM pools WHERE network = ?", str(pool))), (-1,))
-        for offset, address in candidates(pool, int(row[0])):
-            if not self.holder(address):
-                with self.transaction() as database:
-                    database.execute("UPDATE pools SET last = ? WHERE network = ?", (min(offset, 2**62), str(pool)))
-                return address
-        return None
-
-    def pools(self) -> list[IPNetwork]:
-        """The pools, in the order they were added."""
-        return [ip_network(row[0]) for row in self.rows("SELECT network FROM pools ORDER BY position")]
-
-    def add_pool(self, pool: IPNetwork) -> None:
-        """Add a pool behind the others; one that is there already stays."""
-        with self.transaction() as database:
-            database.execute(
-                "INSERT OR IGNORE INTO pools SELECT ?, -1, coalesce(max(position), 0) + 1 FROM pools", (str(pool),)
-            )
-
-    def delete_pool(self, pool: IPNetwork) -> None:
-        """Forget a pool."""
-        with self.transaction() as database:
-            database.execute("DELETE FROM pools WHERE network = ?", (str(pool),))
 
     def routes(self) -> list[StaticRoute]:
         """The routes written by hand."""

@@ -44,14 +44,21 @@ class Wiring:
                 if self._store.is_empty():
                     self.ground.remove()
 
-    def add(self, make: Callable[[], Pod], config: str = "", result: Callable[[Pod], str] | None = None) -> Pod:
+    def add(
+        self,
+        make: Callable[[], Pod],
+        result: Callable[[Pod], str] | None = None,
+        *,
+        config: str = "",
+        sticky: str = "",
+    ) -> Pod:
         """Note the pod that `make` chooses, bring it into the kernel, note that too; undone whole if a step fails.
 
-        `config` and what `result` says of it are kept with an attachment.
+        `config` and what `result` says of it are kept with an attachment; its addresses for the key `sticky`.
         """
         with self._store.transaction(durable=False):  # after a power cut there is nothing of the pod to undo
             pod = make()
-            self._store.insert(pod, config=config)
+            self._store.insert(pod, config=config, sticky=sticky)
         try:
             self.ground.prepare(pod)
             making = self._making(pod)

@@ -53,6 +53,9 @@ class AttachRequest:
     interface: str = "eth0"
     network: str = ""
     addresses: tuple[IPAddress, ...] = ()
+    versions: tuple[int, ...] = ()  # of IP
+    pools: tuple[str, ...] = ()  # their names
+    sticky: str = ""  # who gives the same words gets the same addresses again
     mac: str = ""
     mtu: int = 0
     default_route: bool = True
