@@ -43,13 +43,13 @@ class Server:
         try:
             listener.bind(str(new))
             new.chmod(0o600)
-            listener.listen(_BACKLOG)
+            listener.listen()
             new.rename(self._path)
         except OSError:
             listener.close()
             raise
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: _Connection(self._take), sock=listener)
+        self._server = await loop.create_unix_server(lambda: _Connection(self._take), sock=listener, backlog=_BACKLOG)
 
     async def stop(self) -> None:
         """Take no more calls, and answer those that were taken."""

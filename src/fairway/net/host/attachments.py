@@ -143,7 +143,8 @@ class Attachments:
         entry = self._store.entry(name)
         if entry is None:
             return
-        if entry.state is PodState.PRESENT and self._kernel.has_link(entry.pod.link):
+        stands = self._wiring.is_reachable(entry.pod) and self._kernel.has_link(entry.pod.link)
+        if entry.state is PodState.PRESENT and stands:
             raise AttachedError(f"{name} is attached already", mend="remove it first (CNI: DEL)")
         self._wiring.take_down(entry.pod)
         self._store.delete(name)
