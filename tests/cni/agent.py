@@ -18,10 +18,18 @@ async def serve(socket: Path, state: Path, pools: list[str]) -> None:
         for pool in map(ip_network, pools):
             host.pools.add(pool)
         host.repair()
-        service = Service(host, ThreadPoolExecutor(1), socket, socket.with_name("cni-pending"))
+        loop = asyncio.get_running_loop()
+        worker, waiters = ThreadPoolExecutor(1), ThreadPoolExecutor(64)
+        service = Service(
+            host,
+            lambda work: loop.run_in_executor(worker, work),
+            lambda name: loop.run_in_executor(waiters, host.wait_removed, name),
+            socket=socket,
+            pending=socket.with_name("cni-pending"),
+        )
         await service.start()
         ended = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+        loop.add_signal_handler(signal.SIGTERM, ended.set)
         await ended.wait()
         await service.stop()
 

@@ -163,23 +163,22 @@ class TestPending:
             done.append(request.environment["CNI_CONTAINERID"])
             return Answer(0)
 
-        assert len(Pending(tmp_path).drain(do)) == 2
+        assert Pending(tmp_path).drain(do) == 2
         assert done == ["first", "second"]
         assert waiting_in(tmp_path) == []
 
     def test_what_fails_waits_on_and_holds_up_nothing(self, tmp_path: Path) -> None:
         failing, _ = self.note(tmp_path, "1.1", "bad"), self.note(tmp_path, "2.1", "good")
         answers = {"bad": Answer(1, b"{}"), "good": Answer(0)}
-        done = Pending(tmp_path).drain(lambda request: answers[request.environment["CNI_CONTAINERID"]])
-        assert [request.environment["CNI_CONTAINERID"] for request in done] == ["good"]
+        assert Pending(tmp_path).drain(lambda request: answers[request.environment["CNI_CONTAINERID"]]) == 1
         assert waiting_in(tmp_path) == [failing]
 
     def test_what_cannot_be_read_is_kept_aside(self, tmp_path: Path) -> None:
         self.note(tmp_path, "1.1", "c1").write_bytes(b"torn")
-        assert Pending(tmp_path).drain(lambda _: Answer(0)) == []
+        assert Pending(tmp_path).drain(lambda _: Answer(0)) == 0
         assert [path.name for path in tmp_path.iterdir()] == ["1.1.bad"]
 
     def test_what_a_killed_shim_left_half_written_is_none(self, tmp_path: Path) -> None:
         self.note(tmp_path, "1.1.new", "c1")
-        assert Pending(tmp_path).drain(lambda _: Answer(0)) == []
+        assert Pending(tmp_path).drain(lambda _: Answer(0)) == 0
         assert os.listdir(tmp_path) == ["1.1.new"]

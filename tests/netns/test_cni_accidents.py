@@ -21,6 +21,8 @@ from fairway.net.cni import Answer, Plugin, Request, shim
 from fairway.net.cni.pending import Pending, waiting_in
 from fairway.net.cni.wire import encode_request
 from fairway.net.host import Host
+from fairway.net.kernel import Kernel
+from fairway.net.model.errors import KernelError
 
 POOL = "10.92.0.0/24"
 MANY = 500
@@ -105,9 +107,10 @@ def answered(state: Path, *requests: Request) -> list[Answer]:
         plugin = Plugin(host)
         found = []
         for each in requests:
-            found.append(plugin.answer(each))
-            if each.environment["CNI_COMMAND"] == "DEL":
-                plugin.wait_deleted(each)
+            done = plugin.answer(each)
+            for name in done.ending:
+                host.wait_removed(name)
+            found.append(done.answer)
         return found
 
 
@@ -334,4 +337,27 @@ def test_what_waits_is_done_by_the_plugin_that_comes(state: Path, one: str, tmp_
     (pending / "1.1").write_bytes(encode_request(request("DEL", one)))
     with Host(state) as host:
         assert Plugin(host, Pending(pending)).drain() == 1
+    assert (left_on_the_host(), taken(state)) == ("", 0)
+
+
+def test_a_collection_goes_on_after_what_cannot_be_removed(
+    state: Path, many: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered(state, *(request("ADD", name) for name in many[:3]))
+    asked = Kernel.link_index
+
+    def refusing(self: Kernel, link: str) -> int:
+        if link == stuck.link:
+            raise KernelError("the kernel refuses", 5)
+        return asked(self, link)
+
+    with Host(state) as host, monkeypatch.context() as patch:
+        stuck = host.attachments()[0]
+        patch.setattr(Kernel, "link_index", refusing)
+        answer = Plugin(host).answer(collect()).answer
+        told = json.loads(answer.stdout)
+        assert (answer.exit_code, told["code"]) == (1, 104)
+        assert "1 of 3 were not removed" in told["msg"]
+        assert host.attachments() == []
+    assert answered(state, collect()) == [Answer(0)]
     assert (left_on_the_host(), taken(state)) == ("", 0)

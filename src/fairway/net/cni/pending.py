@@ -30,9 +30,9 @@ class Pending:
         self.directory = directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def drain(self, do: Callable[[Request], Answer]) -> list[Request]:
-        """Do what waits; returns what was done. What fails waits on, unless no retry can help it."""
-        done = []
+    def drain(self, do: Callable[[Request], Answer]) -> int:
+        """Do what waits; returns how much was done. What fails waits on, unless no retry can help it."""
+        done = 0
         for path in waiting_in(self.directory):
             try:
                 request = decode_request(path.read_bytes())
@@ -47,5 +47,5 @@ class Pending:
                 _LOG.warning("the deletion noted in %s failed, and waits on: %s", path, answer.stdout.decode())
                 continue
             path.unlink(missing_ok=True)
-            done.append(request)
+            done += 1
         return done

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fairway.net.cni import call as calls
@@ -22,6 +23,7 @@ from fairway.net.model.errors import (
     AttachedError,
     ExhaustedError,
     FairwayError,
+    IncompleteError,
     NamespaceError,
     NotOursError,
     UsageError,
@@ -34,13 +36,22 @@ from fairway.net.model.words import describe
 _LOG = logging.getLogger("fairway.cni")
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A call that was answered: the answer; what was added; and whose links the kernel is still taking away."""
+
+    answer: Answer
+    added: Pod | None = None
+    ending: tuple[str, ...] = ()
+
+
 class Plugin:
     """CNI for one host. Calls are answered one after the other, by whoever may use the host."""
 
     def __init__(self, host: Host, pending: Pending | None = None) -> None:
         self._host = host
         self._pending = pending
-        self._handlers: dict[str, Callable[[Call, Configuration], dict[str, Any] | None]] = {
+        self._handlers: dict[str, Callable[[Call, Configuration], Done]] = {
             "ADD": self._add,
             "DEL": self._delete,
             "CHECK": self._check,
@@ -48,39 +59,38 @@ class Plugin:
             "STATUS": self._status,
         }
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> Done:
         """What the plugin's process puts out and ends with; nothing is raised."""
         version = configurations.read_version(request.stdin)
         try:
             call = calls.parse(request.environment)
-            told = self._handle(call, request.stdin)
+            return self._handle(call, request.stdin)
         except CniError as error:
-            return _failure(error, version)
+            return Done(failure(error, version))
         except Exception as error:  # a defect must not take the agent with it
             _LOG.exception("a call failed by a defect: %s", request.environment.get("CNI_COMMAND"))
-            return _failure(CniError(Code.INTERNAL, f"{type(error).__name__}: {error}"), version)
-        return Answer(0, b"" if told is None else json.dumps(told).encode() + b"\n")
-
-    def wait_deleted(self, request: Request) -> None:
-        """Return when the interface of a DEL that was answered is gone from its container. Any thread may wait."""
-        variables = request.environment
-        self._host.wait_removed(attachment_name(variables["CNI_CONTAINERID"], variables["CNI_IFNAME"]))
+            return Done(failure(CniError(Code.INTERNAL, f"{type(error).__name__}: {error}"), version))
 
     def drain(self) -> int:
-        """Do the deletions that were accepted while there was no agent; returns how many were done."""
+        """Do the deletions that were accepted while there was no agent, to the end; returns how many there were."""
         if self._pending is None:
             return 0
-        done = self._pending.drain(self.answer)
-        for request in done:
-            self.wait_deleted(request)
-        return len(done)
+        ending: list[str] = []
 
-    def _handle(self, call: Call, stdin: bytes) -> dict[str, Any] | None:
+        def do(request: Request) -> Answer:
+            done = self.answer(request)
+            ending.extend(done.ending)
+            return done.answer
+
+        count = self._pending.drain(do)
+        for name in ending:
+            self._host.wait_removed(name)
+        return count
+
+    def _handle(self, call: Call, stdin: bytes) -> Done:
         if call.command == "VERSION":
-            return {
-                "cniVersion": configurations.read_version(stdin) or NEWEST,
-                "supportedVersions": list(SUPPORTED),
-            }
+            asked = configurations.read_version(stdin) or NEWEST
+            return Done(_success({"cniVersion": asked, "supportedVersions": list(SUPPORTED)}))
         configuration = configurations.parse(stdin)
         if call.command != "DEL":
             # A container of a deletion that waits may come again, and its address may be the last one.
@@ -91,7 +101,7 @@ class Plugin:
         except FairwayError as error:
             raise _told(error, call) from error
 
-    def _add(self, call: Call, configuration: Configuration) -> dict[str, Any]:
+    def _add(self, call: Call, configuration: Configuration) -> Done:
         kubernetes = Kubernetes(
             call.args.get("K8S_POD_NAMESPACE", ""), call.args.get("K8S_POD_NAME", ""), calls.labels(configuration)
         )
@@ -114,13 +124,14 @@ class Plugin:
             result.update(results.added(pod, pod.mac, call.namespace, configuration))
             return json.dumps(result)
 
-        self._host.attach(request, tell)
-        return result
+        pod = self._host.attach(request, tell)
+        return Done(_success(result), added=pod)
 
-    def _delete(self, call: Call, _: Configuration) -> None:
+    def _delete(self, call: Call, _: Configuration) -> Done:
         self._host.detach(call.container, call.interface)
+        return Done(Answer(0), ending=(attachment_name(call.container, call.interface),))
 
-    def _check(self, call: Call, configuration: Configuration) -> None:
+    def _check(self, call: Call, configuration: Configuration) -> Done:
         if configuration.previous is None:
             raise CniError(Code.INVALID_CONFIGURATION, "CHECK needs prevResult, and the configuration has none")
         pod = self._host.attachment(call.container, call.interface)
@@ -131,15 +142,18 @@ class Plugin:
         wrong = self._host.check_attachment(call.container, call.interface, call.namespace)
         if wrong:
             raise CniError(Code.DAMAGED, "; ".join(_in_words(operation) for operation in wrong[:5]))
+        return Done(Answer(0))
 
-    def _collect(self, _: Call, configuration: Configuration) -> None:
+    def _collect(self, _: Call, configuration: Configuration) -> Done:
         if configuration.valid is None:
             key = configurations.VALID_ATTACHMENTS[0]
             raise CniError(Code.INVALID_CONFIGURATION, f"GC needs {key}, and the configuration has none")
-        self._host.collect(configuration.valid, configuration.network)
+        gone = self._host.collect(configuration.valid, configuration.network)
+        return Done(Answer(0), ending=tuple(pod.name for pod in gone))
 
-    def _status(self, _: Call, configuration: Configuration) -> None:
+    def _status(self, _: Call, configuration: Configuration) -> Done:
         self._host.pools.check_free(Wish(pools=configuration.pools, network=configuration.network))
+        return Done(Answer(0))
 
 
 def _told(error: FairwayError, call: Call) -> CniError:
@@ -157,6 +171,8 @@ def _told(error: FairwayError, call: Call) -> CniError:
         code = Code.DAMAGED
     elif isinstance(error, UsageError):
         code = Code.INVALID_CONFIGURATION
+    elif isinstance(error, IncompleteError):
+        code = Code.INCOMPLETE
     elif isinstance(error, ExhaustedError):
         code = Code.NO_ADDRESS
     return CniError(code, message, error.mend)
@@ -166,7 +182,12 @@ def _in_words(operation: Operation) -> str:
     return f"{type(operation).__name__.lower()} {describe(operation.fact)}"
 
 
-def _failure(error: CniError, version: str) -> Answer:
+def _success(document: Mapping[str, object]) -> Answer:
+    return Answer(0, json.dumps(document).encode() + b"\n")
+
+
+def failure(error: CniError, version: str) -> Answer:
+    """The answer that tells an error, in the version of the call if that is a supported one."""
     told: Mapping[str, object] = {
         "cniVersion": version if version in SUPPORTED else NEWEST,
         "code": int(error.code),

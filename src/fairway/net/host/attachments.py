@@ -10,7 +10,15 @@ from fairway.net.host.wiring import Wiring
 from fairway.net.ipam import wish_of
 from fairway.net.kernel import Kernel
 from fairway.net.model.attachment import Attachment, AttachRequest, GivenNamespace, attachment_name, read_mark
-from fairway.net.model.errors import AttachedError, NamespaceError, NotOursError, RouteTakenError, UsageError
+from fairway.net.model.errors import (
+    AttachedError,
+    FairwayError,
+    IncompleteError,
+    NamespaceError,
+    NotOursError,
+    RouteTakenError,
+    UsageError,
+)
 from fairway.net.model.names import check_container, check_interface, check_network, host_interface
 from fairway.net.model.operations import Operation
 from fairway.net.model.pod import Pod, check_mac
@@ -105,12 +113,21 @@ class Attachments:
             return self._wiring.differences(pod)
 
     def collect(self, valid: Iterable[Key], network: str | None) -> list[Pod]:
-        """Remove every attachment of that network (None: of all) that is not `valid`; returns them."""
+        """Remove every attachment of that network (None: of all) that is not `valid`; returns them.
+
+        IncompleteError: of some it was not possible; the others are removed.
+        """
         keys = set(valid)
+        failed: list[str] = []
         with self._store.lock():
             gone = [entry for entry in self._entries() if _is_of(entry.pod, network) and _key(entry.pod) not in keys]
             for entry in gone:
-                self._end(entry)
+                try:
+                    self._end(entry)
+                except FairwayError as error:
+                    failed.append(f"{entry.pod.name}: {error.message}")
+        if failed:
+            raise IncompleteError(f"{len(failed)} of {len(gone)} were not removed: {'; '.join(failed[:3])}")
         return [entry.pod for entry in gone]
 
     def forget_gone(self) -> list[Pod]:

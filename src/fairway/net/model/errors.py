@@ -39,6 +39,10 @@ class ExhaustedError(FairwayError):
         self.pools = pools
 
 
+class IncompleteError(FairwayError):
+    """Of several things to do some could not be done; all others were."""
+
+
 class NotOursError(FairwayError):
     """Something of that name is in the kernel, and Fairway did not make it."""
 
