@@ -28,7 +28,7 @@ def _place_options(command: F) -> F:
     """Give `command` the options that say where things are."""
     for decorate in (
         click.option("--conf-dir", type=_FOLDER, default=CONF_DIRECTORY, show_default=True, help="Networks' folder."),
-        click.option("--bin-dir", type=_FOLDER, help="Plugins' folder. Default: /opt/cni/bin or /usr/lib/cni."),
+        click.option("--bin-dir", type=_FOLDER, help="Plugins' folder. Default: containerd's."),
     ):
         command = decorate(command)
     return command

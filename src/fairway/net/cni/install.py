@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from fairway.net.model.errors import FairwayError, NotOursError
 BIN_DIRECTORIES = (Path("/opt/cni/bin"), Path("/usr/lib/cni"))
 """Where runtimes look for plugins: upstream's folder, and Debian's."""
 
+CONTAINERD_CONFIGURATION = Path("/etc/containerd/config.toml")
 CONF_DIRECTORY = Path("/etc/cni/net.d")
 CONF_NAME = "10-fairway.conflist"
 
@@ -66,8 +68,19 @@ class Status:
 
 
 def default_bin_directory() -> Path:
-    """The first of the usual folders that there is."""
+    """The folder that containerd's configuration names, else the first of the usual ones that there is."""
+    named = _containerd_bin_directory()
+    if named is not None:
+        return named
     return next((path for path in BIN_DIRECTORIES if path.is_dir()), BIN_DIRECTORIES[0])
+
+
+def _containerd_bin_directory() -> Path | None:
+    try:
+        document = tomllib.loads(CONTAINERD_CONFIGURATION.read_text())
+        return Path(document["plugins"]["io.containerd.grpc.v1.cri"]["cni"]["bin_dir"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def install_plugin(place: Place, kind: str) -> None:

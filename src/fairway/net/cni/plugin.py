@@ -28,7 +28,7 @@ from fairway.net.model.errors import (
     NotOursError,
     UsageError,
 )
-from fairway.net.model.operations import Operation
+from fairway.net.model.operations import Change, Create, Delete, Operation
 from fairway.net.model.pod import Pod
 from fairway.net.model.pool import Wish
 from fairway.net.model.words import describe
@@ -156,30 +156,33 @@ class Plugin:
         return Done(Answer(0))
 
 
+_BY_COMMAND = {"CHECK": Code.DAMAGED, "STATUS": Code.UNAVAILABLE}
+"""What any error of the host's means to these commands."""
+
+_BY_ERROR: tuple[tuple[type[FairwayError], Code], ...] = (
+    (NamespaceError, Code.INVALID_ENVIRONMENT),
+    (AttachedError, Code.EXISTS),
+    (NotOursError, Code.EXISTS),
+    (IncompleteError, Code.INCOMPLETE),
+    (ExhaustedError, Code.NO_ADDRESS),
+    (UsageError, Code.INVALID_CONFIGURATION),
+)
+"""What it means to the others; the first that fits. Whatever is left is the kernel's refusal, or the disk's."""
+
+
 def _told(error: FairwayError, call: Call) -> CniError:
     """An error of the host's as CNI has them."""
-    code = Code.REFUSED
-    message = error.message
-    if isinstance(error, NamespaceError):
-        code = Code.DAMAGED if call.command == "CHECK" else Code.INVALID_ENVIRONMENT
-        message = f"CNI_NETNS: {message}"
-    elif isinstance(error, AttachedError | NotOursError):
-        code = Code.EXISTS
-    elif call.command == "STATUS":
-        code = Code.UNAVAILABLE
-    elif call.command == "CHECK":
-        code = Code.DAMAGED
-    elif isinstance(error, UsageError):
-        code = Code.INVALID_CONFIGURATION
-    elif isinstance(error, IncompleteError):
-        code = Code.INCOMPLETE
-    elif isinstance(error, ExhaustedError):
-        code = Code.NO_ADDRESS
-    return CniError(code, message, error.mend)
+    by_error = next((code for kind, code in _BY_ERROR if isinstance(error, kind)), Code.REFUSED)
+    # What is wrong with a variable is to be told with its name.
+    message = f"CNI_NETNS: {error.message}" if isinstance(error, NamespaceError) else error.message
+    return CniError(_BY_COMMAND.get(call.command, by_error), message, error.mend)
 
 
 def _in_words(operation: Operation) -> str:
-    return f"{type(operation).__name__.lower()} {describe(operation.fact)}"
+    return f"{describe(operation.fact)} {_WRONG[type(operation)]}"
+
+
+_WRONG: dict[type[Operation], str] = {Create: "is missing", Change: "is changed", Delete: "should not be there"}
 
 
 def _success(document: Mapping[str, object]) -> Answer:
