@@ -13,6 +13,7 @@ from bench.result import Result
 
 _NOT_BENCHMARKS = (
     "__main__",
+    "agent_process",
     "gtlsclient",
     "h3_app",
     "h3_handler",

@@ -56,10 +56,10 @@ def test_an_address_that_is_taken_is_refused_with_its_holders_name_and_nothing_i
 
 def test_only_a_pod_that_is_being_removed_is_forgotten_by_the_one_who_removes_it(store):
     store.insert(POD)
-    store.forget_removed("demo01")
+    store.forget_removed(["demo01"])
     assert store.entry("demo01") is not None
     store.set_state("demo01", PodState.REMOVING)
-    store.forget_removed("demo01")
+    store.forget_removed(["demo01"])
     assert store.entry("demo01") is None
 
 

@@ -129,6 +129,16 @@ class TestAPod:
         host.close()
         assert leftovers() == []
 
+    def test_can_be_added_again_at_once_while_others_are_still_being_ended(self, host: Host) -> None:
+        for name in ("demo01", "demo02", "demo03"):
+            host.add_pod(name)
+        for _ in range(3):
+            for name in ("demo01", "demo02", "demo03"):
+                host.remove_pod(name)
+            for name in ("demo03", "demo02", "demo01"):
+                host.add_pod(name)
+        assert host.check() == []
+
     def test_outlives_the_program(self, host: Host) -> None:
         pod = host.add_pod("demo01")
         with Host() as other:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from fairway.cli import drift
-from fairway.cli.host import foreign_chains, leave_foreign_chains_option, this_host
+from fairway.cli.host import leave_foreign_chains_option, this_host, warn_of_chains
 from fairway.cli.output import Progress, json_option, plural, print_json
-from fairway.net.model.operations import Failure, Operation
 
 
 @click.command(epilog="\b\nExample:\n  fairway check || fairway check --repair")
@@ -17,39 +17,25 @@ from fairway.net.model.operations import Failure, Operation
 @click.pass_context
 def check(ctx: click.Context, repair: bool, leave_foreign_chains: bool, as_json: bool) -> None:
     """Compare this host with what was asked for; exit code 1 if something differs and is not repaired."""
-    failures: list[Failure] = []
-    chains: list[dict[str, str]] = []
-    with this_host(leave_foreign_chains=leave_foreign_chains) as host:
-        if repair:
-            with Progress("repair") as progress:
-                found, failures = host.repair(progress.show)
-        else:
-            found = host.check()
-        if leave_foreign_chains:
-            chains = foreign_chains(host)
+    arguments = {"leave_foreign_chains": leave_foreign_chains}
+    with this_host(leave_foreign_chains=leave_foreign_chains) as host, Progress("repair") as progress:
+        document = host.call("repair" if repair else "check", arguments, progress.show)
+    warn_of_chains(document)
     if as_json:
-        document = {
-            "drift": [drift.document(operation) for operation in found],
-            "repaired": repair and not failures,
-            "failures": [
-                drift.document(failure.operation) | {"message": failure.error.message, "mend": failure.error.mend}
-                for failure in failures
-            ],
-        }
-        print_json(document | ({"foreign_chains": chains} if leave_foreign_chains else {}))
+        print_json(document)
     else:
-        _print(found, failures, repair)
-    if failures or (found and not repair):
+        _print(document, repair)
+    if document["failures"] or (document["drift"] and not repair):
         ctx.exit(1)
 
 
-def _print(found: list[Operation], failures: list[Failure], repair: bool) -> None:
-    failed = {failure.operation: failure.error for failure in failures}
-    for operation in found:
-        error = failed.get(operation)
-        done = "" if not repair else " - repaired" if error is None else f" - not repaired: {error.message}"
-        click.echo(f"{drift.words(operation)}{done}")
-    if not found:
+def _print(document: dict[str, Any], repair: bool) -> None:
+    failed = {failure["text"]: failure["message"] for failure in document["failures"]}
+    for found in document["drift"]:
+        words = found["text"]
+        done = "" if not repair else f" - not repaired: {failed[words]}" if words in failed else " - repaired"
+        click.echo(f"{words}{done}")
+    if not document["drift"]:
         click.echo("all is as it should be")
     elif not repair:
-        click.echo(f"{plural(len(found), 'difference')}; to mend: fairway check --repair", err=True)
+        click.echo(f"{plural(len(document['drift']), 'difference')}; to mend: fairway check --repair", err=True)

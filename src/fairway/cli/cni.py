@@ -79,7 +79,7 @@ def install(
     if networks:
         with this_host() as host:
             for each in networks:
-                host.pools.add(each)
+                host.call("pool.add", {"network": str(each)})
     if as_json:
         written = {"plugin": str(place.plugin), "shim": chosen}
         if plugins:

@@ -20,6 +20,8 @@ SUBCOMMANDS = (
     Lazy("pod", "fairway.cli.pod:pod", "Add, list, show and remove this host's pods.", HOST),
     Lazy("pool", "fairway.cli.pool:pool", "What this host's pods take their addresses from.", HOST),
     Lazy("route", "fairway.cli.route:route", "Routes to other hosts' pods.", HOST),
+    Lazy("status", "fairway.cli.status:status", "How this host and its agent are; --watch goes on.", HOST),
+    Lazy("agent", "fairway.cli.agent:agent", "The long-lived process of this host.", HOST),
     Lazy("cni", "fairway.cli.cni:cni", "The plugin that container runtimes call for their pods.", HOST),
     Lazy("check", "fairway.cli.check:check", "Find what is not as it should be; --repair mends it.", HOST),
     Lazy("up", "fairway.cli.up:up", "Bring up the lab that a file describes, or change it to that.", LAB),

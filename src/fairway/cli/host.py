@@ -14,23 +14,36 @@ from fairway.cli import problems
 from fairway.lab import rootless
 
 if TYPE_CHECKING:
-    from fairway.net.host import Host
-    from fairway.net.model.facts import ForeignChain
+    from fairway.net.agent.local import Caller
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 @contextlib.contextmanager
-def this_host(*, leave_foreign_chains: bool = False) -> Iterator[Host]:
-    """This host, which is root's to change; a state that had to be rebuilt is warned of."""
+def this_host(*, leave_foreign_chains: bool = False) -> Iterator[Caller]:
+    """This host, which is root's to change: its agent if one runs, else this process itself, with the same calls.
+
+    A state that had to be rebuilt is warned of.
+    """
     if not rootless.privileged():
         raise problems.needs_root()
+    from fairway.net.agent.client import Client, socket_path
+
+    try:
+        client = Client(socket_path())
+    except OSError:
+        pass  # no agent runs
+    else:
+        with client:
+            yield client
+        return
+    from fairway.net.agent.local import InProcess
     from fairway.net.host import Host
 
     with Host(touch_foreign_chains=not leave_foreign_chains) as host:
         if host.corrupt is not None:
             problems.warn(f"{host.corrupt.message}; what the kernel has of it was taken over")
-        yield host
+        yield InProcess(host)
 
 
 def has_state() -> bool:
@@ -49,17 +62,14 @@ def leave_foreign_chains_option(command: F) -> F:
     )(command)
 
 
-def foreign_chains(host: Host) -> list[dict[str, str]]:
-    """Other programs' chains that drop what pods send, for a JSON document; each is warned of too."""
-    found = host.dropping_chains()
-    for chain in found:
-        problems.warn(f"{chain_name(chain)} drops what it does not know ({chain.reason}): pods may not be let through")
-    return [
-        {"engine": c.engine, "family": c.family, "table": c.table, "chain": c.chain, "reason": c.reason} for c in found
-    ]
+def warn_of_chains(document: dict[str, Any]) -> None:
+    """Warn of other programs' chains that drop what pods send, if the answered `document` has any."""
+    for chain in document.get("foreign_chains", ()):
+        reason = chain["reason"]
+        problems.warn(f"{chain_name(chain)} drops what it does not know ({reason}): pods may not be let through")
 
 
-def chain_name(chain: ForeignChain) -> str:
+def chain_name(chain: dict[str, Any]) -> str:
     """The chain, as its own tools would name it."""
-    family = f"{chain.family} " if chain.family and chain.engine == "nft" else ""
-    return f"{chain.engine} {family}{chain.table} {chain.chain}"
+    family = f"{chain['family']} " if chain["family"] and chain["engine"] == "nft" else ""
+    return f"{chain['engine']} {family}{chain['table']} {chain['chain']}"

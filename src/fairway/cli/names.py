@@ -47,21 +47,21 @@ def _pod_names() -> list[str]:
     from fairway.cli.host import this_host
 
     with this_host() as host:
-        return [pod.name for pod in host.pods()]
+        return [pod["name"] for pod in host.call("pod.ls")["pods"]]
 
 
 def _pools() -> list[str]:
     from fairway.cli.host import this_host
 
     with this_host() as host:
-        return [str(pool.block) for pool in host.pools.all()]
+        return [pool["network"] for pool in host.call("pool.ls")["pools"]]
 
 
 def _routes() -> list[str]:
     from fairway.cli.host import this_host
 
     with this_host() as host:
-        return [str(route.destination) for route in host.routes.all()]
+        return [route["destination"] for route in host.call("route.ls")["routes"]]
 
 
 complete_places = _quietly(_place_names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from fairway.cli.host import has_state, this_host
 from fairway.lab import rootless
@@ -69,8 +70,9 @@ def places(owner: str = "") -> Iterator[Place]:
                     yield Place(each.name, pod.name, pod.namespace, pod.addresses)
     if owner in ("", HOST) and _host_is_ours() and has_state():
         with this_host() as host:
-            for own in host.pods():
-                yield Place(HOST, own.name, host.identity.site(own).namespace, own.addresses)
+            for own in host.call("pod.ls")["pods"]:
+                namespace = own["namespace"] or own["path"]  # a runtime's has a path only
+                yield Place(HOST, own["name"], namespace, tuple(map(ip_address, own["addresses"])))
 
 
 def _host_is_ours() -> bool:

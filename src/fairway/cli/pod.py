@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from fairway.cli import names
-from fairway.cli.host import foreign_chains, leave_foreign_chains_option, this_host
+from fairway.cli.host import leave_foreign_chains_option, this_host, warn_of_chains
 from fairway.cli.output import json_option, plural, print_json, print_table
-from fairway.net.model.pod import GATEWAYS, Pod, parse_address
-
-if TYPE_CHECKING:
-    from fairway.net.host import Host
-
+from fairway.net.model.pod import parse_address
 
 _CONTAINER_SHOWN = 13
 
@@ -39,16 +35,21 @@ def add(
     as_json: bool,
 ) -> None:
     """Add the pod NAME: a network namespace with addresses of its own, ready for traffic."""
-    wanted = [parse_address(address, "--address") for address in addresses]
+    arguments = {
+        "name": name,
+        "addresses": [str(parse_address(address, "--address")) for address in addresses],
+        "mtu": mtu or 0,
+        "pools": list(pools),
+        "leave_foreign_chains": leave_foreign_chains,
+    }
     with this_host(leave_foreign_chains=leave_foreign_chains) as host:
-        added = host.add_pod(name, wanted, mtu or 0, pools=pools)
-        document = _document(host, added)
-        if leave_foreign_chains:
-            document["foreign_chains"] = foreign_chains(host)
+        document = host.call("pod.add", arguments)
+    warn_of_chains(document["pod"])
     if as_json:
-        print_json({"pod": document})
+        print_json(document)
     else:
-        click.echo(f"{added.name} {' '.join(map(str, added.addresses))}")
+        added = document["pod"]
+        click.echo(f"{added['name']} {' '.join(added['addresses'])}")
 
 
 @pod.command("ls", epilog="\b\nExample:\n  fairway pod ls --json")
@@ -56,12 +57,14 @@ def add(
 def list_pods(as_json: bool) -> None:
     """List this host's pods."""
     with this_host() as host:
-        pods = host.pods()
-        documents = [_document(host, each) for each in pods]
+        document = host.call("pod.ls")
     if as_json:
-        print_json({"pods": documents})
+        print_json(document)
         return
-    rows = [(_short(each), " ".join(map(str, each.addresses)), str(each.mtu), each.link, source(each)) for each in pods]
+    rows = [
+        (_short(each["name"]), " ".join(each["addresses"]), str(each["mtu"]), each["interface"], _source(each))
+        for each in document["pods"]
+    ]
     print_table(("name", "addresses", "mtu", "interface", "source"), rows, "no pods; add one: fairway pod add NAME")
 
 
@@ -71,20 +74,19 @@ def list_pods(as_json: bool) -> None:
 def show(name: str, as_json: bool) -> None:
     """Show all that is known of the pod NAME."""
     with this_host() as host:
-        found = host.pod(name)
-        document = _document(host, found)
+        document = host.call("pod.show", {"name": name})
     if as_json:
-        print_json({"pod": document})
+        print_json(document)
         return
-    versions = {address.version for address in found.addresses}
+    found = document["pod"]
     lines = {
-        "name": found.name,
-        "addresses": " ".join(map(str, found.addresses)),
-        "gateway": " ".join(str(gateway) for gateway in GATEWAYS if gateway.version in versions),
-        "mtu": str(found.mtu),
-        "inside": f"{found.interface} in {document['path']}",
-        "outside": found.link,
-        "source": source(found),
+        "name": found["name"],
+        "addresses": " ".join(found["addresses"]),
+        "gateway": " ".join(found["gateways"]),
+        "mtu": str(found["mtu"]),
+        "inside": f"{found['inside']} in {found['path']}",
+        "outside": found["interface"],
+        "source": _source(found),
     }
     for key, value in lines.items():
         click.echo(f"{key:<11}{value}")
@@ -97,48 +99,24 @@ def show(name: str, as_json: bool) -> None:
 def remove(pods: tuple[str, ...], force: bool, as_json: bool) -> None:
     """Remove pods; none, if one of them is not there."""
     with this_host() as host:
-        wanted = list(dict.fromkeys(host.pod(name).name for name in pods))
-        for name in wanted:
-            host.remove_pod(name, force=force)
+        document = host.call("pod.rm", {"names": list(pods), "force": force})
     if as_json:
-        print_json({"removed": wanted})
+        print_json(document)
     else:
-        click.echo(f"removed {plural(len(wanted), 'pod')}: {', '.join(wanted)}")
+        removed = document["removed"]
+        click.echo(f"removed {plural(len(removed), 'pod')}: {', '.join(removed)}")
 
 
-def _document(host: Host, pod: Pod) -> dict[str, Any]:
-    namespace = host.identity.site(pod).namespace
-    document = {
-        "name": pod.name,
-        "addresses": [str(address) for address in pod.addresses],
-        "mtu": pod.mtu,
-        "interface": pod.link,
-        "inside": pod.interface,
-        "namespace": namespace if pod.attachment is None else "",
-        "path": f"/run/netns/{namespace}" if pod.attachment is None else namespace,
-        "source": source(pod),
-    }
-    if pod.attachment is not None:
-        known = pod.attachment.kubernetes
-        document["attachment"] = {
-            "container": pod.attachment.container,
-            "network": pod.attachment.network,
-            "mac": pod.mac,
-            "kubernetes": {"namespace": known.namespace, "pod": known.pod, "labels": dict(known.labels)},
-        }
-    return document
-
-
-def source(pod: Pod) -> str:
+def _source(pod: dict[str, Any]) -> str:
     """Who asked for the pod: Fairway itself, or a runtime, for which network, and for which Kubernetes pod."""
-    if pod.attachment is None:
-        return "fairway"
-    known = pod.attachment.kubernetes
-    words = ["runtime", pod.attachment.network, f"{known.namespace}/{known.pod}" if known.pod else ""]
-    return " ".join(word for word in words if word)
+    if "attachment" not in pod:
+        return str(pod["source"])
+    known = pod["attachment"]["kubernetes"]
+    kubernetes = f"{known['namespace']}/{known['pod']}" if known["pod"] else ""
+    return " ".join(word for word in (pod["source"], pod["attachment"]["network"], kubernetes) if word)
 
 
-def _short(pod: Pod) -> str:
+def _short(name: str) -> str:
     """A name for a table; of a container's ID as much as tells it from others, as runtimes show it."""
-    container, _, interface = pod.name.partition("/")
+    container, _, interface = name.partition("/")
     return f"{container[:_CONTAINER_SHOWN]}/{interface}" if interface else container

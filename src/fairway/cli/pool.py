@@ -10,7 +10,7 @@ from fairway.cli import names
 from fairway.cli.host import this_host
 from fairway.cli.output import json_option, print_json, print_table
 from fairway.net.model.pod import parse_network
-from fairway.net.model.pool import DEFAULT_COOLDOWN_S, Pool, PoolUse
+from fairway.net.model.pool import DEFAULT_COOLDOWN_S
 
 
 @click.group(epilog="\b\nExample:\n  fairway pool add 10.0.1.0/24 && fairway pool ls")
@@ -45,20 +45,20 @@ def add(
     as_json: bool,
 ) -> None:
     """Take addresses from CIDR too; the first pool of one's own stands in for the default one."""
-    added = Pool(
-        parse_network(cidr, "pool"),
-        name,
-        parse_network(whole, "--of") if whole else None,
-        frozenset(namespaces),
-        frozenset(networks),
-        cooldown,
-    )
+    arguments = {
+        "network": str(parse_network(cidr, "pool")),
+        "name": name,
+        "of": str(parse_network(whole, "--of")) if whole else "",
+        "namespaces": list(namespaces),
+        "networks": list(networks),
+        "cooldown_s": cooldown,
+    }
     with this_host() as host:
-        host.pools.add(added)
+        document = host.call("pool.add", arguments)
     if as_json:
-        print_json({"pool": _document(added)})
+        print_json(document)
     else:
-        click.echo(f"pods take addresses from {added.block}")
+        click.echo(f"pods take addresses from {document['pool']['network']}")
 
 
 @pool.command("ls", epilog="\b\nExample:\n  fairway pool ls --json")
@@ -66,13 +66,13 @@ def add(
 def list_pools(as_json: bool) -> None:
     """List the pools, and how many of each one's addresses are taken."""
     with this_host() as host:
-        uses = host.pools.statistics()
+        document = host.call("pool.ls")
     if as_json:
-        print_json({"pools": [_document(each.pool) | _use(each) for each in uses]})
+        print_json(document)
         return
     rows = [
-        (each.pool.title, str(each.pool.block), str(each.taken), _count(each.capacity - each.taken), _whom(each.pool))
-        for each in uses
+        (each["name"], each["network"], str(each["taken"]), _count(each["capacity"] - each["taken"]), _whom(each))
+        for each in document["pools"]
     ]
     print_table(("name", "network", "taken", "free", "for"), rows, "no pools; add one: fairway pool add CIDR")
 
@@ -82,28 +82,12 @@ def list_pools(as_json: bool) -> None:
 @json_option
 def remove(cidr: str, as_json: bool) -> None:
     """Take no more addresses from CIDR; refused while a pod has one of them."""
-    network = parse_network(cidr, "pool")
     with this_host() as host:
-        host.pools.remove(network)
+        document = host.call("pool.rm", {"network": str(parse_network(cidr, "pool"))})
     if as_json:
-        print_json({"removed": str(network)})
+        print_json(document)
     else:
-        click.echo(f"removed the pool {network}")
-
-
-def _document(pool: Pool) -> dict[str, Any]:
-    return {
-        "name": pool.title,
-        "network": str(pool.block),
-        "of": str(pool.whole or ""),
-        "namespaces": sorted(pool.kubernetes_namespaces),
-        "networks": sorted(pool.networks),
-        "cooldown_s": pool.cooldown_s,
-    }
-
-
-def _use(use: PoolUse) -> dict[str, int]:
-    return {"taken": use.taken, "capacity": use.capacity}
+        click.echo(f"removed the pool {document['removed']}")
 
 
 def _count(number: int) -> str:
@@ -111,7 +95,7 @@ def _count(number: int) -> str:
     return str(number) if number < 1 << 24 else f"about 2^{number.bit_length()}"
 
 
-def _whom(pool: Pool) -> str:
-    words = [f"namespace {name}" for name in sorted(pool.kubernetes_namespaces)]
-    words += [f"network {name}" for name in sorted(pool.networks)]
+def _whom(pool: dict[str, Any]) -> str:
+    words = [f"namespace {name}" for name in pool["namespaces"]]
+    words += [f"network {name}" for name in pool["networks"]]
     return ", ".join(words) or "all"

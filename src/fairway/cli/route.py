@@ -7,8 +7,7 @@ import click
 from fairway.cli import names
 from fairway.cli.host import this_host
 from fairway.cli.output import json_option, print_json, print_table
-from fairway.net.model.errors import UsageError
-from fairway.net.model.pod import StaticRoute, parse_address, parse_network
+from fairway.net.model.pod import parse_address, parse_network
 
 
 @click.group(epilog="\b\nExample:\n  fairway route add 10.0.3.0/24 --via 100.100.198.253")
@@ -22,18 +21,13 @@ def route() -> None:
 @json_option
 def add(cidr: str, via: str, as_json: bool) -> None:
     """Reach the pods in CIDR by way of another host, from now on and after a restart."""
-    added = StaticRoute(parse_network(cidr, "route"), parse_address(via, "--via"))
-    if added.destination.version != added.gateway.version:
-        raise UsageError(
-            f"{added.destination} is IPv{added.destination.version} and {via} is not",
-            mend="give an address of the same IP version",
-        )
+    arguments = {"destination": str(parse_network(cidr, "route")), "via": str(parse_address(via, "--via"))}
     with this_host() as host:
-        host.routes.add(added)
+        document = host.call("route.add", arguments)
     if as_json:
-        print_json({"route": _document(added)})
+        print_json(document)
     else:
-        click.echo(f"{added.destination} is reached via {added.gateway}")
+        click.echo(f"{document['route']['destination']} is reached via {document['route']['via']}")
 
 
 @route.command("ls", epilog="\b\nExample:\n  fairway route ls --json")
@@ -41,11 +35,11 @@ def add(cidr: str, via: str, as_json: bool) -> None:
 def list_routes(as_json: bool) -> None:
     """List the routes written by hand."""
     with this_host() as host:
-        routes = host.routes.all()
+        document = host.call("route.ls")
     if as_json:
-        print_json({"routes": [_document(each) for each in routes]})
+        print_json(document)
         return
-    rows = [(str(each.destination), str(each.gateway)) for each in routes]
+    rows = [(each["destination"], each["via"]) for each in document["routes"]]
     print_table(("destination", "via"), rows, "no routes; add one: fairway route add CIDR --via ADDRESS")
 
 
@@ -54,14 +48,9 @@ def list_routes(as_json: bool) -> None:
 @json_option
 def remove(cidr: str, as_json: bool) -> None:
     """Forget the route to CIDR."""
-    destination = parse_network(cidr, "route")
     with this_host() as host:
-        host.routes.remove(destination)
+        document = host.call("route.rm", {"destination": str(parse_network(cidr, "route"))})
     if as_json:
-        print_json({"removed": str(destination)})
+        print_json(document)
     else:
-        click.echo(f"removed the route to {destination}")
-
-
-def _document(route: StaticRoute) -> dict[str, str]:
-    return {"destination": str(route.destination), "via": str(route.gateway)}
+        click.echo(f"removed the route to {document['removed']}")

@@ -17,7 +17,7 @@ from fairway.net.cni.pending import waiting_in
 from fairway.net.cni.server import SOCKET
 from fairway.net.cni.service import PENDING
 from fairway.net.cni.versions import SUPPORTED
-from fairway.net.cni.wire import Answer, Request, ask
+from fairway.net.cni.wire import Request, ask, message_of
 from fairway.net.model.errors import FairwayError, NotOursError
 
 BIN_DIRECTORIES = (Path("/opt/cni/bin"), Path("/usr/lib/cni"))
@@ -139,10 +139,10 @@ def status(place: Place) -> Status:
 def _ask_agent(socket: Path) -> str:
     request = {"cniVersion": SUPPORTED[-1], "name": PLUGIN_TYPE, "type": PLUGIN_TYPE}
     try:
-        answer: Answer = ask(socket, Request({"CNI_COMMAND": "STATUS"}, json.dumps(request).encode()))
+        answer = ask(socket, Request({"CNI_COMMAND": "STATUS"}, json.dumps(request).encode()))
     except (OSError, ValueError):
         return f"no agent answers at {socket}"
-    return "" if answer.exit_code == 0 else str(json.loads(answer.stdout)["msg"])
+    return "" if answer.exit_code == 0 else message_of(answer)
 
 
 def _first_other(configuration: Path) -> str:

@@ -19,6 +19,7 @@ from fairway.net.cni.versions import NEWEST, SUPPORTED
 from fairway.net.cni.wire import Answer, Request
 from fairway.net.host import Host
 from fairway.net.model.attachment import AttachRequest, Kubernetes, attachment_name
+from fairway.net.model.differences import words
 from fairway.net.model.errors import (
     AttachedError,
     ExhaustedError,
@@ -28,10 +29,8 @@ from fairway.net.model.errors import (
     NotOursError,
     UsageError,
 )
-from fairway.net.model.operations import Change, Create, Delete, Operation
 from fairway.net.model.pod import Pod
 from fairway.net.model.pool import Wish
-from fairway.net.model.words import describe
 
 _LOG = logging.getLogger("fairway.cni")
 
@@ -141,7 +140,7 @@ class Plugin:
             raise CniError(Code.DAMAGED, f"prevResult does not tell {', '.join(lost)}, which {pod.name} has")
         wrong = self._host.check_attachment(call.container, call.interface, call.namespace)
         if wrong:
-            raise CniError(Code.DAMAGED, "; ".join(_in_words(operation) for operation in wrong[:5]))
+            raise CniError(Code.DAMAGED, "; ".join(map(words, wrong[:5])))
         return Done(Answer(0))
 
     def _collect(self, _: Call, configuration: Configuration) -> Done:
@@ -176,13 +175,6 @@ def _told(error: FairwayError, call: Call) -> CniError:
     # What is wrong with a variable is to be told with its name.
     message = f"CNI_NETNS: {error.message}" if isinstance(error, NamespaceError) else error.message
     return CniError(_BY_COMMAND.get(call.command, by_error), message, error.mend)
-
-
-def _in_words(operation: Operation) -> str:
-    return f"{describe(operation.fact)} {_WRONG[type(operation)]}"
-
-
-_WRONG: dict[type[Operation], str] = {Create: "is missing", Change: "is changed", Delete: "should not be there"}
 
 
 def _success(document: Mapping[str, object]) -> Answer:

@@ -15,11 +15,12 @@ from fairway.net.cni.plugin import Done, Plugin, failure
 from fairway.net.cni.server import SOCKET, Server
 from fairway.net.cni.wire import Answer, Request
 from fairway.net.host import Host
+from fairway.net.host.host import DEFAULT_STATE
 from fairway.net.model.errors import FairwayError
 
 T = TypeVar("T")
 
-PENDING = Path("/var/lib/fairway/cni-pending")
+PENDING = DEFAULT_STATE / "cni-pending"
 
 _DRAIN_S = 2.0  # between two looks for deletions of shims that were cut off while the agent was up
 

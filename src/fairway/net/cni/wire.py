@@ -7,6 +7,7 @@ number of bytes that follow, then those bytes, which are for stdout. A shim that
 
 from __future__ import annotations
 
+import json
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,11 @@ def decode_answer(data: bytes) -> Answer:
     if not separator or int(length) != len(body):
         raise ValueError("the answer was cut off")
     return Answer(int(exit_code), body)
+
+
+def message_of(answer: Answer) -> str:
+    """What an answer that is an error says is wrong."""
+    return str(json.loads(answer.stdout)["msg"])
 
 
 def ask(path: Path, request: Request, timeout_s: float = 5.0) -> Answer:

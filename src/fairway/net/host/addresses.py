@@ -22,6 +22,7 @@ _KEPT_S = 86_400.0
 _FRESH_FIRST = 1 << 16
 """Up to this offset, what was never given is given before what has rested; behind it the queue would grow for ever."""
 
+_OUTSIDE = "SELECT address FROM addresses WHERE pool = ''"
 _LARGEST = 2**62  # what SQLite's integers hold of an IPv6 pool's offsets
 
 
@@ -37,6 +38,11 @@ class Addresses:
         for (name,) in self._file.rows("SELECT pod FROM addresses WHERE address = ?", str(address)):
             return str(name)
         return ""
+
+    def versions(self) -> set[int]:
+        """The IP versions that pods have addresses of."""
+        rows = self._file.rows("SELECT DISTINCT instr(address, ':') > 0 FROM addresses")
+        return {6 if of_six else 4 for (of_six,) in rows}
 
     def choose(self, pools: Sequence[Pool], sticky: str = "") -> IPAddress:
         """An address of one of `pools` that nobody has.
@@ -104,6 +110,10 @@ class Addresses:
         pools = [(read_pool(row), taken) for *row, taken in rows]
         return [PoolUse(pool, capacity(pool.block), taken) for pool, taken in pools]
 
+    def outside(self, block: IPNetwork) -> int:
+        """How many addresses of `block` pods have that are of no pool."""
+        return sum(ip_address(text) in block for (text,) in self._file.rows(_OUTSIDE))
+
     def add_pool(self, pool: Pool) -> None:
         """Add a pool behind the others; of one that is there already all but its addresses is changed."""
         block = str(pool.block)
@@ -131,7 +141,7 @@ class Addresses:
     def _adopt(self, block: IPNetwork) -> None:
         """Count what of a new pool's addresses pods have already."""
         with self._file.transaction() as database:
-            for (text,) in self._file.rows("SELECT address FROM addresses WHERE pool = ''"):
+            for (text,) in self._file.rows(_OUTSIDE):
                 if ip_address(text) in block:
                     database.execute("UPDATE addresses SET pool = ? WHERE address = ?", (str(block), text))
                     database.execute("UPDATE pools SET taken = taken + 1 WHERE network = ?", (str(block),))

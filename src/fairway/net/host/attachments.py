@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from fairway.net.host.drift import Drift, Scope
 from fairway.net.host.pools import Pools
 from fairway.net.host.store import Entry, PodState, Store
 from fairway.net.host.wiring import Wiring
@@ -33,11 +34,12 @@ _ATTEMPTS = 8  # names for a host end; 44 bits of a hash each, so the second is 
 class Attachments:
     """The attachments of one host."""
 
-    def __init__(self, store: Store, kernel: Kernel, pools: Pools, wiring: Wiring) -> None:
+    def __init__(self, store: Store, kernel: Kernel, pools: Pools, wiring: Wiring, drift: Drift) -> None:
         self._store = store
         self._kernel = kernel
         self._pools = pools
         self._wiring = wiring
+        self._drift = drift
 
     def add(self, request: AttachRequest, result: Callable[[Pod], str] | None) -> Pod:
         """An interface in the namespace that the request names, ready for traffic; or an error, and nothing is left."""
@@ -45,6 +47,7 @@ class Attachments:
         network = check_network(request.network)
         wish = wish_of(request)
         mac = check_mac(request.mac) if request.mac else pod_mac(name)
+        self._wiring.wait(name)
         with self._store.lock():
             namespace = self._kernel.given_namespace(request.namespace)
             self._make_room(name)
@@ -110,7 +113,7 @@ class Attachments:
                 raise NamespaceError(
                     f"{pod.name} was attached in the namespace {made.path}, and {namespace} is another"
                 )
-            return self._wiring.differences(pod)
+            return self._drift.within(Scope(pods=frozenset({pod.name}), ground=True))
 
     def collect(self, valid: Iterable[Key], network: str | None) -> list[Pod]:
         """Remove every attachment of that network (None: of all) that is not `valid`; returns them.
@@ -156,7 +159,6 @@ class Attachments:
 
     def _make_room(self, name: str) -> None:
         """An attachment that is there is an error; what is left of one that was is removed."""
-        self._wiring.wait(name)
         entry = self._store.entry(name)
         if entry is None:
             return
@@ -182,7 +184,6 @@ class Attachments:
 
     def _remove_unknown(self, name: str) -> bool:
         """Take away what the kernel still has of an attachment that the state file does not know."""
-        self._wiring.wait(name)
         for attempt in range(_ATTEMPTS):
             link = host_interface(name, attempt)
             remains = self._remains(name, link) if self._kernel.has_link(link) else None

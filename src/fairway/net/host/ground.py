@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from fairway.net.host.observed import Observer
 from fairway.net.host.store import Store
@@ -39,7 +39,10 @@ class Ground:
 
     def facts(self, pods: Iterable[Pod]) -> set[Fact]:
         """What it is for these pods: nothing for none."""
-        versions = {address.version for pod in pods for address in pod.addresses}
+        return self.facts_of({address.version for pod in pods for address in pod.addresses})
+
+    def facts_of(self, versions: Collection[int]) -> set[Fact]:
+        """What it is for pods with addresses of these IP versions: nothing for none."""
         if not versions:
             return set()
         links = self._kernel.router_advertisement_links() if 6 in versions else []

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from fairway.net.host.attachments import Attachments, Key
+from fairway.net.host.drift import Drift, Scope
 from fairway.net.host.identity import Identity
 from fairway.net.host.observed import Observer
 from fairway.net.host.pools import Pools
 from fairway.net.host.rebuild import rebuild
 from fairway.net.host.routes import StaticRoutes
-from fairway.net.host.store import Entry, PodState, Store
+from fairway.net.host.store import Counts, Entry, PodState, Store
 from fairway.net.host.wiring import Wiring
 from fairway.net.kernel import Kernel
+from fairway.net.kernel.events import Events
 from fairway.net.model.attachment import AttachRequest
 from fairway.net.model.errors import UsageError
 from fairway.net.model.facts import ForeignChain, IPAddress
@@ -22,7 +24,6 @@ from fairway.net.model.names import check_name
 from fairway.net.model.operations import Change, Failure, Operation
 from fairway.net.model.pod import Pod
 from fairway.net.model.pool import Wish
-from fairway.net.reconcile import plan, route_facts
 
 DEFAULT_STATE = Path("/var/lib/fairway")
 _BATCH = 500  # operations between two reports of progress
@@ -48,7 +49,9 @@ class Host:
         )
         self.pools = Pools(self.store, self._kernel)
         self.routes = StaticRoutes(self.store, self._kernel, self._observer)
-        self._attachments = Attachments(self.store, self._kernel, self.pools, self._wiring)
+        self._drift = Drift(self.store, self._kernel, self.identity, self._observer, self._wiring, self.routes)
+        self._attachments = Attachments(self.store, self._kernel, self.pools, self._wiring, self._drift)
+        self.touches_foreign_chains = touch_foreign_chains
         self.corrupt = self.store.open()
         if self.corrupt is not None:
             rebuild(self.store, self._kernel, self.identity.prefix, self.identity.mark, self.corrupt.kept)
@@ -76,6 +79,7 @@ class Host:
         """
         check_name("pod", name)
         wish = Wish(tuple(addresses), pools=tuple(pools))
+        self._wiring.wait(name)
         with self.store.lock():
             self._clear_remains(name)
             return self._wiring.add(
@@ -98,7 +102,11 @@ class Host:
 
     def wait_removed(self, name: str) -> None:
         """Return when the kernel has taken away the link of a pod that was removed here, and its address is free."""
-        self._wiring.wait_forgotten(name)
+        self._wiring.wait(name)
+
+    def when_removed(self, name: str, tell: Callable[[], None]) -> None:
+        """Call `tell`, from some thread, when `wait_removed` would return."""
+        self._wiring.when_removed(name, tell)
 
     def pods(self) -> list[Pod]:
         """Every pod that was added and not removed, whoever made its namespace."""
@@ -153,19 +161,25 @@ class Host:
 
     # Drift
 
-    def check(self) -> list[Operation]:
-        """What would have to be done to bring the kernel to the desired state: nothing, if all is well."""
-        with self.store.lock():
-            return self._drift()
+    def check(self, scope: Scope | None = None) -> list[Operation]:
+        """What would have to be done to bring the kernel to the desired state: nothing, if all is well.
 
-    def repair(self, progress: Callable[[int, int], None] | None = None) -> tuple[list[Operation], list[Failure]]:
-        """Do what `check` finds; returns it, and what of it failed. What was cut off is undone first.
+        With a `scope` it looks there only.
+        """
+        with self.store.lock():
+            return self._differences(scope)
+
+    def repair(
+        self, progress: Callable[[int, int], None] | None = None, scope: Scope | None = None
+    ) -> tuple[list[Operation], list[Failure]]:
+        """Do what `check` finds; returns it, and what of it failed. Without a scope, undo first what was cut off.
 
         `progress` is told how many operations are done, and of how many.
         """
         with self.store.lock():
-            self._clear_cut_off()
-            operations = self._drift()
+            if scope is None:
+                self._clear_cut_off()
+            operations = self._differences(scope)
             failures: list[Failure] = []
             for start in range(0, len(operations), _BATCH):
                 failures += self._kernel.execute(operations[start : start + _BATCH])
@@ -173,14 +187,35 @@ class Host:
                     progress(min(start + _BATCH, len(operations)), len(operations))
             if any(isinstance(operation, Change) for operation in operations):
                 # A link that is given another address or MTU loses neighbours and routes by that.
-                failures += self._kernel.execute(self._drift())
+                failures += self._kernel.execute(self._differences(scope))
             return operations, failures
+
+    def strays(self) -> list[str]:
+        """Interfaces that look like a pod's and are none's: a sign that a whole `repair` may find something."""
+        with self.store.lock():
+            return self._drift.strays()
+
+    def forget_gone(self) -> list[Pod]:
+        """Free the addresses of attachments whose namespace and link are gone; returns those."""
+        with self.store.lock():
+            return self._attachments.forget_gone()
+
+    def events(self) -> Events:
+        """What others, and the kernel, change in the host's namespace from now on."""
+        return self._kernel.events()
+
+    def counts(self) -> Counts:
+        """How much there is of what, at next to no cost."""
+        return self.store.counts()
 
     def dropping_chains(self) -> tuple[ForeignChain, ...]:
         """Other programs' chains that drop what is forwarded, and that Fairway's pods must be let through."""
         return self._kernel.dropping_chains(self.identity.home)
 
     # Within
+
+    def _differences(self, scope: Scope | None) -> list[Operation]:
+        return self._drift.whole() if scope is None else self._drift.within(scope)
 
     def _entries_named(self, name: str) -> list[Entry]:
         entry = self.store.entry(name)
@@ -191,7 +226,6 @@ class Host:
         entry = self.store.entry(name)
         if entry is not None and entry.state is PodState.PRESENT:
             raise UsageError(f"the pod {name} exists", mend=f"choose another name, or: fairway pod rm {name}")
-        self._wiring.wait(name)
         namespace = self.identity.namespace(name)
         remains = Pod(name, entry.pod.addresses if entry else (), 0)
         known = entry is not None or not self.store.link_holder(remains.link)
@@ -209,20 +243,3 @@ class Host:
         self._kernel.sweep_placeholders(self.identity.prefix)
         if self.store.is_empty():
             self.store.note_ground_removed()
-
-    def _drift(self) -> list[Operation]:
-        pods = self.pods()
-        chains = self._wiring.chains()
-        desired = self._wiring.ground.facts(pods)
-        desired |= route_facts(self.identity.home, self.routes.all())
-        own, given = {}, []
-        for pod in pods:
-            reachable = self._wiring.is_reachable(pod)
-            desired |= self._wiring.desired(pod, chains, reachable=reachable)
-            site = self.identity.site(pod)
-            if site.own:
-                own[site.namespace] = site.mark
-            elif reachable:
-                given.append((pod, site.namespace))
-        observed = self._observer.everything(desired, self.identity.prefix, self.identity.mark, own, given)
-        return plan(desired, observed)

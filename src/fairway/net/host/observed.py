@@ -49,13 +49,30 @@ class Observer:
             facts.add(Namespace(site.namespace, site.mark))
         return facts | self._accepts(pod)
 
-    def attachment(self, pod: Pod, site: Site, wanted: Iterable[Fact]) -> set[Fact]:
-        """All that there is of one attachment, whose namespace is to be had; the number of others costs little."""
+    def one(self, pod: Pod, site: Site, wanted: Iterable[Fact], *, reachable: bool) -> set[Fact]:
+        """All that there is of one pod that stays; the number of others costs little.
+
+        Its namespace is looked into if it is `reachable`, and, where it is Fairway's own, there and marked.
+        """
         outer = self._kernel.link_view(self._home, pod.link)
-        inner = self._kernel.link_view(site.namespace, pod.interface)
-        facts = self._settings(wanted) | self._accepts(pod) | outer.own() | _own_facts(inner, set(wanted))
+        links = [link for link in outer.links if link.ours]
+        facts = self._settings(wanted) | self._accepts(pod) | outer.own()
         facts |= self._kernel.allowed_sources(self._home, pod.link)
-        return facts | link_facts(link for link in (*outer.links, *inner.links) if link.ours)
+        if site.own:
+            reachable = self._kernel.has_namespace(site.namespace)
+            if reachable:
+                loopback = self._kernel.link_view(site.namespace, "lo")
+                facts.add(Namespace(site.namespace, loopback.mark))
+                links += loopback.links
+        if reachable:
+            inner = self._kernel.link_view(site.namespace, pod.interface)
+            facts |= _own_facts(inner, set(wanted))
+            links += [link for link in inner.links if link.ours]
+        return facts | link_facts(links)
+
+    def far_routes(self) -> set[Fact]:
+        """Our routes through other hosts."""
+        return {fact for fact in self._kernel.routes(self._home) if fact.gateway is not None}
 
     def _accepts(self, pod: Pod) -> set[Fact]:
         return {accept for accept in self._kernel.accepts(self._home) if accept.link == pod.link}

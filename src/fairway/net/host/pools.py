@@ -24,8 +24,9 @@ class Pools:
 
     def statistics(self) -> list[PoolUse]:
         """How full each pool is, without counting."""
-        default = Pool(DEFAULT_POOL)
-        return self._store.addresses.statistics() or [PoolUse(default, capacity(default.block), 0)]
+        return self._store.addresses.statistics() or [
+            PoolUse(Pool(DEFAULT_POOL), capacity(DEFAULT_POOL), self._store.addresses.outside(DEFAULT_POOL))
+        ]
 
     def add(self, pool: Pool | IPNetwork) -> None:
         """Take pods' addresses from `pool` too; the default pool is given up with the first of one's own.

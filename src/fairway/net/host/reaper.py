@@ -1,13 +1,21 @@
-"""Ends links while the caller goes on: the kernel takes 20 ms for one, most of it waiting for its own readers."""
+"""Ends links while the caller goes on: the kernel takes 20 ms for one, most of it waiting for its own readers.
+
+It waits once for any number of links that end together, so what has gathered meanwhile is ended as one.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fairway.net.host.store import Store
 from fairway.net.kernel import Kernel
+from fairway.net.model.errors import FairwayError
+
+_TOGETHER = 64  # links ended as one: the kernel holds up every other change meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +25,11 @@ class _Task:
     index: int
     guard: int
     ended: threading.Event = field(default_factory=threading.Event)
-    forgotten: threading.Event = field(default_factory=threading.Event)
-
-
-_MOST = 16  # threads; the kernel's waits for its readers overlap, its work does not
+    told: list[Callable[[], None]] = field(default_factory=list)
 
 
 class Reaper:
-    """Threads, begun as there are links to end: the kernel waits for many in the time that it waits for one.
+    """A thread, begun with the first link to end.
 
     A link is known by its index and its chain in our table by its handle, which are never used twice: a pod that has
     the name by now keeps its own.
@@ -35,37 +40,37 @@ class Reaper:
         self._store = store
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._pending: dict[str, _Task] = {}
-        self._remembered: dict[str, _Task] = {}  # longer than they are pending: until the state file says so too
-        self._guard = threading.Lock()  # of these
-        self._threads: list[threading.Thread] = []
+        self._guard = threading.Lock()  # of what is pending, and who is to be told
+        self._thread: threading.Thread | None = None
 
     def end(self, pod: str, link: str, index: int, guard: int) -> None:
         """End the link with that index, then its chain, then forget the pod; 0: it is gone. Returns at once."""
         task = _Task(pod, link, index, guard)
         with self._guard:
-            self._pending[pod] = self._remembered[pod] = task
-            busy = len(self._pending)
-        if len(self._threads) < min(busy, _MOST):
-            self._threads.append(threading.Thread(target=self._run, name="fairway-reaper"))
-            self._threads[-1].start()
+            self._pending[pod] = task
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="fairway-reaper")
+            self._thread.start()
         self._tasks.put(task)
 
     def wait(self, pod: str) -> None:
-        """Return when the link of that pod, if it is being ended, has ended."""
+        """Return when the link of that pod, if it is being ended, has ended, and its addresses are free.
+
+        Not under the store's lock, which forgetting the pod takes.
+        """
         with self._guard:
             task = self._pending.get(pod)
         if task is not None:
             task.ended.wait()
 
-    def wait_forgotten(self, pod: str) -> None:
-        """Return when that pod, if its link is being ended, is forgotten too: its address is free.
-
-        Not under the store's lock, which forgetting takes.
-        """
+    def when_ended(self, pod: str, tell: Callable[[], None]) -> None:
+        """Call `tell`, from some thread, when `wait` would return; at once if the link is not being ended."""
         with self._guard:
-            task = self._remembered.get(pod)
-        if task is not None:
-            task.forgotten.wait()
+            task = self._pending.get(pod)
+            if task is not None:
+                task.told.append(tell)
+        if task is None:
+            tell()
 
     def is_ending(self, pod: str) -> bool:
         """Whether the link of that pod is being ended."""
@@ -74,31 +79,48 @@ class Reaper:
 
     def close(self) -> None:
         """Return when everything has ended."""
-        for _ in self._threads:
+        if self._thread is not None:
             self._tasks.put(None)
-        for thread in self._threads:
-            thread.join()
-        self._threads.clear()
+            self._thread.join()
+            self._thread = None
 
     def _run(self) -> None:
         kernel = Kernel(self._home)
         try:
-            while (task := self._tasks.get()) is not None:
+            while tasks := self._gathered():
                 try:
-                    kernel.end_link(task.index)
-                    kernel.end_guard(task.link, task.guard)
-                finally:
-                    with self._guard:
-                        if self._pending.get(task.pod) is task:
-                            del self._pending[task.pod]
-                    task.ended.set()
-                try:
+                    kernel.end_links([task.index for task in tasks if task.index])
+                    for task in tasks:
+                        kernel.end_guard(task.link, task.guard)
                     # What another process has added under the same name meanwhile is in no state of being removed.
-                    self._store.forget_removed(task.pod)
+                    with contextlib.suppress(FairwayError):  # a full disk, say: the next repair forgets them
+                        self._store.forget_removed([task.pod for task in tasks])
                 finally:
-                    with self._guard:
-                        if self._remembered.get(task.pod) is task:
-                            del self._remembered[task.pod]
-                    task.forgotten.set()
+                    self._tell(tasks)
         finally:
             kernel.close()
+
+    def _gathered(self) -> list[_Task]:
+        """What there is to do, at least one task; none when all is done."""
+        tasks: list[_Task] = []
+        while len(tasks) < _TOGETHER:
+            try:
+                task = self._tasks.get(block=not tasks)
+            except queue.Empty:
+                break
+            if task is None:
+                if tasks:
+                    self._tasks.put(None)
+                break
+            tasks.append(task)
+        return tasks
+
+    def _tell(self, tasks: list[_Task]) -> None:
+        with self._guard:
+            for task in tasks:
+                if self._pending.get(task.pod) is task:
+                    del self._pending[task.pod]
+                task.ended.set()
+        for task in tasks:
+            for tell in task.told:
+                tell()

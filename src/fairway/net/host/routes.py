@@ -38,6 +38,11 @@ class StaticRoutes:
 
     def add(self, route: StaticRoute) -> None:
         """Reach `route.destination` through its gateway, from now on and after a restart."""
+        if route.destination.version != route.gateway.version:
+            raise UsageError(
+                f"{route.destination} is IPv{route.destination.version} and {route.gateway} is not",
+                mend="give an address of the same IP version",
+            )
         with self._store.lock():
             others = [other for other in self._store.routes() if other.destination != route.destination]
             self.set([*others, route])

@@ -126,6 +126,14 @@ class StateFile:
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
         return kept
 
+    def free_bytes(self) -> int:
+        """How much may still be written on the file's disk; 0 if it is read-only."""
+        try:
+            found = os.statvfs(self.path)
+        except OSError:
+            return 0
+        return 0 if found.f_flag & os.ST_RDONLY else found.f_bavail * found.f_frsize
+
     def rows(self, query: str, *values: str | int | float) -> list[tuple[Any, ...]]:
         """What a query finds."""
         assert self._database is not None, "the store is not open"

@@ -41,6 +41,15 @@ class Entry:
     state: PodState
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much a host has: pods, those of them that are a runtime's, routes written by hand."""
+
+    pods: int
+    attachments: int
+    routes: int
+
+
 class Store(StateFile):
     """One host's state file, as pods, their addresses, and routes."""
 
@@ -69,10 +78,11 @@ class Store(StateFile):
         rows = self.rows(f"{query} AND ?2 IN ('', interface) ORDER BY pod", container, interface) if container else []
         return [entry for (name,) in rows if (entry := self.entry(name)) is not None]
 
-    def count(self, state: PodState) -> int:
-        """How many pods have come as far as that."""
-        ((number,),) = self.rows("SELECT count(*) FROM pods WHERE state = ?", state.value)
-        return int(number)
+    def counts(self) -> Counts:
+        """How many pods there are, of whichever state, and how many routes."""
+        query = "SELECT (SELECT count(*) FROM pods), (SELECT count(*) FROM attachments), (SELECT count(*) FROM routes)"
+        ((pods, attachments, routes),) = self.rows(query)
+        return Counts(pods, attachments, routes)
 
     def is_empty(self) -> bool:
         """Whether there is no pod at all, whatever its state."""
@@ -118,12 +128,12 @@ class Store(StateFile):
             database.execute("DELETE FROM attachments WHERE pod = ?", (name,))
             database.execute("DELETE FROM pods WHERE name = ?", (name,))
 
-    def forget_removed(self, name: str) -> None:
-        """Forget the pod if it is being removed."""
+    def forget_removed(self, names: Iterable[str]) -> None:
+        """Forget those of the pods that are being removed."""
         with self.transaction(durable=False):
-            entry = self.entry(name)
-            if entry is not None and entry.state is PodState.REMOVING:
-                self.delete(name)
+            for name in names:
+                if self.rows("SELECT 1 FROM pods WHERE name = ? AND state = ?", name, PodState.REMOVING.value):
+                    self.delete(name)
 
     def link_holder(self, link: str) -> str:
         """The pod whose host end is called `link`; empty if there is none."""

@@ -87,12 +87,15 @@ class Wiring:
         self._reaper.end(pod.name, pod.link, index, guard)
 
     def wait(self, name: str) -> None:
-        """Return when the kernel has taken away the link of a pod that was removed here."""
+        """Return when the kernel has taken away the link of a pod that was removed here.
+
+        Not under the store's lock: whoever ends links needs it to forget the pods before this one.
+        """
         self._reaper.wait(name)
 
-    def wait_forgotten(self, name: str) -> None:
-        """The same, and when its address is free. Not under the store's lock."""
-        self._reaper.wait_forgotten(name)
+    def when_removed(self, name: str, tell: Callable[[], None]) -> None:
+        """Call `tell`, from some thread, when `wait` would return."""
+        self._reaper.when_ended(name, tell)
 
     def is_ending(self, name: str) -> bool:
         """Whether the link of that pod is being taken away here."""
@@ -112,18 +115,18 @@ class Wiring:
 
     def desired(self, pod: Pod, chains: Iterable[ForeignChain], *, reachable: bool) -> set[Fact]:
         """What should be of the pod: nothing, if it is a runtime's whose namespace and link are gone."""
-        facts = self._facts(pod, chains)
+        facts = self.facts(pod, chains)
         if reachable:
             return facts
         return outer_facts(self._identity.home, facts) if self._kernel.has_link(pod.link) else set()
 
-    def differences(self, pod: Pod) -> list[Operation]:
-        """What would have to be done for one attachment, whose namespace is to be had, and what it stands on."""
-        site = self._identity.site(pod)
-        wanted = self._facts(pod, self.chains())
-        ground = self.ground.facts([pod])
-        now = self._observer.attachment(pod, site, wanted)
-        return plan(ground, self._observer.node(ground)) + plan(wanted, now)
+    def differences(self, pod: Pod, chains: Iterable[ForeignChain]) -> list[Operation]:
+        """What would have to be done for this one pod."""
+        reachable = self.is_reachable(pod)
+        wanted = self.desired(pod, chains, reachable=reachable)
+        if not wanted:
+            return []
+        return plan(wanted, self._observer.one(pod, self._identity.site(pod), wanted, reachable=reachable))
 
     def chains(self) -> tuple[ForeignChain, ...]:
         """Other programs' chains that are to let pods through."""
@@ -138,9 +141,10 @@ class Wiring:
     def _making(self, pod: Pod) -> list[Operation]:
         site = self._identity.site(pod)
         born = {Up(site.namespace, "lo", site.mark)} if site.own else set()  # with the namespace itself
-        return plan(self._facts(pod, self.chains()), born)
+        return plan(self.facts(pod, self.chains()), born)
 
-    def _facts(self, pod: Pod, chains: Iterable[ForeignChain]) -> set[Fact]:
+    def facts(self, pod: Pod, chains: Iterable[ForeignChain]) -> set[Fact]:
+        """All that should be of the pod while its namespace is to be had."""
         return self._kernel.possible(pod_facts(self._identity.home, self._identity.site(pod), pod, chains))
 
     def _removal(self, pod: Pod) -> list[Operation]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from fairway.net.kernel import messages, namespaces, observe, records, sysctl
+from fairway.net.kernel.events import Events
 from fairway.net.kernel.execute import execute
 from fairway.net.kernel.nftables import Json, Nft
 from fairway.net.kernel.observe import View
@@ -101,10 +103,14 @@ class Kernel:
         with self._sessions as sessions:
             return observe.routes(namespace, sessions.netlink(namespace))
 
-    def end_link(self, index: int) -> None:
-        """Take away the home namespace's interface with that index; 0, or one that is gone: nothing."""
-        if index:
-            self._sessions.netlink(self.home).batch([messages.delete_link(index=index)])
+    def end_links(self, indices: Sequence[int]) -> None:
+        """Take away the home namespace's interfaces with those indices, as one; one that is gone: nothing."""
+        netlink = self._sessions.netlink(self.home)
+        if len(indices) == 1:
+            netlink.batch([messages.delete_link(index=indices[0])])
+        elif indices:
+            netlink.batch([messages.doom(index) for index in indices])
+            netlink.batch([messages.delete_doomed()])
 
     def silence(self, link: str) -> int:
         """Let nothing that enters by the home namespace's `link` pass; the handle of the chain that sees to it."""
@@ -113,6 +119,11 @@ class Kernel:
     def end_guard(self, link: str, handle: int) -> None:
         """Take away the chain of that handle at the home namespace's `link`; 0, or one that is gone: nothing."""
         self._sessions.firewall(self.home).end(link, handle)
+
+    def pod_links(self) -> list[str]:
+        """The home namespace's interfaces that are called as pods' host ends are, anybody's."""
+        names = namespaces.inside(self.home, socket.if_nameindex)
+        return [name for _, name in names if name.startswith(INTERFACE_PREFIX)]
 
     def link_index(self, name: str) -> int:
         """The index of the home namespace's interface of that name; 0 if there is none."""
@@ -163,6 +174,10 @@ class Kernel:
     def sweep_placeholders(self, prefix: str) -> list[str]:
         """Remove what is left of namespaces whose making was cut off; returns their names."""
         return namespaces.sweep_placeholders(prefix)
+
+    def events(self, queue: int | None = None) -> Events:
+        """What others change in the home namespace from now on; `queue` bytes of it may wait to be read."""
+        return namespaces.inside(self.home, lambda: Events(queue) if queue else Events())
 
     def inside(self, namespace: str, work: Callable[[], T]) -> T:
         """What `work` returns when a thread does it inside `namespace`."""

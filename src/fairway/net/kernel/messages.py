@@ -15,6 +15,7 @@ ROUTE_PROTOCOL = 70
 """Every route, address and neighbour of ours bears this number (rtm_protocol; 0 to 15 are the kernel's and fixed)."""
 
 _GROUP_MARK, _GROUP_MASK = 0x46000000, 0xFF000000
+_DOOMED = _GROUP_MARK | 0xFFFFFE  # the group of interfaces that are about to end together
 
 
 def pair_group(namespace: str, name: str, *, second: bool = False) -> int:
@@ -23,7 +24,8 @@ def pair_group(namespace: str, name: str, *, second: bool = False) -> int:
     So an end is recognised as ours, and finds its other end, in a kernel where indices repeat in every namespace.
     """
     digest = hashlib.sha256(f"{namespace}\0{name}".encode()).digest()
-    return _GROUP_MARK | (int.from_bytes(digest[:3], "big") & 0xFFFFFE) | second
+    number = int.from_bytes(digest[:3], "big") & 0xFFFFFE
+    return _GROUP_MARK | (0 if _GROUP_MARK | number == _DOOMED else number) | second
 
 
 def is_ours(group: int) -> bool:
@@ -89,6 +91,16 @@ def new_bridge(fact: Bridge) -> bytes:
 def delete_link(name: str = "", index: int = 0) -> bytes:
     """Take an interface away, known by name or index, and the other end of its pair with it."""
     return _link(_ASK, _text(_IFLA_IFNAME, name) if name else b"", index=index, kind=RTM_DELLINK)
+
+
+def doom(index: int) -> bytes:
+    """Put an interface into the group of those that `delete_doomed` takes away."""
+    return _link(_ASK, _number(_IFLA_GROUP, _DOOMED), index=index)
+
+
+def delete_doomed() -> bytes:
+    """Take away all that are doomed, as one: the kernel waits for its readers once, and not for each."""
+    return _link(_ASK, _number(_IFLA_GROUP, _DOOMED), kind=RTM_DELLINK)
 
 
 def set_link(index: int, *, mtu: int = 0, mac: str = "", master: int | None = None) -> bytes:

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fairway.net.kernel import nfmessages
+from fairway.net.kernel import nfmessages, ports
 from fairway.net.kernel.nfmessages import Request
 from fairway.net.model.errors import KernelError
 
@@ -69,10 +69,13 @@ class TableSocket:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
         except OSError as error:
             raise KernelError(f"nftables: {error.strerror}", error.errno or 0) from None
+        self._socket.bind((0, 0))
+        self._port = ports.note(self._socket)
         self._sequence = 0
 
     def close(self) -> None:
         """End the socket."""
+        ports.forget(self._port)
         self._socket.close()
 
     def flags(self, table: str) -> int | None:

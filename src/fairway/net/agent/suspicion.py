@@ -1,0 +1,82 @@
+"""From what the kernel tells to where one must look again. Pure.
+
+What this process did itself is no reason to look, nor is what nobody's pod is concerned by: a busy host's neighbours
+come and go, and so do other programs' routes and interfaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from fairway.net.host import Scope
+from fairway.net.kernel.events import Event
+from fairway.net.kernel.messages import ROUTE_PROTOCOL
+from fairway.net.model.names import INTERFACE_PREFIX
+
+_LOOPBACK = 1  # its index in every network namespace
+_NOTHING = Scope()
+
+
+@dataclass(slots=True)
+class Suspicion:
+    """What has gathered since the last look: where to look, and who was seen at it."""
+
+    scope: Scope = _NOTHING
+    events: list[Event] = field(default_factory=list)
+
+    def add(self, events: Iterable[Event], settled: frozenset[str] = frozenset()) -> None:
+        """Take up what `events` give reason for; the interfaces in `settled` were changed by this process just now."""
+        for event in events:
+            found = suspect(event, settled)
+            if found:
+                self.scope |= found
+                self.events.append(event)
+        del self.events[:-_REMEMBERED]
+
+
+_REMEMBERED = 256
+
+
+def suspect(event: Event, settled: frozenset[str] = frozenset()) -> Scope:
+    """Where to look after `event`."""
+    if event.own:
+        return _NOTHING
+    return _BY_KIND[event.kind](event, settled)
+
+
+def _link(event: Event, settled: frozenset[str]) -> Scope:
+    if event.name.startswith(INTERFACE_PREFIX):
+        # That a link of ours comes up is told by the kernel a moment after we have made it.
+        harmless = event.name in settled and event.working and not event.port
+        return _NOTHING if harmless else Scope(links=frozenset({event.name}))
+    # With an interface that goes down, routes go, and the kernel says nothing of them.
+    return Scope(routes=True) if event.gone or not event.working else _NOTHING
+
+
+def _address(event: Event, _: frozenset[str]) -> Scope:
+    if event.index == _LOOPBACK:
+        return Scope(ground=True)
+    return Scope(routes=True) if event.gone else _NOTHING
+
+
+def _route(event: Event, _: frozenset[str]) -> Scope:
+    network = event.network
+    if network is None or not (event.gone or event.replaced):
+        return _NOTHING
+    if network.prefixlen == network.max_prefixlen:
+        return Scope(addresses=frozenset({network.network_address}))
+    return Scope(routes=True) if event.replaced or event.protocol == ROUTE_PROTOCOL else _NOTHING
+
+
+def _neighbour(event: Event, _: frozenset[str]) -> Scope:
+    if event.network is None or not (event.gone or event.port):
+        return _NOTHING
+    return Scope(addresses=frozenset({event.network.network_address}))
+
+
+def _rules(_: Event, __: frozenset[str]) -> Scope:
+    return Scope(ground=True, guards=True)
+
+
+_BY_KIND = {"link": _link, "address": _address, "route": _route, "neighbour": _neighbour, "rules": _rules}
