@@ -49,6 +49,7 @@ bench: setup     ## every figure that the README quotes
 	$(BIN)/python -m bench
 
 cni-kit: setup   ## score CNI plugins by behaviour: PLUGIN=path for one; ours and Debian's side by side without
+	@$(BIN)/fairway cni install --plugin-only --bin-dir $(VENV)/cni >/dev/null
 	@$(if $(PLUGIN),$(BIN)/python -m cnikit $(PLUGIN),$(BIN)/python -m cnikit --markdown docs/cni-kit.md)
 
 clean:           ## remove what setup and the tools made

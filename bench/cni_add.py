@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.agent_process import agent
 from bench.isolation import isolated
 from bench.result import Result
+from fairway.net.cni import PENDING, SOCKET
 from fairway.net.cni.install import Place, install_plugin
 from fairway.net.cni.shim import best
 
@@ -26,7 +27,7 @@ OURS, PEER = "fairway", "ptp + host-local"
 PLUGINS = Path("/usr/lib/cni")
 # The state is on a disk, not in memory: what a user pays for durability is part of the figure.
 STATE = Path("/var/tmp")
-_READY_S = 20
+_POOL = '[[pool]]\nnetwork = "10.96.0.0/16"\n'
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +65,11 @@ def run() -> Result:
 
 def _measure() -> Result:
     result = Result("cni_add")
-    uplink = "ip link add eth0 type veth peer name wire; ip link set eth0 up; ip link set wire up"
-    subprocess.run(f"{uplink}; ip addr add 192.0.2.2/24 dev eth0; ip route add default via 192.0.2.1", shell=True)
-    with tempfile.TemporaryDirectory(dir=STATE) as directory:
-        ours, agent = _start_agent(Path(directory))
-        peer = _peer(Path(directory))
-        try:
-            _measure_alone(result, ours, peer)
-            _measure_crowd(result, ours, peer)
-            _measure_at_once(result, ours, peer)
-        finally:
-            agent.kill()
-            agent.wait()
+    with tempfile.TemporaryDirectory(dir=STATE) as directory, agent(Path(directory), _POOL):
+        ours, peer = _plugin(Path(directory)), _peer(Path(directory))
+        _measure_alone(result, ours, peer)
+        _measure_crowd(result, ours, peer)
+        _measure_at_once(result, ours, peer)
     for what in ("ADD", "DEL", f"ADD, {AT_ONCE} at once"):
         result.compare(what, OURS, PEER)
     rows = {(row.who, row.what): row.value for row in result.rows}
@@ -153,18 +147,11 @@ def _namespaces(prefix: str, count: int) -> list[str]:
     return names
 
 
-def _start_agent(directory: Path) -> tuple[_Plugin, subprocess.Popen[bytes]]:
-    """The plugin, and the agent that answers it, once it does."""
-    place = Place(directory / "bin", socket=directory / "cni.sock", pending=directory / "pending")
+def _plugin(directory: Path) -> _Plugin:
+    """Ours, for the agent that keeps its state in that folder."""
+    place = Place(directory / "bin", socket=directory / SOCKET.name, pending=directory / "state" / PENDING.name)
     install_plugin(place, best())
-    script = Path(__file__).parents[1] / "tests/cni/agent.py"
-    agent = subprocess.Popen([sys.executable, script, place.socket, directory / "state", "10.96.0.0/16"])
-    end = time.monotonic() + _READY_S
-    while not place.socket.exists():
-        if agent.poll() is not None or time.monotonic() > end:
-            raise SystemExit("the agent did not start")
-        time.sleep(0.01)
-    return _Plugin(OURS, place.plugin, {}), agent
+    return _Plugin(OURS, place.plugin, {})
 
 
 def _peer(directory: Path) -> _Plugin:

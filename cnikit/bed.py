@@ -81,6 +81,9 @@ class Bed:
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._make_outside()
+        for path, text in profile.files.items():
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_text(text)
 
     # The world
 

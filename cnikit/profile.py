@@ -14,7 +14,7 @@ PLUGIN_PATH = "/usr/lib/cni:/opt/cni/bin"
 """Where the standard plugins are looked for: as delegates, and as partners in a chain."""
 
 _SHIPPED = Path(__file__).parent / "profiles"
-_KEYS = {"program", "config", "scarce", "dual", "capabilities", "daemon", "private", "path"}
+_KEYS = {"program", "config", "scarce", "dual", "capabilities", "daemon", "private", "path", "files"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class Profile:
     capabilities: frozenset[str] = frozenset()
     daemon: Daemon | None = None
     private: tuple[Path, ...] = (Path("/var/lib/cni"),)
+    files: dict[str, str] = field(default_factory=dict)  # written before the daemon starts, under /run or `private`
     path: str = PLUGIN_PATH
 
     @property
@@ -102,6 +103,7 @@ def _from_toml(path: Path, program: Path | None = None) -> Profile:
         capabilities=frozenset(written.get("capabilities", ())),
         daemon=_daemon(written.get("daemon")),
         private=tuple(Path(one) for one in written.get("private", ["/var/lib/cni"])),
+        files=written.get("files", {}),
         path=written.get("path", PLUGIN_PATH),
     )
 

@@ -6,8 +6,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_network
@@ -15,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agents import RunningAgent
 from crash import run_and_kill
 
-from fairway.net.cni import Answer, Plugin, Request, shim
+from fairway.net.cni import PENDING, SOCKET, Answer, Plugin, Request, shim
 from fairway.net.cni.pending import Pending, waiting_in
 from fairway.net.cni.wire import encode_request
 from fairway.net.host import Host
@@ -209,35 +208,19 @@ class TestReboot:
         assert (left_on_the_host(), taken(state)) == ("", 0)
 
 
-class Agent:
+class Agent(RunningAgent):
     """An agent as a process, and the shim that finds it."""
 
     def __init__(self, directory: Path, pool: str) -> None:
-        self.socket = directory / "cni.sock"
-        self.pending = directory / "cni-pending"
-        self.state = directory / "state"
-        self._pool = pool
+        super().__init__(directory, f'[[pool]]\nnetwork = "{pool}"\n')
+        self.cni_socket = directory / SOCKET.name
+        self.pending = self.state / PENDING.name
         self.program = directory / "fairway"
-        self.program.write_text(shim.source(shim.best(), self.socket, self.pending))
+        self.program.write_text(shim.source(shim.best(), self.cni_socket, self.pending))
         self.program.chmod(0o755)
-        self.start()
 
-    def start(self) -> None:
-        script = str(Path(__file__).parents[1] / "cni/agent.py")
-        command = [sys.executable, script, str(self.socket), str(self.state), self._pool]
-        self._process = subprocess.Popen(command)
-        end = time.monotonic() + 20
-        while not self.socket.exists():
-            assert self._process.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.02)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self.socket.unlink(missing_ok=True)
-
-    def call(self, request: Request) -> Answer:
+    def cni(self, request: Request) -> Answer:
+        """What the shim ends with."""
         variables = os.environ | request.environment
         command = [str(self.program)]
         done = subprocess.run(command, input=request.stdin, env=variables, stdout=subprocess.PIPE, close_fds=False)
@@ -245,14 +228,16 @@ class Agent:
 
     def together(self, requests: list[Request]) -> list[Answer]:
         with ThreadPoolExecutor(50) as pool:
-            return list(pool.map(self.call, requests))
+            return list(pool.map(self.cni, requests))
 
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[Agent]:
     found = Agent(tmp_path, "10.92.0.0/16")
+    found.wait_ready()
     yield found
-    found.kill()
+    if found.process.poll() is None:
+        found.stop()
 
 
 @pytest.fixture
@@ -268,13 +253,13 @@ def test_a_shim_that_is_killed_at_any_byte_of_its_request_leaves_nothing_that_de
     whole = encode_request(request("ADD", one))
     for length in range(0, len(whole) + 1, 7):
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(agent.socket))
+            connection.connect(str(agent.cni_socket))
             connection.sendall(whole[:length])
         # The next call is answered after what was cut off.
-        assert agent.call(request("DEL", one)) == Answer(0)
+        assert agent.cni(request("DEL", one)) == Answer(0)
         assert left_on_the_host() == "", length
-    assert addresses(agent.call(request("ADD", one)))
-    agent.call(request("DEL", one))
+    assert addresses(agent.cni(request("ADD", one)))
+    agent.cni(request("DEL", one))
 
 
 def test_a_hundred_deletions_are_accepted_while_the_agent_is_down_and_done_when_it_is_back(
@@ -286,22 +271,22 @@ def test_a_hundred_deletions_are_accepted_while_the_agent_is_down_and_done_when_
     agent.kill()
     assert agent.together([request("DEL", name) for name in names]) == [Answer(0)] * 100
     assert len(waiting_in(agent.pending)) == 100
-    agent.start()
+    agent.again()
     assert waiting_in(agent.pending) == []
     assert left_on_the_host() == ""
     # Nothing of theirs is in the way of their coming again.
     again = agent.together([request("ADD", name) for name in names])
     assert len({addresses(answer)[0] for answer in again}) == 100
-    assert agent.call(collect()) == Answer(0)
+    assert agent.cni(collect()) == Answer(0)
 
 
 def test_a_container_that_comes_again_has_its_noted_deletion_done_first(agent: Agent, one: str) -> None:
-    agent.call(request("ADD", one))
+    agent.cni(request("ADD", one))
     note = agent.pending / "1.1"
     note.write_bytes(encode_request(request("DEL", one)))
-    assert pings(addresses(agent.call(request("ADD", one)))[0])
+    assert pings(addresses(agent.cni(request("ADD", one)))[0])
     assert not note.exists()
-    agent.call(request("DEL", one))
+    agent.cni(request("DEL", one))
 
 
 @pytest.mark.timeout(240)
@@ -312,14 +297,14 @@ def test_five_hundred_added_and_deleted_at_once_with_collections_between(agent: 
         name: addresses(a)[0] for name, a in zip(early, agent.together([request("ADD", n) for n in early]), strict=True)
     }
     kept, stale = early[::2], early[1::2]
-    assert agent.call(collect(*kept)) == Answer(0)
+    assert agent.cni(collect(*kept)) == Answer(0)
     mixed = [request("ADD", name) for name in late] + [request("DEL", name) for name in kept[: half // 4]]
     answers = agent.together(mixed)
     assert all(answer.exit_code == 0 for answer in answers)
     given |= {name: addresses(answer)[0] for name, answer in zip(late, answers[:half], strict=True)}
     living = [*kept[half // 4 :], *late]
     assert len({given[name] for name in living}) == len(living)
-    assert agent.call(collect(*living)) == Answer(0)
+    assert agent.cni(collect(*living)) == Answer(0)
     for name in living:
         assert given[name] in sh(f"ip -n {name} -o addr show dev eth0")
     for name in stale:

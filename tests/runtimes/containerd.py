@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -96,27 +95,3 @@ class Containerd:
     def log(self) -> str:
         lines = (self.directory / "log").read_text().splitlines()
         return "\n".join(line for line in lines if "level=info" not in line)[-4000:]
-
-
-class Agent:
-    """Fairway's agent, as a process of its own."""
-
-    def __init__(self, directory: Path, *pools: str) -> None:
-        self.socket = directory / "cni.sock"
-        self._arguments = [str(self.socket), str(directory / "state"), *pools]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        script = Path(__file__).parents[1] / "cni/agent.py"
-        self._process = subprocess.Popen([sys.executable, str(script), *self._arguments])
-        end = time.monotonic() + _READY_S
-        while not self.socket.exists():
-            assert self._process.poll() is None, "the agent ended"
-            assert time.monotonic() < end, "the agent did not become ready"
-            time.sleep(0.02)
-
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-        self.socket.unlink(missing_ok=True)

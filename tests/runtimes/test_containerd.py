@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from fairway.net.cni.install import PARTNERS, Place, install_configuration, install_plugin
-from fairway.net.cni.shim import best
-from runtimes.containerd import IMAGE, Agent, Containerd
+from fairway.net.cni.install import PARTNERS
+from netns.agents import RunningAgent
+from runtimes.containerd import IMAGE, Containerd
+from runtimes.host import ADDRESS, answers, host, install, sh
 
 PROGRAMS = ("containerd", "ctr", "runc", "busybox")
 POOL = "10.90.0.0/16"
@@ -24,44 +24,22 @@ pytestmark = [
 ]
 
 
-def sh(command: str) -> str:
-    return subprocess.run(command, shell=True, capture_output=True, text=True, check=True).stdout
-
-
-def answers(address: str) -> bool:
-    return subprocess.run(["ping", "-c1", "-W2", address], capture_output=True).returncode == 0
+@pytest.fixture(scope="module")
+def on_host() -> Iterator[tuple[Path, RunningAgent]]:
+    with host(POOL) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
-def directory() -> Iterator[Path]:
-    """In /run, which is the tests' own memory: overlays do not stand on overlays."""
-    path = Path("/run/containerd-test")
-    path.mkdir()
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+def agent(on_host: tuple[Path, RunningAgent]) -> RunningAgent:
+    return on_host[1]
 
 
 @pytest.fixture(scope="module")
-def agent(directory: Path) -> Iterator[Agent]:
-    sh("ip link add uplink type veth peer name line; ip link set uplink up; ip link set line up")
-    sh("ip addr add 192.0.2.1/24 dev uplink; ip route add default via 192.0.2.2")
-    found = Agent(directory, POOL)
-    found.start()
-    yield found
-    found.kill()
-    sh("ip link del uplink")
-
-
-@pytest.fixture(scope="module")
-def containerd(directory: Path, agent: Agent) -> Iterator[Containerd]:
-    plugins = directory / "bin"
-    place = Place(plugins, directory / "net.d", agent.socket, directory / "pending")
-    install_plugin(place, best())
-    for name in ("loopback", *PARTNERS):
-        if (found := Path("/usr/lib/cni", name)).exists():
-            (plugins / name).symlink_to(found)
-    install_configuration(place, "pods")
-    found = Containerd(directory / "containerd", plugins, place.conf_directory)
+def containerd(on_host: tuple[Path, RunningAgent]) -> Iterator[Containerd]:
+    directory, agent = on_host
+    place = install(directory, agent, "loopback", *PARTNERS)
+    found = Containerd(directory / "containerd", place.bin_directory, place.conf_directory)
     found.start()
     found.import_image()
     yield found
@@ -87,7 +65,7 @@ def test_a_pod_has_an_address_of_the_pool_and_answers(containerd: Containerd) ->
 def test_pods_ping_each_other_and_the_host(containerd: Containerd) -> None:
     one, two = (containerd.runtime.run_sandbox(name) for name in ("one", "two"))
     shell = containerd.runtime.start_container(one, IMAGE, ["/bin/sleep", "1000"])
-    for target in (two.addresses[0], "192.0.2.1"):
+    for target in (two.addresses[0], ADDRESS):
         code, printed = containerd.runtime.execute(shell, "/bin/ping", "-c", "1", "-W", "2", target)
         assert code == 0, printed
 
@@ -104,7 +82,7 @@ def test_a_pod_serves_http_to_another_that_sees_the_page(containerd: Containerd)
 def test_a_host_port_leads_to_the_pod_by_the_plugin_that_follows(containerd: Containerd) -> None:
     pod = containerd.runtime.run_sandbox("server", ports={8080: 80})
     containerd.runtime.start_container(pod, IMAGE, ["/bin/httpd", "-f", "-p", "80", "-h", "/www"])
-    assert sh("busybox wget -q -O - http://192.0.2.1:8080/index.html") == "served by a pod\n"
+    assert sh(f"busybox wget -q -O - http://{ADDRESS}:8080/index.html") == "served by a pod\n"
 
 
 def test_a_removed_pods_address_answers_no_more(containerd: Containerd) -> None:
@@ -122,14 +100,14 @@ def test_a_hundred_pods_started_at_once_have_a_hundred_addresses(containerd: Con
         list(pool.map(containerd.runtime.remove_sandbox, [pod.id for pod in pods]))
 
 
-def test_pods_live_through_the_end_of_containerd_and_of_the_agent(containerd: Containerd, agent: Agent) -> None:
+def test_pods_live_through_the_end_of_containerd_and_of_the_agent(containerd: Containerd, agent: RunningAgent) -> None:
     one, two = (containerd.runtime.run_sandbox(name) for name in ("one", "two"))
     shell = containerd.runtime.start_container(one, IMAGE, ["/bin/sleep", "1000"])
     containerd.kill()
     agent.kill()
     assert answers(one.addresses[0])
     containerd.start()
-    agent.start()
+    agent.again()
     assert containerd.runtime.addresses(one) == one.addresses
     code, printed = containerd.runtime.execute(shell, "/bin/ping", "-c", "1", "-W", "2", two.addresses[0])
     assert code == 0, printed
@@ -138,20 +116,20 @@ def test_pods_live_through_the_end_of_containerd_and_of_the_agent(containerd: Co
     assert answers(three.addresses[0])
 
 
-def test_pods_are_removed_while_the_agent_is_down(containerd: Containerd, agent: Agent) -> None:
+def test_pods_are_removed_while_the_agent_is_down(containerd: Containerd, agent: RunningAgent) -> None:
     pods = [containerd.runtime.run_sandbox(f"pod{number}") for number in range(5)]
     agent.kill()
     for pod in pods:
         containerd.runtime.remove_sandbox(pod.id)
-    agent.start()
+    agent.again()
     assert "fwy-" not in sh("ip link")
 
 
 def test_a_pod_is_refused_while_the_agent_is_down_and_works_once_it_is_back(
-    containerd: Containerd, agent: Agent
+    containerd: Containerd, agent: RunningAgent
 ) -> None:
     agent.kill()
     with pytest.raises(Exception, match="agent does not answer"):
         containerd.runtime.run_sandbox("one")
-    agent.start()
+    agent.again()
     assert answers(containerd.runtime.run_sandbox("one").addresses[0])

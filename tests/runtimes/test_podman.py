@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from fairway.net.cni.install import Place, install_configuration, install_plugin
-from fairway.net.cni.shim import best
+from fairway.net.cni.install import PARTNERS, Place
 from runtimes import images
-from runtimes.containerd import Agent
+from runtimes.host import ADDRESS, answers, host, install, sh
 
 PROGRAMS = ("podman", "conmon", "runc", "busybox")
 IMAGE = "localhost/busybox:1"
@@ -61,33 +60,14 @@ class Podman:
 
 
 @pytest.fixture(scope="module")
-def agent() -> Iterator[Agent]:
-    directory = Path("/run/podman-test")
-    directory.mkdir()
-    sh("ip link add uplink type veth peer name line; ip link set uplink up; ip link set line up")
-    sh("ip addr add 192.0.2.1/24 dev uplink; ip route add default via 192.0.2.2")
-    found = Agent(directory, POOL)
-    found.start()
-    yield found
-    found.kill()
-    sh("ip link del uplink")
-    shutil.rmtree(directory, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def podman(agent: Agent) -> Iterator[Podman]:
-    directory = agent.socket.parent
-    place = Place(directory / "bin", directory / "net.d", agent.socket, directory / "pending")
-    install_plugin(place, best())
-    for name in ("portmap", "bandwidth", "tuning", "firewall"):
-        if (found := Path("/usr/lib/cni", name)).exists():
-            (place.bin_directory / name).symlink_to(found)
-    install_configuration(place, "pods")
-    found = Podman(directory, place)
-    images.archive(directory / "image.tar", IMAGE)
-    found("load", "-i", str(directory / "image.tar"))
-    yield found
-    found("rm", "-f", "-t", "0", "-a")
+def podman() -> Iterator[Podman]:
+    with host(POOL) as (directory, agent):
+        place = install(directory, agent, *PARTNERS, "tuning", "firewall")
+        found = Podman(directory, place)
+        images.archive(directory / "image.tar", IMAGE)
+        found("load", "-i", str(directory / "image.tar"))
+        yield found
+        found("rm", "-f", "-t", "0", "-a")
 
 
 @pytest.fixture(autouse=True)
@@ -95,14 +75,6 @@ def no_containers(podman: Podman) -> Iterator[None]:
     yield
     podman("rm", "-f", "-t", "0", "-a")
     assert "fwy-" not in sh("ip link")
-
-
-def sh(command: str) -> str:
-    return subprocess.run(command, shell=True, capture_output=True, text=True, check=True).stdout
-
-
-def answers(address: str) -> bool:
-    return subprocess.run(["ping", "-c1", "-W2", address], capture_output=True).returncode == 0
 
 
 def test_the_network_is_listed(podman: Podman) -> None:
@@ -125,7 +97,7 @@ def test_containers_serve_http_to_each_other(podman: Podman) -> None:
 def test_a_host_port_leads_to_the_container(podman: Podman) -> None:
     server = ("/bin/httpd", "-f", "-p", "80", "-h", "/www")
     podman("run", "-d", "--name", "server", "--network", "pods", "-p", "8080:80", IMAGE, *server)
-    assert sh("busybox wget -q -O - http://192.0.2.1:8080/index.html") == "served by a pod\n"
+    assert sh(f"busybox wget -q -O - http://{ADDRESS}:8080/index.html") == "served by a pod\n"
 
 
 def test_a_container_gets_the_address_and_mac_that_it_asks_for(podman: Podman) -> None:

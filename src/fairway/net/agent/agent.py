@@ -158,8 +158,14 @@ class Agent:
 
     def _cni(self) -> cni.Service:
         """What answers the container runtimes' plugin, in turn with all other calls."""
-        places = {"socket": self._config.cni_socket, "pending": self._config.state / cni.PENDING.name}
-        return cni.Service(self.host, self._worker.do, self._until_removed, self._note_cni, **places)
+        return cni.Service(
+            self.host,
+            self._worker.do,
+            self._until_removed,
+            self._note_cni,
+            socket=self._config.cni_socket,
+            pending=self._config.cni_pending,
+        )
 
     async def _until_stopped(self) -> None:
         """Whatever goes on beside the calls; one of them that ends by an error ends the agent."""

@@ -9,6 +9,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
+from fairway.net.cni import PENDING as CNI_PENDING
 from fairway.net.cni import SOCKET as CNI_SOCKET
 from fairway.net.host.host import DEFAULT_STATE
 from fairway.net.ipam import check_pool
@@ -26,6 +27,7 @@ leave_foreign_chains = false   # true: add no rules to other programs' FORWARD c
 
 [cni]
 socket = "/run/fairway/cni.sock"   # of the plugin that container runtimes call; beside the agent's own by default
+pending = "/var/lib/fairway/cni-pending"   # where it notes deletions while no agent runs; in `state` by default
 
 [repair]
 enabled = true                 # false: what drifts is said, and left
@@ -57,6 +59,7 @@ class Config:
     state: Path = DEFAULT_STATE
     socket: Path = DEFAULT_SOCKET
     cni_socket: Path = CNI_SOCKET
+    cni_pending: Path = CNI_PENDING
     leave_foreign_chains: bool = False
     repair: bool = True
     every_s: float = 60.0
@@ -84,10 +87,12 @@ def parse(document: dict[str, Any], where: str) -> Config:
     top = _Table(document, where, "")
     cni, repair, metrics, log = top.table("cni"), top.table("repair"), top.table("metrics"), top.table("log")
     socket = top.path("socket", DEFAULT_SOCKET)
+    state = top.path("state", DEFAULT_STATE)
     config = Config(
-        state=top.path("state", DEFAULT_STATE),
+        state=state,
         socket=socket,
         cni_socket=cni.path("socket", socket.with_name(CNI_SOCKET.name)),
+        cni_pending=cni.path("pending", state / CNI_PENDING.name),
         leave_foreign_chains=top.flag("leave_foreign_chains", default=False),
         repair=repair.flag("enabled", default=True),
         every_s=repair.seconds("every_s", 60.0),
