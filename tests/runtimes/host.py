@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fairway.net.cni import PENDING, SOCKET
 from fairway.net.cni.install import Place, install_configuration, install_plugin
 from fairway.net.cni.shim import best
-from netns.agents import RunningAgent, running
+from netns.agents import RunningAgent, running, until
 
 ADDRESS = "192.0.2.1"
 STANDARD = Path("/usr/lib/cni")
@@ -23,6 +23,17 @@ def sh(command: str) -> str:
 
 def answers(address: str) -> bool:
     return subprocess.run(["ping", "-c1", "-W2", address], capture_output=True).returncode == 0
+
+
+def served(fetch: Callable[[], str]) -> bool:
+    """Whether `fetch` gets the page, sooner or later: a server that was just started may not listen yet."""
+    until(lambda: "served by a pod" in fetch())
+    return True
+
+
+def fetched(url: str) -> str:
+    """The page, or nothing."""
+    return subprocess.run(["busybox", "wget", "-q", "-O", "-", url], capture_output=True, text=True).stdout
 
 
 @contextlib.contextmanager

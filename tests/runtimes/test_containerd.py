@@ -12,7 +12,7 @@ import pytest
 from fairway.net.cni.install import PARTNERS
 from netns.agents import RunningAgent
 from runtimes.containerd import IMAGE, Containerd
-from runtimes.host import ADDRESS, answers, host, install, sh
+from runtimes.host import ADDRESS, answers, fetched, host, install, served, sh
 
 PROGRAMS = ("containerd", "ctr", "runc", "busybox")
 POOL = "10.90.0.0/16"
@@ -75,14 +75,13 @@ def test_a_pod_serves_http_to_another_that_sees_the_page(containerd: Containerd)
     containerd.runtime.start_container(one, IMAGE, ["/bin/httpd", "-f", "-p", "80", "-h", "/www"])
     shell = containerd.runtime.start_container(two, IMAGE, ["/bin/sleep", "1000"])
     url = f"http://{one.addresses[0]}/index.html"
-    code, printed = containerd.runtime.execute(shell, "/bin/wget", "-q", "-O", "-", url)
-    assert (code, printed) == (0, "served by a pod\n")
+    assert served(lambda: containerd.runtime.execute(shell, "/bin/wget", "-q", "-O", "-", url)[1])
 
 
 def test_a_host_port_leads_to_the_pod_by_the_plugin_that_follows(containerd: Containerd) -> None:
     pod = containerd.runtime.run_sandbox("server", ports={8080: 80})
     containerd.runtime.start_container(pod, IMAGE, ["/bin/httpd", "-f", "-p", "80", "-h", "/www"])
-    assert sh(f"busybox wget -q -O - http://{ADDRESS}:8080/index.html") == "served by a pod\n"
+    assert served(lambda: fetched(f"http://{ADDRESS}:8080/index.html"))
 
 
 def test_a_removed_pods_address_answers_no_more(containerd: Containerd) -> None:
