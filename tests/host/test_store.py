@@ -186,3 +186,31 @@ def test_a_transaction_that_fails_leaves_nothing(store):
         store.insert(POD)
         raise RuntimeError
     assert store.entries() == []
+
+
+@pytest.mark.parametrize(
+    ("found", "flipped"),
+    [(b"10.0.1.2", b"10.0.1.3"), (b"present", b"pre3ent"), (b"10.9.0.0/16", b"10.9.p.0/16"), (b'"a":"b"', b'"a":"c"')],
+)
+def test_a_bit_that_was_flipped_in_what_is_written_is_as_good_as_a_damaged_file(store, found, flipped):
+    store.insert(ATTACHED)
+    store.finish(ATTACHED.name, "")
+    store.addresses.add_pool(Pool(ip_network("10.9.0.0/16")))
+    store.close()
+    data = store.path.read_bytes()
+    assert found in data
+    store.path.write_bytes(data.replace(found, flipped))
+    other, corrupt = reopened(store)
+    assert corrupt is not None
+    assert corrupt.kept.exists()
+    assert other.entries() == []
+    other.close()
+
+
+def test_a_file_that_was_brought_up_to_date_is_sealed(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "state.db")) as database:
+        database.executescript(FIRST_VERSION)
+    store = Store(tmp_path)
+    store.open()
+    assert all(seal for (seal,) in store.rows("SELECT seal FROM pods"))
+    store.close()

@@ -13,6 +13,7 @@ from fairway.net.host.observed import Observer
 from fairway.net.host.pools import Pools
 from fairway.net.host.rebuild import rebuild
 from fairway.net.host.routes import StaticRoutes
+from fairway.net.host.state_file import CorruptStateError, LostStateError
 from fairway.net.host.store import Counts, Entry, PodState, Store
 from fairway.net.host.wiring import Wiring
 from fairway.net.kernel import Kernel
@@ -52,9 +53,7 @@ class Host:
         self._drift = Drift(self.store, self._kernel, self.identity, self._observer, self._wiring, self.routes)
         self._attachments = Attachments(self.store, self._kernel, self.pools, self._wiring, self._drift)
         self.touches_foreign_chains = touch_foreign_chains
-        self.corrupt = self.store.open()
-        if self.corrupt is not None:
-            rebuild(self.store, self._kernel, self.identity.prefix, self.identity.mark, self.corrupt.kept)
+        self.corrupt = self._open()
 
     def __enter__(self) -> Host:
         return self
@@ -213,6 +212,15 @@ class Host:
         return self._kernel.dropping_chains(self.identity.home)
 
     # Within
+
+    def _open(self) -> CorruptStateError | LostStateError | None:
+        """Open the state; what was wrong with it, if it had to be written anew from the kernel."""
+        corrupt = self.store.open()
+        if not self.store.new:
+            return None
+        kept = corrupt.kept if corrupt is not None else None
+        pods = rebuild(self.store, self._kernel, self.identity.prefix, self.identity.mark, kept)
+        return corrupt or (LostStateError(self.store.path, pods) if pods else None)
 
     def _differences(self, scope: Scope | None) -> list[Operation]:
         return self._drift.whole() if scope is None else self._drift.within(scope)

@@ -24,8 +24,8 @@ from fairway.net.model.pool import DEFAULT_COOLDOWN_S, Pool
 from fairway.net.reconcile import pod_mac
 
 
-def rebuild(store: Store, kernel: Kernel, prefix: str, mark: str, kept: Path) -> None:
-    """Fill the new `store` with the pods and routes that are in the kernel.
+def rebuild(store: Store, kernel: Kernel, prefix: str, mark: str, kept: Path | None) -> int:
+    """Fill the new `store` with the pods and routes that are in the kernel; returns how many pods.
 
     The pools, and what runtimes said of their pods, are not in the kernel: they are taken from `kept`, if it tells.
     """
@@ -39,6 +39,7 @@ def rebuild(store: Store, kernel: Kernel, prefix: str, mark: str, kept: Path) ->
         _take_up_attachments(store, kernel, kept)
         routes = (StaticRoute(r.destination, r.gateway) for r in kernel.routes(kernel.home) if r.gateway is not None)
         store.change_routes(routes)
+        return store.counts().pods
 
 
 def _take_up_pod(store: Store, kernel: Kernel, namespace: str, name: str) -> None:
@@ -50,7 +51,7 @@ def _take_up_pod(store: Store, kernel: Kernel, namespace: str, name: str) -> Non
         _take_up(store, Pod(name, addresses, links[0].mtu))
 
 
-def _take_up_attachments(store: Store, kernel: Kernel, kept: Path) -> None:
+def _take_up_attachments(store: Store, kernel: Kernel, kept: Path | None) -> None:
     """Each attachment is marked at its host end; the routes to that say its addresses, the neighbours its MAC."""
     home = kernel.view(kernel.home)
     known = _salvaged_attachments(kept)
@@ -107,7 +108,7 @@ def _take_up(store: Store, pod: Pod, config: str = "", result: str = "") -> None
     store.finish(pod.name, result)
 
 
-def _salvaged_pools(kept: Path) -> list[Pool]:
+def _salvaged_pools(kept: Path | None) -> list[Pool]:
     """The pools that a damaged file, of this version or the first, still tells; none if it tells nothing."""
     columns = "network, name, whole, kubernetes_namespaces, networks, cooldown_s"
     rows = list(_salvaged(kept, f"SELECT {columns} FROM pools ORDER BY position"))
@@ -119,7 +120,7 @@ def _salvaged_pools(kept: Path) -> list[Pool]:
     return found
 
 
-def _salvaged_attachments(kept: Path) -> dict[str, tuple[Kubernetes, str, str]]:
+def _salvaged_attachments(kept: Path | None) -> dict[str, tuple[Kubernetes, str, str]]:
     """What a damaged file still tells of attachments, by their pods' names: Kubernetes' words, `config`, `result`."""
     found: dict[str, tuple[Kubernetes, str, str]] = {}
     query = "SELECT pod, kubernetes_namespace, kubernetes_pod, labels, annotations, config, result FROM attachments"
@@ -129,10 +130,12 @@ def _salvaged_attachments(kept: Path) -> dict[str, tuple[Kubernetes, str, str]]:
     return found
 
 
-def _salvaged(kept: Path, query: str) -> Iterable[tuple[Any, ...]]:
-    """The rows of a damaged file, as far as they can be read."""
+def _salvaged(kept: Path | None, query: str) -> Iterable[tuple[Any, ...]]:
+    """The rows of a damaged file, as far as they can be read; none if there is no such file."""
+    if kept is None:
+        return
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{kept}?mode=ro&immutable=1", uri=True)) as database:
+        with contextlib.closing(sqlite3.connect(f"file:{kept}?mode=rw", uri=True)) as database:
             yield from database.execute(query)
     except sqlite3.Error:
         return

@@ -25,6 +25,13 @@ class CorruptStateError(FairwayError):
         self.kept = kept
 
 
+class LostStateError(FairwayError):
+    """The state file was empty, or not there, while the kernel had pods of Fairway's."""
+
+    def __init__(self, path: Path, pods: int) -> None:
+        super().__init__(f"the kernel has {pods} pods of Fairway's, and the state file {path} has none of them")
+
+
 class StateFile:
     """One host's state file. Changes are made under `lock`, so that whoever holds it sees nothing half-made."""
 
@@ -38,6 +45,7 @@ class StateFile:
         self._thread_lock = threading.RLock()
         self._depth = 0
         self._database: sqlite3.Connection | None = None
+        self.new = False  # whether it was empty, or not there, when it was opened
 
     def open(self) -> CorruptStateError | None:
         """Open the file, made if it is not there. One that cannot be read is moved aside, and that is returned."""
@@ -107,23 +115,30 @@ class StateFile:
                     f"the state file {self.path} is of version {version}; this program knows version {schema.VERSION}",
                     mend="use the program that wrote it, or move the file away",
                 )
+            self.new = version == 0
             if version < schema.VERSION:
                 schema.bring_up_to_date(database, version)
             (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
                 raise sqlite3.DatabaseError(verdict)
+            self._database = database
+            self._verify()
         except BaseException:
+            self._database = None
             database.close()
             raise
-        self._database = database
+
+    def _verify(self) -> None:
+        """Raise sqlite3.DatabaseError if what is in the file cannot be what was written: SQLite sees only its form."""
 
     def _move_aside(self) -> Path:
         number = 1
         while (kept := self.path.with_name(f"state.db.corrupt-{number}")).exists():
             number += 1
         self.path.rename(kept)
-        for suffix in ("-wal", "-shm"):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        self.path.with_name("state.db-shm").unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # what was written last is still in there
+            self.path.with_name("state.db-wal").rename(kept.with_name(f"{kept.name}-wal"))
         return kept
 
     def free_bytes(self) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 import json
+import sqlite3
 import time
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -14,7 +16,7 @@ from typing import Any
 from fairway.net.host.addresses import Addresses
 from fairway.net.host.state_file import CorruptStateError, StateFile
 from fairway.net.model.attachment import Attachment, GivenNamespace, Kubernetes
-from fairway.net.model.errors import UsageError
+from fairway.net.model.errors import FairwayError, UsageError
 from fairway.net.model.facts import IPAddress, IPNetwork
 from fairway.net.model.names import host_interface
 from fairway.net.model.pod import Pod, StaticRoute
@@ -91,12 +93,14 @@ class Store(StateFile):
     def insert(self, pod: Pod, state: PodState = PodState.ADDING, *, config: str = "", sticky: str = "") -> None:
         """Add `pod` with its addresses, kept for the key `sticky`; what another has is an error that says who."""
         with self.transaction() as database:
-            values = (pod.name, pod.mtu, state.value, pod.link, pod.interface, pod.mac, int(pod.default_route))
+            route = int(pod.default_route)
+            values = (pod.name, pod.mtu, state.value, pod.link, pod.interface, pod.mac, route, _seal(pod))
             holder = self.link_holder(pod.link)
             if holder:
                 raise UsageError(f"the interface {pod.link} is the pod {holder}'s", mend="choose another name")
             database.execute(
-                "INSERT INTO pods (name, mtu, state, link, interface, mac, default_route) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO pods (name, mtu, state, link, interface, mac, default_route, seal)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 values,
             )
             self.addresses.take(pod.name, pod.addresses, sticky)
@@ -162,6 +166,29 @@ class Store(StateFile):
         """Tell the others that what every pod stands on is gone."""
         with self.transaction() as database:
             database.execute("UPDATE ground SET times_removed = times_removed + 1")
+
+    def _verify(self) -> None:
+        """What a disk has changed in a pod is worse than a file that cannot be read: it would be brought about."""
+        try:
+            seals: dict[str, int] = dict(self.rows("SELECT name, seal FROM pods"))
+            for entry in self.entries():
+                seal = _seal(entry.pod)
+                if not seals[entry.pod.name]:  # of a file of the first version
+                    self.rows("UPDATE pods SET seal = ? WHERE name = ?", seal, entry.pod.name)
+                elif seals[entry.pod.name] != seal:
+                    raise sqlite3.DatabaseError(f"what it has of the pod {entry.pod.name} is not what was written")
+            self.addresses.pools()
+            self.routes()
+        except (ValueError, TypeError, KeyError, FairwayError) as error:
+            raise sqlite3.DatabaseError(f"{error}") from None
+
+
+def _seal(pod: Pod) -> int:
+    """A checksum of what is kept of the pod, but for its state and texts; never 0. It is on disk: keep it as it is."""
+    attached = _attachment_row(pod.attachment) if pod.attachment is not None else ()
+    route = int(pod.default_route)
+    kept = [pod.name, pod.mtu, pod.link, pod.interface, pod.mac, route, *map(str, pod.addresses), *attached]
+    return zlib.crc32(json.dumps(kept).encode()) or 1
 
 
 def _entry(row: tuple[Any, ...], addresses: Iterable[IPAddress]) -> Entry:
