@@ -8,9 +8,9 @@ FUZZ_SECONDS  ?= 30
 
 # Debian packages: what Fairway runs on (nftables), what tests and benchmarks measure against.
 DEBIAN := python3-venv nftables iptables iproute2 iputils-ping iperf3 tcpdump containernetworking-plugins \
-          caddy chromium ngtcp2-client ngtcp2-server
+          caddy chromium ngtcp2-client ngtcp2-server containerd runc podman conmon busybox-static
 
-.PHONY: help setup demo test check fuzz bench clean
+.PHONY: help setup demo test check fuzz bench cni-kit clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,10 @@ fuzz: setup      ## every decoder and whole connections, deep: FUZZ_EXAMPLES of 
 
 bench: setup     ## every figure that the README quotes
 	$(BIN)/python -m bench
+
+cni-kit: setup   ## score CNI plugins by behaviour: PLUGIN=path for one; ours and Debian's side by side without
+	@$(BIN)/fairway cni install --plugin-only --bin-dir $(VENV)/cni >/dev/null
+	@$(if $(PLUGIN),$(BIN)/python -m cnikit $(PLUGIN),$(BIN)/python -m cnikit --markdown docs/cni-kit.md)
 
 clean:           ## remove what setup and the tools made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -18,7 +18,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not ISOLATED:
         skip = pytest.mark.skip(reason="needs root and network namespaces")
         for item in items:
-            if "netns" in item.path.parts:
+            if not {"netns", "runtimes"}.isdisjoint(item.path.parts):
                 item.add_marker(skip)
 
 

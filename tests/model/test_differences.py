@@ -78,8 +78,8 @@ CASES: list[tuple[Operation, str]] = [
         "the link fwy-a to eth0 in a has mtu 1400, and should have 1500",
     ),
     (
-        Change(VETH, Veth("", "fwy-a", "a", "eth0", 0, "ee:ee:ee:ee:ee:ee", "0a:00:00:00:00:01")),
-        "the link fwy-a to eth0 in a has an MTU at one end that differs from the other's; both should be 1500",
+        Change(VETH, Veth("", "fwy-a", "a", "eth0", 1500, "ee:ee:ee:ee:ee:ee", "0a:00:00:00:00:01", 1400)),
+        "the link fwy-a to eth0 in a has MTU 1500 at one end, 1400 at the other; both should be 1500",
     ),
     (
         Change(FAR, Route("", FAR.destination, link="up0", gateway=ip_address("192.0.2.9"))),

@@ -14,7 +14,7 @@ from crash import run_and_kill
 
 from fairway.net.host import Host
 from fairway.net.kernel import Kernel, namespaces
-from fairway.net.model.errors import FairwayError, NotOursError, UsageError
+from fairway.net.model.errors import FairwayError, NotOursError, RouteTakenError, UsageError
 from fairway.net.model.facts import Namespace, Veth
 from fairway.net.model.pod import StaticRoute
 
@@ -298,7 +298,7 @@ class TestDrift:
         host.add_pod("demo02", [A2])
         sh(f"ip route delete {A1}; ip route delete {A2}; ip route add {A1} dev eth0")
         _, failures = host.repair()
-        assert [failure.error.__class__ for failure in failures] == [NotOursError]
+        assert [failure.error.__class__ for failure in failures] == [RouteTakenError]
         assert pings("", A2)
         sh(f"ip route delete {A1}")
         assert host.repair()[1] == []

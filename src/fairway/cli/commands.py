@@ -24,6 +24,7 @@ SUBCOMMANDS = (
     Lazy("policy", "fairway.cli.policy:policy", "Who may speak with whom.", HOST),
     Lazy("status", "fairway.cli.status:status", "How this host and its agent are; --watch goes on.", HOST),
     Lazy("agent", "fairway.cli.agent:agent", "The long-lived process of this host.", HOST),
+    Lazy("cni", "fairway.cli.cni:cni", "The plugin that container runtimes call for their pods.", HOST),
     Lazy("check", "fairway.cli.check:check", "Find what is not as it should be; --repair mends it.", HOST),
     Lazy("init", "fairway.cli.init:init", "Begin a network, with this host as its first member.", NETWORK),
     Lazy("token", "fairway.cli.token:token", "Make a token with which one host may join.", NETWORK),

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from ipaddress import ip_address
 
 from fairway import __version__
+from fairway.net import cni
 from fairway.net.agent import calls, protocol
 from fairway.net.agent.calls import Answer, Call
 from fairway.net.agent.config import Config
@@ -43,6 +44,7 @@ _SAID_AS = {
     "route.add": "route added",
     "route.rm": "route removed",
 }
+_CNI_CALLS = frozenset(f"cni.{command}" for command in cni.COMMANDS)
 
 _CHANGES_PODS = ("attach", "detach", "collect", "pod.add", "pod.rm")
 _PEERS_SAY: Mapping[str, Callable[[Part], Awaitable[Json]]] = {"peers.ls": Part.peers, "routes.ls": Part.routes}
@@ -153,7 +155,9 @@ class Agent:
         self._keeper.record.looked(started)
         self._peers = Part(self.host, self._worker, self._config.peers)
         listener = Listener(self) if self._config.metrics else None
+        runtimes = self._cni()
         await self._server.start()
+        await runtimes.start()
         try:
             if listener is not None and self._config.metrics:
                 await listener.start(*self._config.metrics)
@@ -162,9 +166,21 @@ class Agent:
             say("ready", version=__version__, socket=self._config.socket)
             await self._until_stopped()
         finally:
+            await runtimes.stop()
             await self._server.close()
             if listener is not None:
                 await listener.close()
+
+    def _cni(self) -> cni.Service:
+        """What answers the container runtimes' plugin, in turn with all other calls."""
+        return cni.Service(
+            self.host,
+            self._worker.do,
+            self._until_removed,
+            self._note_cni,
+            socket=self._config.cni_socket,
+            pending=self._config.cni_pending,
+        )
 
     async def _until_stopped(self) -> None:
         """Whatever goes on beside the calls; one of them that ends by an error ends the agent."""
@@ -221,6 +237,25 @@ class Agent:
             pod = answer.document.get("pod")
             added = {pod["name"]: tuple(map(ip_address, pod["addresses"]))} if isinstance(pod, dict) else {}
             self._peers.pods_changed(added, answer.ending)
+
+    def _note_cni(self, request: cni.Request, done: cni.Done) -> None:
+        """The same for a call of a container runtime's."""
+        variables, refused = request.environment, done.answer.exit_code != 0
+        call = f"cni.{variables.get('CNI_COMMAND', '')}"
+        self._answered[call if call in _CNI_CALLS else "unknown", "error" if refused else "ok"] += 1
+        if refused:
+            why = cni.message_of(done.answer)
+            say("refused", level="warning", call=call, container=variables.get("CNI_CONTAINERID"), why=why)
+            return
+        pod = done.added
+        if pod is not None:
+            self._keeper.settle([pod.link])
+            told = {"pod": pod.name, "addresses": " ".join(map(str, pod.addresses))}
+            say("attached", **told, trace=variables.get("TRACEPARENT"))
+            self._watchers.tell({"event": "attached", **told})
+        for name in done.ending:
+            say("detached", pod=name)
+            self._watchers.tell({"event": "detached", "pod": name})
 
     def _own_status(self) -> Json:
         record = self._keeper.record

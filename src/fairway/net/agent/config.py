@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fairway.net.agent.peers.options import PeerOptions
+from fairway.net.cni import PENDING as CNI_PENDING
+from fairway.net.cni import SOCKET as CNI_SOCKET
 from fairway.net.host.host import DEFAULT_STATE
 from fairway.net.ipam import check_pool
 from fairway.net.model.errors import UsageError
@@ -24,6 +26,10 @@ EXAMPLE = """\
 state = "/var/lib/fairway"
 socket = "/run/fairway/agent.sock"
 leave_foreign_chains = false   # true: add no rules to other programs' FORWARD chains that drop
+
+[cni]
+socket = "/run/fairway/cni.sock"   # of the plugin that container runtimes call; beside the agent's own by default
+pending = "/var/lib/fairway/cni-pending"   # where it notes deletions while no agent runs; in `state` by default
 
 [repair]
 enabled = true                 # false: what drifts is said, and left
@@ -62,6 +68,8 @@ class Config:
 
     state: Path = DEFAULT_STATE
     socket: Path = DEFAULT_SOCKET
+    cni_socket: Path = CNI_SOCKET
+    cni_pending: Path = CNI_PENDING
     leave_foreign_chains: bool = False
     repair: bool = True
     every_s: float = 60.0
@@ -88,10 +96,14 @@ def load(path: Path) -> Config:
 def parse(document: dict[str, Any], where: str) -> Config:
     """The configuration in a TOML `document`; `where` is what errors call it."""
     top = _Table(document, where, "")
-    repair, metrics, log, peers = (top.table(name) for name in ("repair", "metrics", "log", "peers"))
+    cni, repair, metrics, log, peers = (top.table(name) for name in ("cni", "repair", "metrics", "log", "peers"))
+    socket = top.path("socket", DEFAULT_SOCKET)
+    state = top.path("state", DEFAULT_STATE)
     config = Config(
-        state=top.path("state", DEFAULT_STATE),
-        socket=top.path("socket", DEFAULT_SOCKET),
+        state=state,
+        socket=socket,
+        cni_socket=cni.path("socket", socket.with_name(CNI_SOCKET.name)),
+        cni_pending=cni.path("pending", state / CNI_PENDING.name),
         leave_foreign_chains=top.flag("leave_foreign_chains", default=False),
         repair=repair.flag("enabled", default=True),
         every_s=repair.seconds("every_s", 60.0),
@@ -102,7 +114,7 @@ def parse(document: dict[str, Any], where: str) -> Config:
         pools=_pools(top.tables("pool")),
         peers=_peers(peers),
     )
-    for table in (top, repair, metrics, log, peers):
+    for table in (top, cni, repair, metrics, log, peers):
         table.finish()
     return config
 

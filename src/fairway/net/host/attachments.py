@@ -11,7 +11,15 @@ from fairway.net.host.wiring import Wiring
 from fairway.net.ipam import wish_of
 from fairway.net.kernel import Kernel
 from fairway.net.model.attachment import Attachment, AttachRequest, GivenNamespace, attachment_name, read_mark
-from fairway.net.model.errors import AttachedError, NamespaceError, NotOursError, UsageError
+from fairway.net.model.errors import (
+    AttachedError,
+    FairwayError,
+    IncompleteError,
+    NamespaceError,
+    NotOursError,
+    RouteTakenError,
+    UsageError,
+)
 from fairway.net.model.names import check_container, check_interface, check_network, host_interface
 from fairway.net.model.operations import Operation
 from fairway.net.model.pod import Pod, check_mac
@@ -45,7 +53,7 @@ class Attachments:
             self._make_room(name)
             attachment = Attachment(request.container, network, namespace, request.kubernetes)
 
-            def make() -> Pod:
+            def make(default_route: bool) -> Pod:
                 return Pod(
                     name,
                     self._pools.choose(wish),
@@ -53,11 +61,18 @@ class Attachments:
                     request.interface,
                     mac,
                     self._host_end(name),
-                    request.default_route,
+                    default_route,
                     attachment,
                 )
 
-            return self._wiring.add(make, result, config=request.config, sticky=wish.sticky)
+            def attach(default_route: bool) -> Pod:
+                return self._wiring.add(lambda: make(default_route), result, config=request.config, sticky=wish.sticky)
+
+            try:
+                return attach(request.default_route)
+            except RouteTakenError:
+                # The container's other network has given it a default route already: this one does without.
+                return attach(False)
 
     def remove(self, container: str, interface: str) -> bool:
         """The attachment's traffic ends and its address is free; False if there was none, which is no error."""
@@ -101,12 +116,21 @@ class Attachments:
             return self._drift.within(Scope(pods=frozenset({pod.name}), ground=True))
 
     def collect(self, valid: Iterable[Key], network: str | None) -> list[Pod]:
-        """Remove every attachment of that network (None: of all) that is not `valid`; returns them."""
+        """Remove every attachment of that network (None: of all) that is not `valid`; returns them.
+
+        IncompleteError: of some it was not possible; the others are removed.
+        """
         keys = set(valid)
+        failed: list[str] = []
         with self._store.lock():
             gone = [entry for entry in self._entries() if _is_of(entry.pod, network) and _key(entry.pod) not in keys]
             for entry in gone:
-                self._end(entry)
+                try:
+                    self._end(entry)
+                except FairwayError as error:
+                    failed.append(f"{entry.pod.name}: {error.message}")
+        if failed:
+            raise IncompleteError(f"{len(failed)} of {len(gone)} were not removed: {'; '.join(failed[:3])}")
         return [entry.pod for entry in gone]
 
     def forget_gone(self) -> list[Pod]:
@@ -138,7 +162,8 @@ class Attachments:
         entry = self._store.entry(name)
         if entry is None:
             return
-        if entry.state is PodState.PRESENT and self._kernel.has_link(entry.pod.link):
+        stands = self._wiring.is_reachable(entry.pod) and self._kernel.has_link(entry.pod.link)
+        if entry.state is PodState.PRESENT and stands:
             raise AttachedError(f"{name} is attached already", mend="remove it first (CNI: DEL)")
         self._wiring.take_down(entry.pod)
         self._store.delete(name)

@@ -107,7 +107,7 @@ class Host:
             self._wiring.remove(pod)
 
     def wait_removed(self, name: str) -> None:
-        """Return when the kernel has taken away the link of a pod that was removed here."""
+        """Return when the kernel has taken away the link of a pod that was removed here, and its address is free."""
         self._wiring.wait(name)
 
     def when_removed(self, name: str, tell: Callable[[], None]) -> None:

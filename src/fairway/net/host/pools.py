@@ -7,7 +7,7 @@ from fairway.net.host.masquerade import Masquerading
 from fairway.net.host.store import PodState, Store
 from fairway.net.ipam import DEFAULT_POOL, capacity, check_pool, check_wanted, eligible
 from fairway.net.kernel import Kernel
-from fairway.net.model.errors import UsageError
+from fairway.net.model.errors import ExhaustedError, UsageError
 from fairway.net.model.facts import IPAddress, IPNetwork
 from fairway.net.model.pool import Pool, PoolUse, Wish
 
@@ -67,3 +67,15 @@ class Pools:
             self._store.addresses.add_pool(Pool(DEFAULT_POOL))
         chosen = eligible(pools, wish)
         return tuple(self._store.addresses.choose(some, wish.sticky) for some in chosen.values())
+
+    def check_free(self, wish: Wish) -> None:
+        """An error if a pod with that wish could have no address of some IP version; the others are not looked at."""
+        free = {use.pool.block for use in self.statistics() if use.taken < use.capacity}
+        for pools in eligible(self.all(), wish).values():
+            if not any(pool.block in free for pool in pools):
+                names = tuple(dict.fromkeys(pool.title for pool in pools))
+                raise ExhaustedError(
+                    f"every address of the pool {', '.join(names)} is taken",
+                    mend="remove a pod, or: fairway pool add CIDR",
+                    pools=names,
+                )

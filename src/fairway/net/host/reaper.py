@@ -53,14 +53,17 @@ class Reaper:
         self._tasks.put(task)
 
     def wait(self, pod: str) -> None:
-        """Return when the link of that pod, if it is being ended, has ended."""
+        """Return when the link of that pod, if it is being ended, has ended, and its addresses are free.
+
+        Not under the store's lock, which forgetting the pod takes.
+        """
         with self._guard:
             task = self._pending.get(pod)
         if task is not None:
             task.ended.wait()
 
     def when_ended(self, pod: str, tell: Callable[[], None]) -> None:
-        """Call `tell`, from some thread, when the link of that pod has ended; at once if it is not being ended."""
+        """Call `tell`, from some thread, when `wait` would return; at once if the link is not being ended."""
         with self._guard:
             task = self._pending.get(pod)
             if task is not None:
@@ -88,11 +91,11 @@ class Reaper:
                     kernel.end_links([task.index for task in tasks if task.index])
                     for task in tasks:
                         kernel.end_guard(task.link, task.guard)
+                    # What another process has added under the same name meanwhile is in no state of being removed.
+                    with contextlib.suppress(FairwayError):  # a full disk, say: the next repair forgets them
+                        self._forget([task.pod for task in tasks])
                 finally:
                     self._tell(tasks)
-                # What another process has added under the same name meanwhile is not in the state of being removed.
-                with contextlib.suppress(FairwayError):  # a full disk, say: the next repair forgets them
-                    self._forget([task.pod for task in tasks])
         finally:
             kernel.close()
 

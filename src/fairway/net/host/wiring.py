@@ -15,7 +15,7 @@ from fairway.net.host.reaper import Reaper
 from fairway.net.host.store import PodState, Store
 from fairway.net.kernel import Kernel
 from fairway.net.model.errors import FairwayError
-from fairway.net.model.facts import AllowedSources, Fact, ForeignChain, Up, Veth
+from fairway.net.model.facts import AllowedSources, Fact, ForeignChain, Namespace, Up, Veth
 from fairway.net.model.operations import Operation
 from fairway.net.model.pod import Pod
 from fairway.net.reconcile import apply, outer_facts, plan, pod_facts
@@ -66,7 +66,11 @@ class Wiring:
         try:
             self.ground.prepare(pod)
             self.policies.enter(pod)
-            apply(self._making(pod), self._kernel.execute)
+            making = self._making(pod)
+            # Where the link cannot be made, what stands on it is not tried: it would go to another of that name.
+            ground = [operation for operation in making if isinstance(operation.fact, Namespace | Veth)]
+            apply(ground, self._kernel.execute)
+            apply([operation for operation in making if operation not in ground], self._kernel.execute)
             self._store.finish(pod.name, result(pod) if result is not None else "")
         except BaseException:
             self.take_down(pod)
@@ -80,7 +84,9 @@ class Wiring:
         self._store.set_state(pod.name, PodState.REMOVING)
         self._removed_some = True
         index = self._kernel.link_index(pod.link)
-        at_once = [o for o in self._removal(pod) if not isinstance(o.fact, Veth | AllowedSources)]
+        # Where the link is gone already, so is what the chain that guards it was for.
+        later: tuple[type[Fact], ...] = (Veth, AllowedSources) if index else ()
+        at_once = [operation for operation in self._removal(pod) if not isinstance(operation.fact, later)]
         guard = self._kernel.silence(pod.link) if index else 0
         apply(at_once, self._kernel.execute)
         self._reaper.end(pod.name, pod.link, index, guard)

@@ -10,7 +10,7 @@ from itertools import groupby
 from fairway.net.kernel import messages, namespaces, sysctl
 from fairway.net.kernel.netlink import Netlink
 from fairway.net.kernel.sessions import Sessions
-from fairway.net.model.errors import FairwayError, KernelError, NotOursError
+from fairway.net.model.errors import FairwayError, KernelError, NotOursError, RouteTakenError
 from fairway.net.model.facts import (
     Address,
     AllowedSources,
@@ -258,7 +258,7 @@ def _judge(operation: Operation, error: KernelError | None) -> FairwayError | No
     if isinstance(fact, Address) and error.errno == errno.EEXIST:
         return None
     if isinstance(fact, Route) and error.errno == errno.EEXIST:
-        return NotOursError(
+        return RouteTakenError(
             f"a route to {fact.destination} exists and is not Fairway's",
             mend=f"remove it: ip route delete {fact.destination}",
         )

@@ -158,5 +158,5 @@ def _state(record: LinkRecord) -> set[Fact]:
 def _pair(first: LinkRecord, second: LinkRecord | None) -> Veth:
     if second is None:
         return Veth(first.namespace, first.name, "", "", first.mtu, first.mac, "")
-    mtu = first.mtu if first.mtu == second.mtu else 0
-    return Veth(first.namespace, first.name, second.namespace, second.name, mtu, first.mac, second.mac)
+    peer_mtu = second.mtu if second.mtu != first.mtu else 0
+    return Veth(first.namespace, first.name, second.namespace, second.name, first.mtu, first.mac, second.mac, peer_mtu)

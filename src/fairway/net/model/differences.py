@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fairway.net.model.facts import (
     AllowedSources,
     Fact,
@@ -54,8 +56,10 @@ def _difference(fact: Fact, observed: Fact) -> str:
         return "was changed by somebody else"
     if isinstance(fact, PolicyRules):
         return "were changed by somebody else"
-    if isinstance(fact, Veth) and isinstance(observed, Veth) and not observed.mtu:
-        return f"has an MTU at one end that differs from the other's; both should be {fact.mtu}"
+    if isinstance(fact, Veth) and isinstance(observed, Veth) and observed.peer_mtu and not fact.shared_peer:
+        return f"has MTU {observed.mtu} at one end, {observed.peer_mtu} at the other; both should be {fact.mtu}"
+    if isinstance(fact, Veth) and isinstance(observed, Veth) and fact.shared_peer:
+        observed = replace(observed, peer_mtu=0, peer_mac=fact.peer_mac, shared_peer=True)
     names = [name for name in fact.__slots__ if _wanted(fact, name) and getattr(fact, name) != getattr(observed, name)]
     parts = [f"{name.replace('_', ' ')} {getattr(observed, name) or 'none'}" for name in names]
     wanted = [f"{getattr(fact, name) or 'none'}" for name in names]
@@ -65,5 +69,5 @@ def _difference(fact: Fact, observed: Fact) -> str:
 def _wanted(fact: Fact, name: str) -> bool:
     """Whether `fact` says anything of its field `name`; an empty link or link-layer address may be any."""
     return bool(getattr(fact, name)) or not (
-        name in ("mac", "peer_mac") or (isinstance(fact, Route) and name == "link")
+        name in ("mac", "peer_mac", "peer_mtu") or (isinstance(fact, Route) and name == "link")
     )

@@ -39,8 +39,16 @@ class ExhaustedError(FairwayError):
         self.pools = pools
 
 
+class IncompleteError(FairwayError):
+    """Of several things to do some could not be done; all others were."""
+
+
 class NotOursError(FairwayError):
     """Something of that name is in the kernel, and Fairway did not make it."""
+
+
+class RouteTakenError(NotOursError):
+    """There is a route to that destination, and Fairway did not make it."""
 
 
 class KernelError(FairwayError):

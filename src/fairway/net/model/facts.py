@@ -56,6 +56,8 @@ class Veth:
     mtu: int
     mac: str = ""  # empty: the kernel chooses
     peer_mac: str = ""
+    peer_mtu: int = 0  # where it is another than `mtu`
+    shared_peer: bool = False  # others may give the far end another MTU and MAC: a runtime's further plugins
 
     @property
     def key(self) -> Key:

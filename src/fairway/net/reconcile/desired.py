@@ -50,16 +50,13 @@ def route_facts(home: str, routes: Iterable[StaticRoute]) -> set[Fact]:
     return {Route(home, route.destination, gateway=route.gateway) for route in routes}
 
 
-def masquerade_fact(
-    home: str, pools: Iterable[Pool], routes: Iterable[StaticRoute | LearnedRoute]
-) -> Masquerade | None:
-    """What pods of the pools that ask for it send to anywhere but pods, here or behind a route to another host's."""
+def masquerade_fact(home: str, pools: Iterable[Pool], others: Iterable[IPNetwork]) -> Masquerade | None:
+    """What pods of the pools that ask for it send to anywhere but pods, here or on the networks of `others`."""
     known = list(pools)
     sources = frozenset(pool.block for pool in known if pool.masquerade)
     if not sources:
         return None
-    spared = frozenset(pool.whole or pool.block for pool in known) | {route.destination for route in routes}
-    spared = frozenset(_collapsed(network for network in spared))
+    spared = frozenset(_collapsed([*others, *(pool.whole or pool.block for pool in known)]))
     words = [sorted(map(str, networks)) for networks in (sources, spared)]
     return Masquerade(home, hashlib.sha256(repr(words).encode()).hexdigest()[:12], sources, spared)
 
@@ -81,7 +78,7 @@ def pod_facts(home: str, site: Site, pod: Pod, chains: Iterable[ForeignChain] = 
     namespace, inside = site.namespace, pod.interface
     mac = pod.mac or pod_mac(namespace)
     facts: set[Fact] = {
-        Veth(home, pod.link, namespace, inside, pod.mtu, mac=GATEWAY_MAC, peer_mac=mac),
+        Veth(home, pod.link, namespace, inside, pod.mtu, GATEWAY_MAC, mac, shared_peer=not site.own),
         AllowedSources(home, pod.link, frozenset(pod.addresses)),
         Up(home, pod.link, site.mark),
         Up(namespace, inside, site.mark),

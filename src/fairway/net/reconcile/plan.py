@@ -60,6 +60,8 @@ def satisfies(now: Fact, wanted: Fact) -> bool:
             mac=now.mac if wanted.mac else "",
             peer_mac=now.peer_mac if wanted.peer_mac else "",
         )
+        if wanted.shared_peer:
+            now = replace(now, peer_mtu=0, peer_mac=wanted.peer_mac, shared_peer=True)
     elif isinstance(now, Route) and isinstance(wanted, Route) and not wanted.link:
         now = replace(now, link="")
     return now == wanted
