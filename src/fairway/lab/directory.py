@@ -25,6 +25,21 @@ def node_state(lab: str, node: str) -> Path:
     return LABS / lab / "nodes" / node
 
 
+def agent_config(lab: str, node: str) -> Path:
+    """What the node's agent is told, as any agent is."""
+    return node_state(lab, node) / "agent.toml"
+
+
+def agent_socket(lab: str, node: str) -> Path:
+    """Where the node's agent listens."""
+    return node_state(lab, node) / "agent.sock"
+
+
+def agent_log(lab: str, node: str) -> Path:
+    """What the node's agent says."""
+    return node_state(lab, node) / "agent.log"
+
+
 def write_topology(lab: str, text: str, source: Path) -> None:
     """Keep the topology that the lab is brought up by; written before anything is made, so that `down` finds it all."""
     directory = LABS / lab

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fairway.lab import directory, ground, impairment
+from fairway.lab.agents import keeping
 from fairway.lab.ending import end_namespaces
 from fairway.lab.forward import set_forward_policy
 from fairway.lab.model import LabPod, Node, Topology
+from fairway.lab.nodes import node_host
 from fairway.lab.topology import facts, load, node_namespace, static_routes
-from fairway.net.host import Host, Identity
+from fairway.net.host import Host
 from fairway.net.kernel import Kernel
 from fairway.net.model.errors import FairwayError, NotOursError
 from fairway.net.model.facts import Namespace
@@ -35,12 +37,19 @@ class Summary:
     operations: int
     seconds: float
     engine: str  # "netem", "relay", or "none": no link has faults
+    agents: int  # that run
 
 
-def up(path: Path, *, progress: Progress | None = None, leave_foreign_chains: bool = False) -> Summary:
-    """Bring the lab of the file at `path` to what the file says. A lab that was not there is undone if this fails."""
+def up(
+    path: Path, *, progress: Progress | None = None, leave_foreign_chains: bool = False, agents: bool = True
+) -> Summary:
+    """Bring the lab of the file at `path` to what the file says. A lab that was not there is undone if this fails.
+
+    Without `agents` none runs, whatever the file says: nodes are given their routes.
+    """
     started = time.monotonic()
     topology = load(path)
+    topology = replace(topology, agents=topology.agents and agents)
     with directory.lock(topology.name):
         kernel = Kernel()
         try:
@@ -64,6 +73,7 @@ def up(path: Path, *, progress: Progress | None = None, leave_foreign_chains: bo
         operations,
         time.monotonic() - started,
         impairment.engine_of(topology),
+        sum(not node.router for node in topology.nodes) if topology.agents else 0,
     )
 
 
@@ -80,7 +90,8 @@ class _Raising:
     def bring(self) -> int:
         """Do it all; returns how many operations it took."""
         nodes = [node for node in self._topology.nodes if not node.router]
-        operations = self._ground()
+        operations = keeping.release(self._topology)
+        operations += self._ground()
         for done, node in enumerate(nodes, 1):
             operations += self._clear(node)
             self._progress("nodes", done, len(nodes))
@@ -88,6 +99,8 @@ class _Raising:
         for node in nodes:
             operations += self._settle(node, made)
             made += len(self._pods_of(node))
+        if self._topology.agents:
+            operations += keeping.keep(self._kernel, self._topology, leave_foreign_chains=self._leave_foreign_chains)
         return operations
 
     def _ground(self) -> int:
@@ -143,6 +156,8 @@ class _Raising:
             return 0
         with self._host(node) as host:
             changed = host.routes.set(self._routes[node.name])
+            if not self._topology.agents:
+                host.learned.change((), [route.destination for route in host.learned.all()])
             drift, failures = host.repair()
             _raise_first(failures)
             wanted = {pod.name: pod for pod in self._pods_of(node)}
@@ -172,13 +187,6 @@ class _Raising:
 
 
 _BATCH = 500
-
-
-def node_host(lab: str, node: str, *, touch_foreign_chains: bool = True) -> Host:
-    """The host of a lab's node: the same as a real host's, in another namespace."""
-    home = f"{lab}.{node}"
-    identity = Identity(home, f"{home}.", f"fairway lab {lab} node {node} pod")
-    return Host(directory.node_state(lab, node), identity, touch_foreign_chains=touch_foreign_chains)
 
 
 def _as_wanted(pod: Pod, wanted: LabPod | None) -> bool:

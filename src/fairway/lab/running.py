@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fairway.lab import directory, ground, impairment
 from fairway.lab.model import Topology
-from fairway.lab.raising import node_host
+from fairway.lab.nodes import node_host
 from fairway.lab.topology import load, node_namespace, parse
 from fairway.net.kernel import Kernel
 from fairway.net.model.errors import FairwayError, UsageError
