@@ -42,6 +42,11 @@ def find(lab: str) -> dict[str, NodeAgent]:
     return found
 
 
+def state(lab: str, node: str) -> str:
+    """ "ready", or "not ready", as the node's running agent says itself."""
+    return "ready" if _is_ready(lab, node) else "not ready"
+
+
 def is_in_place(lab: str, agent: NodeAgent) -> bool:
     """Whether the agent is in the namespace that is its node's now."""
     return processes.is_in(agent.pid, f"{lab}.{agent.node}")
