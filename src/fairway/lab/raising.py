@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fairway.lab import directory, ground, impairment
+from fairway.lab import directory, ground, impairment, moving
 from fairway.lab.agents import keeping
 from fairway.lab.ending import end_namespaces
 from fairway.lab.forward import set_forward_policy
 from fairway.lab.model import LabPod, Node, Topology
 from fairway.lab.nodes import node_host
+from fairway.lab.running import find
 from fairway.lab.topology import facts, load, node_namespace, static_routes
 from fairway.net.host import Host
 from fairway.net.kernel import Kernel
@@ -86,12 +87,17 @@ class _Raising:
         self._progress = progress
         self._leave_foreign_chains = leave_foreign_chains
         self._routes = static_routes(topology)
+        self._elsewhere: set[str] = set()
+        """Pods that are on some node: what is kept for others that were away is free."""
 
     def bring(self) -> int:
         """Do it all; returns how many operations it took."""
         nodes = [node for node in self._topology.nodes if not node.router]
         operations = keeping.release(self._topology)
         operations += self._ground()
+        if self._topology.agents:
+            operations += moving.bring_back(self._topology)
+            self._elsewhere = {pod.name for pod in find(self._topology.name).pods()}
         for done, node in enumerate(nodes, 1):
             operations += self._clear(node)
             self._progress("nodes", done, len(nodes))
@@ -164,6 +170,9 @@ class _Raising:
             gone = [pod for pod in host.pods() if not _as_wanted(pod, wanted.get(pod.name))]
             for pod in gone:
                 host.remove_pod(pod.name)
+            for pod in host.away():
+                if pod.name not in self._elsewhere:
+                    host.forget_away(pod.name)
             for pool in host.store.addresses.pools():
                 if pool.block not in node.pools and not host.pools.in_use(pool.block):
                     host.pools.remove(pool.block)

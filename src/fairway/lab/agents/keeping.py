@@ -41,8 +41,7 @@ def keep(kernel: Kernel, topology: Topology, *, leave_foreign_chains: bool) -> i
     running.end([agent for node, agent in alive.items() if node in joined | told])
     missing = [node.name for node in nodes if node.name not in alive or node.name in joined | told]
     running.start(topology.name, missing)
-    if missing:
-        _until_found(kernel, topology, nodes)
+    _until_found(kernel, topology, nodes)
     return len(missing)
 
 
