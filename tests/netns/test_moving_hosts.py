@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -48,6 +49,11 @@ def move(source: str, target: str, interface: str, addresses: tuple = (ADDRESS,)
 
 def where() -> list[str]:
     return [pod.node for pod in lab.find("small").pods()]
+
+
+def inside(node: str) -> str:
+    with node_host("small", node) as host:
+        return host.pod("a").interface
 
 
 def works_on(node: str, address: object = ADDRESS) -> bool:
@@ -113,13 +119,12 @@ def test_a_pod_that_is_here_is_not_taken_in_again():
 @pytest.mark.parametrize("order", [("n1", "n2"), ("n2", "n1")])
 @pytest.mark.parametrize("returning", [False, True])
 def test_killed_at_any_step_the_pod_is_on_one_host_and_works(order: tuple[str, str], returning: bool):
-    source, target, interface = "n1", "n2", "eth0"
+    source, target = ("n2", "n1") if returning else ("n1", "n2")
     if returning:
         move("n1", "n2", "eth0")
-        source, target, interface = "n2", "n1", "eth1"
     ends = set()
     for chance in range(STEPS_MAX):
-        killed = run_and_kill(lambda: move(source, target, interface), chance)
+        killed = run_and_kill(partial(move, source, target, inside(source)), chance)
         repair(*order)
         (node,) = where()
         assert works_on(node), f"cut off at step {chance}, the pod does not work on {node}"
@@ -127,11 +132,7 @@ def test_killed_at_any_step_the_pod_is_on_one_host_and_works(order: tuple[str, s
         if not killed:
             break
         if node == target:  # for the next try, back to where it was
-            with node_host("small", node) as host:
-                inside = host.pod("a").interface
-            move(target, source, inside)
-        with node_host("small", source) as host:
-            interface = host.pod("a").interface
+            move(target, source, inside(target))
     else:
         pytest.fail("the move was never finished")
     assert ends == {source, target}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from pathlib import Path
 
 import click
 
@@ -35,6 +37,8 @@ def execute(name: str, command: tuple[str, ...]) -> None:
     if place.namespace:
         namespaces.enter(place.namespace)
     os.environ.update(place.environment)
+    beside = Path(sys.argv[0]).absolute().parent  # where `fairway` is, if it is not where commands are looked for
+    os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:{beside}"
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and what is run would inherit that
         signal.signal(number, signal.SIG_DFL)
     try:

@@ -11,8 +11,8 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from fairway.lab import directory
+from fairway.lab.labs import NodeView, PodView, RunningLab, find, running
 from fairway.lab.model import Topology
-from fairway.lab.running import NodeView, PodView, RunningLab, find, running
 from fairway.net.agent.client import Client
 from fairway.net.host.flow import Flow
 from fairway.net.kernel import Kernel

@@ -11,16 +11,16 @@ from fairway.lab import directory, ground, impairment, moving
 from fairway.lab.agents import keeping
 from fairway.lab.ending import end_namespaces
 from fairway.lab.forward import set_forward_policy
+from fairway.lab.labs import find
 from fairway.lab.model import LabPod, Node, Topology
 from fairway.lab.nodes import node_host
-from fairway.lab.running import find
 from fairway.lab.topology import facts, load, node_namespace, static_routes
 from fairway.net.host import Host
 from fairway.net.kernel import Kernel
 from fairway.net.model.errors import FairwayError, NotOursError
-from fairway.net.model.facts import Namespace
+from fairway.net.model.facts import Fact, Namespace, Route
 from fairway.net.model.operations import Change, Failure
-from fairway.net.model.pod import Pod
+from fairway.net.model.pod import LearnedRoute, Pod
 from fairway.net.reconcile import plan
 
 Progress = Callable[[str, int, int], None]
@@ -162,10 +162,10 @@ class _Raising:
             return 0
         with self._host(node) as host:
             changed = host.routes.set(self._routes[node.name])
-            if not self._topology.agents:
-                host.learned.change((), [route.destination for route in host.learned.all()])
+            host.learned.change((), [route.destination for route in host.learned.all() if not self._is_told(route)])
             drift, failures = host.repair()
-            _raise_first(failures)
+            # What nodes told last may be another thing by now: their agents see to it.
+            _raise_first([each for each in failures if not _is_learned(each.operation.fact)])
             wanted = {pod.name: pod for pod in self._pods_of(node)}
             gone = [pod for pod in host.pods() if not _as_wanted(pod, wanted.get(pod.name))]
             for pod in gone:
@@ -177,6 +177,10 @@ class _Raising:
                 if pool.block not in node.pools and not host.pools.in_use(pool.block):
                     host.pools.remove(pool.block)
         return changed + len(drift) + len(gone)
+
+    def _is_told(self, route: LearnedRoute) -> bool:
+        """Whether the node that the route was learned from is there to tell it."""
+        return self._topology.agents and any(node.name == route.node for node in self._topology.nodes)
 
     def _settle(self, node: Node, made: int) -> int:
         """Give the node its pools, routes and pods; `made` pods of other nodes are there already."""
@@ -202,6 +206,10 @@ def _as_wanted(pod: Pod, wanted: LabPod | None) -> bool:
     if wanted is None:
         return False
     return (not wanted.addresses or pod.addresses == wanted.addresses) and (not wanted.mtu or pod.mtu == wanted.mtu)
+
+
+def _is_learned(fact: Fact) -> bool:
+    return isinstance(fact, Route) and fact.learned
 
 
 def _raise_first(failures: list[Failure]) -> None:
