@@ -129,7 +129,8 @@ class TestWithItsAddress:
             assert line(serving) == "ready"
             with program("b", TCP, "ask", "10.0.1.2") as asking:
                 assert line(asking) == "1"
-                move("a", "n2")
+                moved = move("a", "n2")
+                assert (moved.tcp, moved.tcp_lost) == (1, 0)
                 move("a", "n1")
                 assert asking.stdin is not None
                 asking.stdin.close()
@@ -170,6 +171,8 @@ class TestRenumbered:
             assert (line(asking), line(getting)) == ("1", "begun")
             moved = move("a", "n2", renumber=True)
             assert str(moved.addresses[0]).startswith("10.0.2.")
+            assert (moved.tcp, moved.tcp_lost) == (1, 1)
+            assert (moved.udp, moved.udp_lost) == (1, 0)
             report = downloaded(getting, serving)
             assert (report["handshakes"], report["moved"]) == (1, True)
             assert (report["same"], report["bytes"]) == (True, SIZE)

@@ -122,6 +122,12 @@ def move(name: str, node: str, renumber: bool, lab: str | None, as_json: bool) -
     addresses = " ".join(map(str, done.addresses))
     click.echo(f"{done.pod} has moved from {done.source} to {done.target}, in {done.whole_ms:.0f} ms")
     click.echo(f"address    {addresses}" + (f", before: {' '.join(map(str, done.former))}" if renumber else ", kept"))
+    if done.tcp:
+        end = f"; {done.tcp_lost} cut off: their address is gone" if done.tcp_lost else ", all go on"
+        click.echo(f"tcp        {plural(done.tcp, 'connection')} of the pod's{end}")
+    if done.udp:
+        end = f"; {done.udp_lost} stay behind" if done.udp_lost else ", all go on"
+        click.echo(f"quic, udp  {plural(done.udp, 'connected socket')} of the pod's{end}")
     gap = f"{done.gap_ms:.0f} ms" if done.lost else "none"
     click.echo(f"gap        {gap}; {done.lost} of {done.sent} echoes lost, one sent each millisecond")
 

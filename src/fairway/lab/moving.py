@@ -13,6 +13,7 @@ from typing import Any
 from fairway.lab import directory
 from fairway.lab.labs import NodeView, PodView, RunningLab, find, running
 from fairway.lab.model import Topology
+from fairway.lab.sockets import connections
 from fairway.net.agent.client import Client
 from fairway.net.host.flow import Flow
 from fairway.net.kernel import Kernel
@@ -21,6 +22,7 @@ from fairway.net.model.facts import IPAddress
 
 _LEARN_S = 5.0  # how long the old host waits to learn where the pod is, before it ends the old link in any case
 _LOOK_S = 0.001
+_MIGRATE_S = 2.0  # how long clients may take to go on from another address
 _BEFORE_S, _AFTER_S = 0.1, 0.3  # for how long the echoes go before and after
 
 
@@ -39,6 +41,10 @@ class Moved:
     gap_ms: float  # the longest time without an answer; 0: none was missing
     sent: int
     lost: int
+    tcp: int  # connections that the pod had
+    tcp_lost: int  # of them, those whose address is gone
+    udp: int  # connected sockets, as clients of QUIC have them
+    udp_lost: int  # of them, those that have not come to an address that the pod has now
 
 
 def move(name: str, to: str, *, lab: str | None = None, renumber: bool = False) -> Moved:
@@ -110,6 +116,7 @@ def _move(lab: RunningLab, pod: PodView, to: str, wanted: tuple[IPAddress, ...])
             "mtu": pod.mtu,
             "addresses": [str(address) for address in wanted],
         }
+        before = connections(pod.namespace, pod.addresses)
         flow = Flow(_onlooker(lab, pod), pod.addresses[0])
         with flow:
             time.sleep(_BEFORE_S)
@@ -124,6 +131,7 @@ def _move(lab: RunningLab, pod: PodView, to: str, wanted: tuple[IPAddress, ...])
             here.call("pod.let_go", {"name": pod.name, "keeps": keeps})
             done = time.monotonic()
             time.sleep(_AFTER_S)
+        after = _connections_after(f"{lab.name}.{to}.{pod.name}", addresses, before)
     return Moved(
         pod=pod.name,
         source=pod.node,
@@ -136,7 +144,19 @@ def _move(lab: RunningLab, pod: PodView, to: str, wanted: tuple[IPAddress, ...])
         gap_ms=flow.gap_ms(),
         sent=flow.sent,
         lost=flow.lost,
+        tcp=before["tcp"],
+        tcp_lost=max(0, before["tcp"] - after["tcp"]),
+        udp=before["udp"],
+        udp_lost=max(0, before["udp"] - after["udp"]),
     )
+
+
+def _connections_after(namespace: str, addresses: tuple[IPAddress, ...], before: Counter[str]) -> Counter[str]:
+    """Those from the pod's addresses, once clients had time to notice that they have another."""
+    deadline = time.monotonic() + _MIGRATE_S
+    while (found := connections(namespace, addresses))["udp"] < before["udp"] and time.monotonic() < deadline:
+        time.sleep(_MIGRATE_S / 20)
+    return found
 
 
 def _until_learned(kernel: Kernel, lab: RunningLab, pod: PodView, to: str, started: float) -> None:
