@@ -20,6 +20,7 @@ from fairway.net.host import Host
 from fairway.net.kernel import namespaces
 from fairway.net.model.attachment import AttachRequest, Kubernetes
 from fairway.net.model.errors import UsageError
+from fairway.net.model.pod import Pod
 from fairway.net.model.policy import Direction
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it makes namespaces")]
@@ -126,6 +127,40 @@ class TestAPod:
             host.wait_removed(pod.name)
         finally:
             subprocess.run(["ip", "netns", "del", "fwt-cni"], check=True)
+
+
+class TestPodsThatKubernetesCallsTheSame:
+    """A pod of several interfaces, and a sandbox that comes before the former one of its name is gone."""
+
+    @pytest.fixture
+    def twins(self, host: Host) -> Iterator[list[Pod]]:
+        host.policies.apply(DENY, "deny.yaml")
+        host.add_pod("other")
+        known = Kubernetes(namespace="shop", pod="till")
+        for name in ("fwt-one", "fwt-two"):
+            subprocess.run(["ip", "netns", "add", name], check=True)
+        try:
+            yield [
+                host.attach(AttachRequest(name, f"/run/netns/{name}", kubernetes=known))
+                for name in ("fwt-one", "fwt-two")
+            ]
+        finally:
+            for name in ("fwt-one", "fwt-two"):
+                host.detach(name, "eth0")
+                subprocess.run(["ip", "netns", "del", name], check=True)
+
+    def test_are_all_guarded(self, twins: list[Pod]) -> None:
+        assert [pings("other", pod.addresses[0]) for pod in twins] == [False, False]
+
+    def test_are_guarded_still_when_one_of_them_goes(self, host: Host, twins: list[Pod]) -> None:
+        host.detach("fwt-one", "eth0")
+        host.wait_removed(twins[0].name)
+        assert not pings("other", twins[1].addresses[0])
+
+    def test_are_all_guarded_by_an_agent_that_was_started_since(self, host: Host, twins: list[Pod]) -> None:
+        host.policies.apply(DENY, "deny.yaml")
+        assert [pings("other", pod.addresses[0]) for pod in twins] == [False, False]
+        assert host.check() == []
 
 
 class TestDocuments:
