@@ -51,7 +51,7 @@ def authority(tmp_path: Path) -> Authority:
 
 def _join(authority: Authority, node: str, token: Token, key: object = None, now: datetime = NOW) -> Granted:
     signing = request(key or new_key(), node)  # type: ignore[arg-type]
-    return authority.admit(JoinRequest(node, token.number, token.secret, signing), now)
+    return authority.admit(JoinRequest(node, token.number, token.proof(node, signing), signing), now)
 
 
 class TestTheCertificate:
@@ -85,7 +85,7 @@ class TestTheCertificate:
         good[-5] ^= 1
         for data in (bytes(good), b"nonsense", bytes(20_000), _ed25519_request()):
             with pytest.raises(UsageError, match="certificate request is not valid"):
-                authority.admit(JoinRequest("node02", token.number, token.secret, data), NOW)
+                authority.admit(JoinRequest("node02", token.number, token.proof("node02", data), data), NOW)
         _join(authority, "node02", token)  # none of that has used the token up
 
 
@@ -361,8 +361,8 @@ class TestMessages:
     @pytest.mark.parametrize(
         "data",
         [
-            b'{"kind": "join", "node": "UPPER", "number": "", "secret": "", "request": ""}',
-            b'{"kind": "join", "node": 1, "number": "", "secret": "", "request": ""}',
+            b'{"kind": "join", "node": "UPPER", "number": "", "proof": "", "request": ""}',
+            b'{"kind": "join", "node": 1, "number": "", "proof": "", "request": ""}',
             b'{"kind": "join", "more": 1}',
             b'{"kind": "granted", "certificate": "", "authority": "", "network": ""}',
             b"[" * 50_000,
