@@ -234,7 +234,9 @@ class TestWhoIsAway:
         world.rest(5)
         world.check()
         assert world.nodes[1].exchange is not None
-        assert world.nodes[1].exchange.own.epoch > 1000
+        assert world.nodes[1].exchange.own.epoch == world.nodes[1].epoch < 1000, (
+            "nobody tells a node which life it is in"
+        )
 
 
 class TestTwoConnections:
@@ -361,7 +363,7 @@ class TestWhatIsRefused:
         stream = session.stream()
         paused = stream.receive(bytes((Channel.WITHDRAWALS,)), world.now)
         assert paused == 0.0
-        flood = b"".join(encode(Withdraw(1, 0, 0)) for _ in range(2000))
+        flood = b"".join(encode(Withdraw(world.nodes[1].epoch, 0, 0)) for _ in range(2000))
         for _ in range(40):
             paused = stream.receive(flood, world.now)
         assert 1.0 < paused < 10.0

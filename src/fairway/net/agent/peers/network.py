@@ -37,6 +37,8 @@ from fairway.net.model.errors import FairwayError, UsageError
 from fairway.net.model.facts import IPAddress, IPNetwork
 
 _CALLS_AT_ONCE = 32
+_CALLS_ON_HEARSAY = 16
+"""Of members that were never spoken with: they hold up no call to one that was."""
 _CALL_TIMEOUT_S = 3.0
 _TRACE_S = 0.5
 _HOUSEKEEPING_S = 1.0
@@ -75,7 +77,8 @@ class PeerNetwork:
         )
         self._peers = self.exchange.peers
         self._links: dict[Session, Link] = {}
-        self._calling = asyncio.Semaphore(_CALLS_AT_ONCE)
+        self._turns = {False: asyncio.Semaphore(_CALLS_AT_ONCE), True: asyncio.Semaphore(_CALLS_ON_HEARSAY)}
+        self._calling: set[str | tuple[Endpoint, ...]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: Server[QuicConnection] | None = None
         self._echo: Echo | None = None
@@ -202,32 +205,48 @@ class PeerNetwork:
 
     async def _call(self, call: Call) -> None:
         """Call somebody; who does not answer is called again when the directory says so."""
-        async with self._calling:
-            for endpoint in call.endpoints:
-                known = self.exchange.directory.known.get(call.name)
-                if known is not None and known.connected:
-                    return
-                dialer = connect(
-                    str(endpoint.address),
-                    endpoint.port,
-                    alpn=security.ROUTES,
-                    tls=self._standing.caller,
-                    configuration=security.configuration(self.options.detection_s, calls=True),
-                    timeout=_CALL_TIMEOUT_S,
-                )
-                try:
-                    connection = await dialer
-                except (OSError, TimeoutError, ConnectionClosed) as error:
-                    say("no connection", level="debug", address=endpoint.address, why=str(error))
-                    continue
-                try:
-                    shown = security.shown(connection.peer_certificates)
-                except FairwayError as error:
-                    self._warn("peer refused", endpoint.address, error.message)
+        whom = call.name or call.endpoints
+        if whom in self._calling:  # or waiting for its turn
+            return
+        self._calling.add(whom)
+        try:
+            async with self._turns[call.hearsay]:
+                await self._call_in_turn(call)
+        finally:
+            self._calling.discard(whom)
+
+    async def _call_in_turn(self, call: Call) -> None:
+        for endpoint in call.endpoints:
+            known = self.exchange.directory.known.get(call.name)
+            if known is not None and known.connected:
+                return
+            dialer = connect(
+                str(endpoint.address),
+                endpoint.port,
+                alpn=security.ROUTES,
+                tls=self._standing.caller,
+                configuration=security.configuration(self.options.detection_s, calls=True),
+                timeout=_CALL_TIMEOUT_S,
+            )
+            try:
+                connection = await dialer
+            except (OSError, TimeoutError, ConnectionClosed) as error:
+                say("no connection", level="debug", address=endpoint.address, why=str(error))
+                continue
+            try:
+                shown = security.shown(connection.peer_certificates)
+            except FairwayError as error:
+                self._warn("peer refused", endpoint.address, error.message)
+                dialer.close()
+                continue
+            if call.name not in ("", shown.permit.node):
+                self.exchange.directory.misled(call.name, self._loop.time())
+                other = self.exchange.directory.known.get(shown.permit.node)
+                if other is not None and other.connected:
                     dialer.close()
                     continue
-                self._begin(self._exchange_and_close(connection, shown, endpoint, dialer))
-                return
+            self._begin(self._exchange_and_close(connection, shown, endpoint, dialer))
+            return
 
     async def _exchange_and_close(
         self, connection: QuicConnection, shown: security.Shown, called: Endpoint, dialer: connect
@@ -295,7 +314,10 @@ class PeerNetwork:
                 link.kick()
         told = self._peers.take_revocations()
         if told is not None:
-            self._adopt(self._standing.verify(told.signed))
+            try:
+                self._adopt(self._standing.verify(told.signed))
+            except FairwayError as error:
+                self._warn("revocation list refused", "a peer", error.message)
         now = self._loop.time()
         for call in self.exchange.calls(now):
             self._begin(self._call(call))
