@@ -176,6 +176,13 @@ class TestDocuments:
         assert "policy" not in our_table().replace("policy drop", "")
         assert host.check() == []
 
+    def test_may_have_dates_and_other_values_that_json_has_not(self, host: Host) -> None:
+        dated = WEB.replace(
+            "metadata: {name: web}", "metadata: {name: web, creationTimestamp: 2026-05-01, 1: !!binary aGk=}"
+        )
+        host.policies.apply(dated, "web.yaml")
+        assert len(host.policies.documents().policies) == 1
+
     def test_one_wrong_and_none_is_kept(self, host: Host) -> None:
         with pytest.raises(UsageError, match="document 4"):
             host.policies.apply(f"{WEB}---\nkind: NetworkPolicy\n", "web.yaml")

@@ -46,7 +46,8 @@ class Policies:
         """Keep the documents of a file, each in the place of one of the same kind and name; in force on return."""
         new = list(parse_documents(text, file))
         read_documents(text, file)  # every one must be right before any is kept
-        rows = [(*_key(each), json.dumps(each)) for each in new]
+        # YAML has values that JSON has not, such as dates: where one is read, `read_documents` has refused it.
+        rows = [(*_key(each), json.dumps(each, default=str, skipkeys=True)) for each in new]
         with self._store.lock():
             with self._store.transaction() as database:
                 database.executemany("INSERT OR REPLACE INTO policy_documents VALUES (?, ?, ?, ?)", rows)
