@@ -205,6 +205,13 @@ class TestDrift:
         assert agent.said("repaired") == agent.said("not repaired") == []
         assert agent.call("status")["agent"]["repaired"] == {}
 
+    def test_that_somebody_makes_again_at_once_keeps_neither_busy(self, agent: RunningAgent) -> None:
+        agent.call("pod.add", name="demo01", addresses=[str(A1)])
+        fight = f"end=$(($(date +%s) + 5)); while [ $(date +%s) -lt $end ]; do ip route delete {A1} 2>&-; done"
+        subprocess.run(["sh", "-c", fight])
+        assert 5 < len(agent.said("repaired")) < 40
+        until(lambda: sh(f"ip route show {A1}"), 5)
+
     def test_is_found_though_the_kernels_messages_were_lost(self, agent: RunningAgent, tmp_path: Path) -> None:
         agent.call("pod.add", name="demo01", addresses=[str(A1)])
         agent.process.send_signal(signal.SIGSTOP)
@@ -298,11 +305,10 @@ class TestItsSocket:
                 directory.chmod(directory.stat().st_mode | 0o011)
         code = (
             "import os, socket, sys; os.setgid(65534); os.setuid(65534); s = socket.socket(socket.AF_UNIX);"
-            f's.connect({str(agent.socket)!r}); s.sendall(b\'{{"call": "pod.ls"}}\\n\'); print(s.makefile().readline())'
+            f"s.connect({str(agent.socket)!r}); print(s.makefile().readline())"
         )
         found = subprocess.run(["python3", "-c", code], capture_output=True, text=True)
         assert "only root may call the agent" in found.stdout, found
-        assert "pods" not in found.stdout
 
     def test_is_not_held_up_by_clients_that_are_slow_or_talk_nonsense(self, agent: RunningAgent) -> None:
         strange = []
