@@ -22,6 +22,7 @@ SUBCOMMANDS = (
     Lazy("route", "fairway.cli.route:route", "Routes to other hosts' pods.", HOST),
     Lazy("status", "fairway.cli.status:status", "How this host and its agent are; --watch goes on.", HOST),
     Lazy("agent", "fairway.cli.agent:agent", "The long-lived process of this host.", HOST),
+    Lazy("policy", "fairway.cli.policy:policy", "Who may speak with whom.", HOST),
     Lazy("check", "fairway.cli.check:check", "Find what is not as it should be; --repair mends it.", HOST),
     Lazy("up", "fairway.cli.up:up", "Bring up the lab that a file describes, or change it to that.", LAB),
     Lazy("down", "fairway.cli.down:down", "Take labs down.", LAB),

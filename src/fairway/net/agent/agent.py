@@ -40,6 +40,8 @@ _SAID_AS = {
     "pool.rm": "pool removed",
     "route.add": "route added",
     "route.rm": "route removed",
+    "policy.apply": "policies applied",
+    "policy.rm": "policies removed",
 }
 
 
