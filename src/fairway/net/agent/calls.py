@@ -177,36 +177,6 @@ def _remove_route(host: Host, arguments: Arguments, _: Progress) -> Answer:
     return Answer({"removed": str(destination)})
 
 
-def _apply_policies(host: Host, arguments: Arguments, _: Progress) -> Answer:
-    files = arguments.pairs("files")
-    arguments.finish()
-    if not files:
-        raise UsageError("there is nothing to apply", mend="give files with documents")
-    kept = [key for name, text in files for key in host.policies.apply(text, name)]
-    return Answer({"applied": [policy_key_document(key) for key in kept]})
-
-
-def _list_policies(host: Host, arguments: Arguments, _: Progress) -> Answer:
-    arguments.finish()
-    return Answer({"documents": policy_documents(host.policies.documents())})
-
-
-def _isolating(host: Host, arguments: Arguments, _: Progress) -> Answer:
-    pod = host.pod(arguments.text("pod"))
-    arguments.finish()
-    isolating = host.policies.isolating(pod)
-    isolated = {d.value: [f"{p.namespace}/{p.name}" for p in policies] for d, policies in isolating.items()}
-    return Answer({"pod": pod.name, "isolated": isolated})
-
-
-def _remove_policies(host: Host, arguments: Arguments, _: Progress) -> Answer:
-    kind, names = arguments.text("kind"), arguments.pairs("names")
-    arguments.finish()
-    keys = [(kind, namespace, name) for namespace, name in names]
-    host.policies.remove(keys)
-    return Answer({"removed": [policy_key_document(key) for key in keys]})
-
-
 def _check(host: Host, arguments: Arguments, _: Progress) -> Answer:
     leave = arguments.flag("leave_foreign_chains")
     arguments.finish()

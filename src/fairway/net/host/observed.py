@@ -91,11 +91,6 @@ class Observer:
         found = (self._kernel.policy_rules(self._home, table), self._kernel.masqueraded(self._home))
         return {fact for fact in found if fact is not None}
 
-    def masquerade(self) -> set[Fact]:
-        """What there is of pods that are hidden behind the host."""
-        hidden = self._kernel.masqueraded(self._home)
-        return {hidden} if hidden is not None else set()
-
     def everything(
         self, desired: Iterable[Fact], prefix: str, mark: str, own: Mapping[str, str], given: Iterable[tuple[Pod, str]]
     ) -> set[Fact]:
