@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
@@ -429,3 +430,29 @@ class TestAccidents:
         host.store.delete(f"{C1}/eth0")
         assert host.detach(C1, "eth0")
         assert "eth0" not in inside(runtime[0], "link")
+
+
+class TestReadiness:
+    def test_both_ends_hand_packets_on_when_attach_returns(self, host: Host, runtime: list[str]) -> None:
+        for _ in range(10):
+            pod = host.attach(request(runtime[0]))
+            outer, inner = sh(f"ip -o link show {pod.link}"), inside(runtime[0], "-o link")
+            assert "qdisc noop " not in outer + inner
+            host.detach(C1, "eth0")
+            host.wait_removed(f"{C1}/eth0")
+
+    def test_it_is_the_kernels_queue_that_is_waited_for_and_not_for_ever(self) -> None:
+        sh("ip link add fwt-a type veth peer name fwt-b")
+        kernel = Kernel()
+        try:
+            started = time.monotonic()
+            kernel.wait_transmits("", "fwt-a")  # it is down, and drops everything
+            assert time.monotonic() - started > 0.9
+            sh("ip link set fwt-a up; ip link set fwt-b up")
+            started = time.monotonic()
+            kernel.wait_transmits("", "fwt-a")
+            assert time.monotonic() - started < 0.5
+            assert "qdisc noop " not in sh("ip -o link show fwt-a")
+        finally:
+            kernel.close()
+            sh("ip link del fwt-a")
