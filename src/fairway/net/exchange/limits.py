@@ -29,9 +29,6 @@ MAX_ENDPOINTS = 8
 MAX_MEMBERS = 8_192
 """Nodes of which we know; further ones that peers tell of are not taken in."""
 
-MAX_REVOCATION_BYTES = 16_000
-"""A signed revocation list."""
-
 BYTES_PER_S = 1_000_000
 BYTES_BURST = 4_000_000
 WORK_PER_S = 5_000

@@ -25,7 +25,6 @@ class Known:
     """When the session began."""
     next_call: float = 0.0
     wait_s: float = limits.DIAL_FIRST_S
-    attempts: int = 0
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -41,7 +40,6 @@ class Seed:
     name: str = ""
     next_call: float = 0.0
     wait_s: float = limits.DIAL_FIRST_S
-    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +81,11 @@ class Directory:
         """There is a session with `name`; `via` is the address that was called."""
         known = self.known.get(name)
         if known is not None:
-            known.connected, known.since, known.attempts = True, now, 0
+            known.connected, known.since = True, now
             self._absent.pop(name, None)
         seed = None if via is None else self.seeds.get(via)
         if seed is not None:
-            seed.name, seed.wait_s, seed.attempts = name, limits.DIAL_FIRST_S, 0
+            seed.name, seed.wait_s = name, limits.DIAL_FIRST_S
 
     def disconnected(self, name: str, now: float) -> None:
         """The session is lost: call, the lower name first; at once if it was a good one."""
@@ -155,6 +153,5 @@ class Directory:
         return known
 
     def _again(self, what: Known | Seed, now: float) -> None:
-        what.attempts += 1
         what.next_call = now + what.wait_s * (0.75 + self.jitter() / 2)
         what.wait_s = min(what.wait_s * 2, limits.DIAL_LONGEST_S)

@@ -66,14 +66,12 @@ class Installer:
         self._keep_until = asyncio.get_running_loop().time() + self._keep_s
         self._worker = asyncio.create_task(self._work())
 
-    async def stop(self, *, forget: bool) -> None:
-        """End, with all on the disk; the routes stay, unless they are to be forgotten."""
+    async def stop(self) -> None:
+        """End, with all on the disk."""
         self._stopping = True
         self._wake.set()
         if self._worker is not None:
             await self._worker
-        if forget:
-            await self._do(lambda: self._host.learned.change((), [*self._durable, *self._present]))
 
     def changed(self, prefixes: set[IPNetwork]) -> None:
         """Something is new about these."""
