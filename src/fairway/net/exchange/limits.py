@@ -55,6 +55,9 @@ DIAL_FIRST_S = 0.1
 DIAL_LONGEST_S = 1.5
 """Between two attempts to reach a member: doubled from the first to the longest; a partition is to heal soon."""
 
+DIAL_HEARSAY_S = 30.0
+"""The longest for a member of whom only others tell: what they tell may be wrong, or a lie."""
+
 DIAL_REFUSED_S = 30.0
 """Until the next attempt to reach a member that has refused us."""
 

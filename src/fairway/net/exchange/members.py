@@ -48,6 +48,8 @@ class Call:
 
     name: str
     endpoints: tuple[Endpoint, ...]
+    hearsay: bool = False
+    """Whether only others have told of it: such calls must not hold up the rest."""
 
 
 @dataclass(slots=True)
@@ -118,12 +120,13 @@ class Directory:
             if now - known.heard > limits.FORGET_S:
                 self.forget(known.name)
             elif known.endpoints and known.next_call <= now:
-                self._again(known, now)
-                calls[known.endpoints] = Call(known.name, known.endpoints)
+                hearsay = not known.own
+                self._again(known, now, limits.DIAL_HEARSAY_S if hearsay else limits.DIAL_LONGEST_S)
+                calls[known.endpoints] = Call(known.name, known.endpoints, hearsay)
         for seed in self.seeds.values():
             who = self.known.get(seed.name)
             if (who is None or not who.connected) and seed.next_call <= now:
-                self._again(seed, now)
+                self._again(seed, now, limits.DIAL_LONGEST_S)
                 calls.setdefault((seed.endpoint,), Call("", (seed.endpoint,)))
         return list(calls.values())
 
@@ -152,6 +155,6 @@ class Directory:
             known = self.known[name] = self._absent[name] = Known(name, next_call=now + later)
         return known
 
-    def _again(self, what: Known | Seed, now: float) -> None:
+    def _again(self, what: Known | Seed, now: float, longest_s: float) -> None:
         what.next_call = now + what.wait_s * (0.75 + self.jitter() / 2)
-        what.wait_s = min(what.wait_s * 2, limits.DIAL_LONGEST_S)
+        what.wait_s = min(what.wait_s * 2, longest_s)

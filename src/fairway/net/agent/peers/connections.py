@@ -20,6 +20,7 @@ from fairway.net.model.errors import FairwayError
 from fairway.net.model.facts import IPAddress
 
 _CALLS_AT_ONCE = 32
+_HEARSAY_AT_ONCE = 8
 _CALL_TIMEOUT_S = 3.0
 _TRACE_S = 0.5
 _WARN_AGAIN_S = 60.0
@@ -47,7 +48,7 @@ class Connections:
         self._on_change = on_change
         self._echo = Echo(self._host_answers)
         self._watch = Watch(options.detection_s, self._echo, self.links.values)
-        self._calling = asyncio.Semaphore(_CALLS_AT_ONCE)
+        self._calling = {False: asyncio.Semaphore(_CALLS_AT_ONCE), True: asyncio.Semaphore(_HEARSAY_AT_ONCE)}
         self._called: set[tuple[Endpoint, ...]] = set()
         self._tasks = Tasks()
         self._server: Server[QuicConnection] | None = None
@@ -118,7 +119,7 @@ class Connections:
 
     async def _call(self, call: Call) -> None:
         try:
-            async with self._calling:
+            async with self._calling[call.hearsay]:
                 for endpoint in call.endpoints:
                     known = self._exchange.directory.known.get(call.name)
                     if (known is not None and known.connected) or await self._reach(endpoint):
