@@ -29,9 +29,6 @@ MAX_ENDPOINTS = 8
 MAX_MEMBERS = 8_192
 """Nodes of which we know; further ones that peers tell of are not taken in."""
 
-MAX_REVOCATION_BYTES = 16_000
-"""A signed revocation list."""
-
 BYTES_PER_S = 1_000_000
 BYTES_BURST = 4_000_000
 WORK_PER_S = 5_000
@@ -57,6 +54,9 @@ FORGET_S = 3600.0
 DIAL_FIRST_S = 0.1
 DIAL_LONGEST_S = 1.5
 """Between two attempts to reach a member: doubled from the first to the longest; a partition is to heal soon."""
+
+DIAL_HEARSAY_S = 30.0
+"""The longest for a member of whom only others tell: what they tell may be wrong, or a lie."""
 
 DIAL_REFUSED_S = 30.0
 """Until the next attempt to reach a member that has refused us."""

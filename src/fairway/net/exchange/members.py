@@ -25,7 +25,6 @@ class Known:
     """When the session began."""
     next_call: float = 0.0
     wait_s: float = limits.DIAL_FIRST_S
-    attempts: int = 0
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -41,7 +40,6 @@ class Seed:
     name: str = ""
     next_call: float = 0.0
     wait_s: float = limits.DIAL_FIRST_S
-    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +48,8 @@ class Call:
 
     name: str
     endpoints: tuple[Endpoint, ...]
+    hearsay: bool = False
+    """Whether only others have told of it: such calls must not hold up the rest."""
 
 
 @dataclass(slots=True)
@@ -83,11 +83,11 @@ class Directory:
         """There is a session with `name`; `via` is the address that was called."""
         known = self.known.get(name)
         if known is not None:
-            known.connected, known.since, known.attempts = True, now, 0
+            known.connected, known.since = True, now
             self._absent.pop(name, None)
         seed = None if via is None else self.seeds.get(via)
         if seed is not None:
-            seed.name, seed.wait_s, seed.attempts = name, limits.DIAL_FIRST_S, 0
+            seed.name, seed.wait_s = name, limits.DIAL_FIRST_S
 
     def disconnected(self, name: str, now: float) -> None:
         """The session is lost: call, the lower name first; at once if it was a good one."""
@@ -120,12 +120,13 @@ class Directory:
             if now - known.heard > limits.FORGET_S:
                 self.forget(known.name)
             elif known.endpoints and known.next_call <= now:
-                self._again(known, now)
-                calls[known.endpoints] = Call(known.name, known.endpoints)
+                hearsay = not known.own
+                self._again(known, now, limits.DIAL_HEARSAY_S if hearsay else limits.DIAL_LONGEST_S)
+                calls[known.endpoints] = Call(known.name, known.endpoints, hearsay)
         for seed in self.seeds.values():
             who = self.known.get(seed.name)
             if (who is None or not who.connected) and seed.next_call <= now:
-                self._again(seed, now)
+                self._again(seed, now, limits.DIAL_LONGEST_S)
                 calls.setdefault((seed.endpoint,), Call("", (seed.endpoint,)))
         return list(calls.values())
 
@@ -154,7 +155,6 @@ class Directory:
             known = self.known[name] = self._absent[name] = Known(name, next_call=now + later)
         return known
 
-    def _again(self, what: Known | Seed, now: float) -> None:
-        what.attempts += 1
+    def _again(self, what: Known | Seed, now: float, longest_s: float) -> None:
         what.next_call = now + what.wait_s * (0.75 + self.jitter() / 2)
-        what.wait_s = min(what.wait_s * 2, limits.DIAL_LONGEST_S)
+        what.wait_s = min(what.wait_s * 2, longest_s)
