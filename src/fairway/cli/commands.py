@@ -23,6 +23,7 @@ SUBCOMMANDS = (
     Lazy("status", "fairway.cli.status:status", "How this host and its agent are; --watch goes on.", HOST),
     Lazy("agent", "fairway.cli.agent:agent", "The long-lived process of this host.", HOST),
     Lazy("cni", "fairway.cli.cni:cni", "The plugin that container runtimes call for their pods.", HOST),
+    Lazy("policy", "fairway.cli.policy:policy", "Who may speak with whom.", HOST),
     Lazy("check", "fairway.cli.check:check", "Find what is not as it should be; --repair mends it.", HOST),
     Lazy("up", "fairway.cli.up:up", "Bring up the lab that a file describes, or change it to that.", LAB),
     Lazy("down", "fairway.cli.down:down", "Take labs down.", LAB),

@@ -34,6 +34,7 @@ def pool() -> None:
     show_default=True,
     help="Seconds that an address rests before another pod gets it, while there are others.",
 )
+@click.option("--masquerade", is_flag=True, help="Hide its pods behind the host's address outside the network.")
 @json_option
 def add(
     cidr: str,
@@ -42,6 +43,7 @@ def add(
     namespaces: tuple[str, ...],
     networks: tuple[str, ...],
     cooldown: int,
+    masquerade: bool,
     as_json: bool,
 ) -> None:
     """Take addresses from CIDR too; the first pool of one's own stands in for the default one."""
@@ -52,6 +54,7 @@ def add(
         "namespaces": list(namespaces),
         "networks": list(networks),
         "cooldown_s": cooldown,
+        "masquerade": masquerade,
     }
     with this_host() as host:
         document = host.call("pool.add", arguments)

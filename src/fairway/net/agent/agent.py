@@ -41,6 +41,8 @@ _SAID_AS = {
     "pool.rm": "pool removed",
     "route.add": "route added",
     "route.rm": "route removed",
+    "policy.apply": "policies applied",
+    "policy.rm": "policies removed",
 }
 _CNI_CALLS = frozenset(f"cni.{command}" for command in cni.COMMANDS)
 

@@ -14,6 +14,8 @@ from fairway.net.agent.documents import (
     chain_document,
     drift_document,
     pod_document,
+    policy_documents,
+    policy_key_document,
     pool_document,
     pool_use_document,
     route_document,
@@ -133,6 +135,7 @@ def _add_pool(host: Host, arguments: Arguments, _: Progress) -> Answer:
         frozenset(arguments.texts("namespaces")),
         frozenset(arguments.texts("networks")),
         arguments.number("cooldown_s", DEFAULT_COOLDOWN_S),
+        arguments.flag("masquerade"),
     )
     arguments.finish()
     host.pools.add(pool)
@@ -168,6 +171,36 @@ def _remove_route(host: Host, arguments: Arguments, _: Progress) -> Answer:
     arguments.finish()
     host.routes.remove(destination)
     return Answer({"removed": str(destination)})
+
+
+def _apply_policies(host: Host, arguments: Arguments, _: Progress) -> Answer:
+    files = arguments.pairs("files")
+    arguments.finish()
+    if not files:
+        raise UsageError("there is nothing to apply", mend="give files with documents")
+    kept = [key for name, text in files for key in host.policies.apply(text, name)]
+    return Answer({"applied": [policy_key_document(key) for key in kept]})
+
+
+def _list_policies(host: Host, arguments: Arguments, _: Progress) -> Answer:
+    arguments.finish()
+    return Answer({"documents": policy_documents(host.policies.documents())})
+
+
+def _isolating(host: Host, arguments: Arguments, _: Progress) -> Answer:
+    pod = host.pod(arguments.text("pod"))
+    arguments.finish()
+    isolating = host.policies.isolating(pod)
+    isolated = {d.value: [f"{p.namespace}/{p.name}" for p in policies] for d, policies in isolating.items()}
+    return Answer({"pod": pod.name, "isolated": isolated})
+
+
+def _remove_policies(host: Host, arguments: Arguments, _: Progress) -> Answer:
+    kind, names = arguments.text("kind"), arguments.pairs("names")
+    arguments.finish()
+    keys = [(kind, namespace, name) for namespace, name in names]
+    host.policies.remove(keys)
+    return Answer({"removed": [policy_key_document(key) for key in keys]})
 
 
 def _check(host: Host, arguments: Arguments, _: Progress) -> Answer:
@@ -228,6 +261,10 @@ CALLS: Mapping[str, Call] = {
     "route.add": _add_route,
     "route.ls": _list_routes,
     "route.rm": _remove_route,
+    "policy.apply": _apply_policies,
+    "policy.ls": _list_policies,
+    "policy.of": _isolating,
+    "policy.rm": _remove_policies,
     "check": _check,
     "repair": _repair,
     "status": _status,

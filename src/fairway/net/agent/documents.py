@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from fairway.net.host import Host
+from fairway.net.host.policies import Key
 from fairway.net.model import differences
 from fairway.net.model.facts import ForeignChain
 from fairway.net.model.operations import Failure, Operation
 from fairway.net.model.pod import GATEWAYS, Pod, StaticRoute
+from fairway.net.model.policy import Labels, Policy
 from fairway.net.model.pool import Pool, PoolUse
+from fairway.net.policy import Documents
 
 Json = dict[str, Any]
 
@@ -55,6 +58,7 @@ def pool_document(pool: Pool) -> Json:
         "namespaces": sorted(pool.kubernetes_namespaces),
         "networks": sorted(pool.networks),
         "cooldown_s": pool.cooldown_s,
+        "masquerade": pool.masquerade,
     }
 
 
@@ -66,6 +70,30 @@ def pool_use_document(use: PoolUse) -> Json:
 def route_document(route: StaticRoute) -> Json:
     """A route written by hand."""
     return {"destination": str(route.destination), "via": str(route.gateway)}
+
+
+def policy_key_document(key: Key) -> Json:
+    """A document of network policy, by what it is called."""
+    return dict(zip(("kind", "namespace", "name"), key, strict=True))
+
+
+def policy_documents(documents: Documents) -> list[Json]:
+    """All documents that are kept, each with a word on what it says."""
+    rows: list[tuple[str, ...]] = []
+    rows += [("NetworkPolicy", *key, _directions(policy)) for key, policy in documents.policies.items()]
+    rows += [("Namespace", "", name, _labels(labels)) for name, labels in documents.namespaces.items()]
+    rows += [("Pod", *key, _labels(endpoint.labels)) for key, endpoint in documents.endpoints.items()]
+    return [dict(zip(("kind", "namespace", "name", "about"), row, strict=True)) for row in rows]
+
+
+def _directions(policy: Policy) -> str:
+    rules = (("ingress", policy.ingress), ("egress", policy.egress))
+    counts = [(word, len(found)) for word, found in rules if found is not None]
+    return ", ".join(f"{word}: {count} {'rule' if count == 1 else 'rules'}" for word, count in counts)
+
+
+def _labels(labels: Labels) -> str:
+    return ", ".join(f"{key}={value}" for key, value in labels.items())
 
 
 def chain_document(chain: ForeignChain) -> Json:

@@ -105,7 +105,7 @@ class Addresses:
 
     def statistics(self) -> list[PoolUse]:
         """How full each pool is; the counts are kept, and nothing is counted."""
-        query = "SELECT network, name, whole, kubernetes_namespaces, networks, cooldown_s, taken FROM pools"
+        query = "SELECT network, name, whole, kubernetes_namespaces, networks, cooldown_s, masquerade, taken FROM pools"
         rows = self._file.rows(f"{query} ORDER BY position")
         pools = [(read_pool(row), taken) for *row, taken in rows]
         return [PoolUse(pool, capacity(pool.block), taken) for pool, taken in pools]
@@ -123,12 +123,13 @@ class Addresses:
             " ".join(sorted(pool.kubernetes_namespaces)),
             " ".join(sorted(pool.networks)),
             pool.cooldown_s,
+            int(pool.masquerade),
         )
         with self._file.transaction() as database:
             new = "INSERT OR IGNORE INTO pools (network, last, position) SELECT ?, -1, coalesce(max(position), 0) + 1"
             if database.execute(f"{new} FROM pools", (block,)).rowcount:
                 self._adopt(pool.block)
-            columns = "name = ?, whole = ?, kubernetes_namespaces = ?, networks = ?, cooldown_s = ?"
+            columns = "name = ?, whole = ?, kubernetes_namespaces = ?, networks = ?, cooldown_s = ?, masquerade = ?"
             database.execute(f"UPDATE pools SET {columns} WHERE network = ?", (*values, block))
 
     def delete_pool(self, block: IPNetwork) -> None:
@@ -189,7 +190,7 @@ class Addresses:
 
 def read_pool(row: Sequence[Any]) -> Pool:
     """The pool that a row of the file tells; ValueError if it tells none."""
-    block, name, whole, namespaces, networks, cooldown_s = row
+    block, name, whole, namespaces, networks, cooldown_s, masquerade = row
     return Pool(
         ip_network(block),
         name,
@@ -197,4 +198,5 @@ def read_pool(row: Sequence[Any]) -> Pool:
         frozenset(namespaces.split()),
         frozenset(networks.split()),
         int(cooldown_s),
+        bool(masquerade),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fairway.net.host.identity import Identity
@@ -11,7 +11,7 @@ from fairway.net.host.routes import StaticRoutes
 from fairway.net.host.store import PodState, Store
 from fairway.net.host.wiring import Wiring
 from fairway.net.kernel import Kernel
-from fairway.net.model.facts import AllowedSources, Fact, ForwardAccept, IPAddress
+from fairway.net.model.facts import AllowedSources, Fact, ForwardAccept, IPAddress, PolicyRules
 from fairway.net.model.operations import Operation
 from fairway.net.model.pod import Pod
 from fairway.net.reconcile import plan, route_facts
@@ -74,7 +74,9 @@ class Drift:
             elif reachable:
                 given.append((pod, site.namespace))
         identity = self._identity
-        return plan(desired, self._observer.everything(desired, identity.prefix, identity.mark, own, given))
+        observed = self._observer.everything(desired, identity.prefix, identity.mark, own, given)
+        rules = self._wiring.policies.rules() if pods else None
+        return plan(desired | self._overall(pods, rules), observed | self._observer.policies(rules))
 
     def within(self, scope: Scope) -> list[Operation]:
         """What differs in `scope`; the cost does not grow with what is outside."""
@@ -112,12 +114,19 @@ class Drift:
         links = set(self._kernel.pod_links())
         settled = {pod.link for pod in pods}
         chains = self._wiring.chains()
-        wanted: set[Fact] = set()
+        rules = self._wiring.policies.rules() if pods else None
+        wanted = self._overall(pods, rules)
         for pod in pods:
             if pod.link in links:
                 wanted |= _guarding(self._wiring.facts(pod, chains))
         observed = _guarding(self._kernel.firewall(home) | self._kernel.accepts(home))
-        return plan(wanted, {fact for fact in observed if _link_of(fact) in settled or _link_of(fact) not in links})
+        judged = {fact for fact in observed if _link_of(fact) in settled or _link_of(fact) not in links}
+        return plan(wanted, judged | self._observer.policies(rules) | self._observer.masquerade())
+
+    def _overall(self, pods: Sequence[Pod], rules: PolicyRules | None) -> set[Fact]:
+        """What of our table is for all pods together: policies, and what is hidden behind the host."""
+        hidden = self._wiring.masquerading.wanted() if pods else None
+        return {fact for fact in (rules, hidden) if fact is not None}
 
 
 def _guarding(facts: Iterable[Fact]) -> set[Fact]:

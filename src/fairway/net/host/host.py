@@ -48,10 +48,11 @@ class Host:
         self._wiring = Wiring(
             self.store, self._kernel, self.identity, self._observer, touch_foreign_chains=touch_foreign_chains
         )
-        self.pools = Pools(self.store, self._kernel)
-        self.routes = StaticRoutes(self.store, self._kernel, self._observer)
+        self.pools = Pools(self.store, self._kernel, self._wiring.masquerading)
+        self.routes = StaticRoutes(self.store, self._kernel, self._observer, self._wiring.masquerading)
         self._drift = Drift(self.store, self._kernel, self.identity, self._observer, self._wiring, self.routes)
         self._attachments = Attachments(self.store, self._kernel, self.pools, self._wiring, self._drift)
+        self.policies = self._wiring.policies
         self.touches_foreign_chains = touch_foreign_chains
         self.corrupt = self._open()
 

@@ -15,6 +15,7 @@ from fairway.net.model.facts import (
     IPNetwork,
     Namespace,
     Neighbour,
+    PolicyRules,
     Route,
     Sysctl,
     Up,
@@ -22,6 +23,7 @@ from fairway.net.model.facts import (
 )
 from fairway.net.model.names import INTERFACE_PREFIX
 from fairway.net.model.pod import Pod, Site
+from fairway.net.model.policy_table import PolicyTable
 
 
 class Observer:
@@ -82,6 +84,16 @@ class Observer:
         wanted = set(destinations)
         return {fact for fact in self._kernel.routes(self._home) if fact.destination in wanted}
 
+    def policies(self, wanted: PolicyRules | None) -> set[Fact]:
+        """What there is of network policies, held against what is `wanted`."""
+        found = self._kernel.policy_rules(self._home, wanted.table if wanted is not None else PolicyTable())
+        return {found} if found is not None else set()
+
+    def masquerade(self) -> set[Fact]:
+        """What there is of pods that are hidden behind the host."""
+        hidden = self._kernel.masqueraded(self._home)
+        return {hidden} if hidden is not None else set()
+
     def everything(
         self, desired: Iterable[Fact], prefix: str, mark: str, own: Mapping[str, str], given: Iterable[tuple[Pod, str]]
     ) -> set[Fact]:
@@ -96,6 +108,7 @@ class Observer:
         facts |= {fact for fact in home.own() if isinstance(fact, Route) or _links_host(fact)}
         facts |= self._kernel.firewall(self._home)
         facts |= self._kernel.accepts(self._home)
+        facts |= self.masquerade()
         links = [link for link in home.links if link.name.startswith(INTERFACE_PREFIX)]
         for name in self._kernel.namespace_names(prefix):
             found = self._kernel.mark(name)

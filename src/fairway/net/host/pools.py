@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fairway.net.host import uplink
+from fairway.net.host.masquerade import Masquerading
 from fairway.net.host.store import PodState, Store
 from fairway.net.ipam import DEFAULT_POOL, capacity, check_pool, check_wanted, eligible
 from fairway.net.kernel import Kernel
@@ -14,9 +15,10 @@ from fairway.net.model.pool import Pool, PoolUse, Wish
 class Pools:
     """The pools of one host; without any of its own there is the default one."""
 
-    def __init__(self, store: Store, kernel: Kernel) -> None:
+    def __init__(self, store: Store, kernel: Kernel, masquerading: Masquerading) -> None:
         self._store = store
         self._kernel = kernel
+        self._masquerading = masquerading
 
     def all(self) -> list[Pool]:
         """The pools, in the order they were added."""
@@ -38,6 +40,7 @@ class Pools:
             check_pool(wanted, [other.block for other in self._store.addresses.pools()])
             uplink.check_overlap(self._kernel, wanted.block)
             self._store.addresses.add_pool(wanted)
+            self._masquerading.enforce()
 
     def remove(self, block: IPNetwork) -> None:
         """Take no more addresses from the pool with that block; an error while a pod has one of them."""
@@ -47,6 +50,7 @@ class Pools:
             if self.in_use(block):
                 raise UsageError(f"a pod has an address of the pool {block}", mend="remove the pod first")
             self._store.addresses.delete_pool(block)
+            self._masquerading.enforce()
 
     def in_use(self, block: IPNetwork) -> bool:
         """Whether a pod that is not being removed has an address of the pool with that block."""

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fairway.net.host.store import Store
 from fairway.net.kernel import Kernel
 from fairway.net.model.errors import FairwayError
 
@@ -32,12 +31,12 @@ class Reaper:
     """A thread, begun with the first link to end.
 
     A link is known by its index and its chain in our table by its handle, which are never used twice: a pod that has
-    the name by now keeps its own.
+    the name by now keeps its own. `forget` is told the pods' names behind that, in the thread.
     """
 
-    def __init__(self, home: str, store: Store) -> None:
+    def __init__(self, home: str, forget: Callable[[list[str]], None]) -> None:
         self._home = home
-        self._store = store
+        self._forget = forget
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._pending: dict[str, _Task] = {}
         self._guard = threading.Lock()  # of what is pending, and who is to be told
@@ -94,7 +93,7 @@ class Reaper:
                         kernel.end_guard(task.link, task.guard)
                     # What another process has added under the same name meanwhile is in no state of being removed.
                     with contextlib.suppress(FairwayError):  # a full disk, say: the next repair forgets them
-                        self._store.forget_removed([task.pod for task in tasks])
+                        self._forget([task.pod for task in tasks])
                 finally:
                     self._tell(tasks)
         finally:

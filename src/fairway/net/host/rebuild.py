@@ -110,9 +110,11 @@ def _take_up(store: Store, pod: Pod, config: str = "", result: str = "") -> None
 
 def _salvaged_pools(kept: Path | None) -> list[Pool]:
     """The pools that a damaged file, of this version or the first, still tells; none if it tells nothing."""
-    columns = "network, name, whole, kubernetes_namespaces, networks, cooldown_s"
+    columns = "network, name, whole, kubernetes_namespaces, networks, cooldown_s, masquerade"
     rows = list(_salvaged(kept, f"SELECT {columns} FROM pools ORDER BY position"))
-    rows = rows or [(*row, "", "", "", "", DEFAULT_COOLDOWN_S) for row in _salvaged(kept, "SELECT network FROM pools")]
+    rows = rows or [
+        (*row, "", "", "", "", DEFAULT_COOLDOWN_S, 0) for row in _salvaged(kept, "SELECT network FROM pools")
+    ]
     found = []
     for row in rows:
         with contextlib.suppress(ValueError, AttributeError):

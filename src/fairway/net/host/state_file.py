@@ -149,6 +149,11 @@ class StateFile:
             return 0
         return 0 if found.f_flag & os.ST_RDONLY else found.f_bavail * found.f_frsize
 
+    def version(self) -> int:
+        """A number that changes whenever another connection has changed the file."""
+        ((number,),) = self.rows("PRAGMA data_version")
+        return int(number)
+
     def rows(self, query: str, *values: str | int | float) -> list[tuple[Any, ...]]:
         """What a query finds."""
         assert self._database is not None, "the store is not open"

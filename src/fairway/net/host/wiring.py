@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable
 from fairway.net.host import uplink
 from fairway.net.host.ground import Ground
 from fairway.net.host.identity import Identity
+from fairway.net.host.masquerade import Masquerading
 from fairway.net.host.observed import Observer
+from fairway.net.host.policies import Policies
 from fairway.net.host.reaper import Reaper
 from fairway.net.host.store import PodState, Store
 from fairway.net.kernel import Kernel
@@ -29,9 +31,11 @@ class Wiring:
         self._kernel = kernel
         self._identity = identity
         self._observer = observer
-        self._reaper = Reaper(identity.home, store)
+        self._reaper = Reaper(identity.home, self._forget)
+        self.policies = Policies(store, kernel)
         self._touch_foreign_chains = touch_foreign_chains
-        self.ground = Ground(store, kernel, observer)
+        self.masquerading = Masquerading(store, kernel)
+        self.ground = Ground(store, kernel, observer, self.masquerading)
         self._removed_some = False
         self._mtu = 0  # of the uplink, once it was asked for
 
@@ -61,6 +65,7 @@ class Wiring:
             self._store.insert(pod, config=config, sticky=sticky)
         try:
             self.ground.prepare(pod)
+            self.policies.enter(pod)
             making = self._making(pod)
             # Where the link cannot be made, what stands on it is not tried: it would go to another of that name.
             ground = [operation for operation in making if isinstance(operation.fact, Namespace | Veth)]
@@ -110,6 +115,7 @@ class Wiring:
         site = self._identity.site(pod)
         if site.own:
             self._kernel.sweep_placeholders(site.namespace)
+        self.policies.leave(pod)
 
     def is_reachable(self, pod: Pod) -> bool:
         """Whether the pod's namespace is to be had: a runtime's may be gone, or something else be at its path."""
@@ -139,6 +145,15 @@ class Wiring:
         if not self._mtu:
             self._mtu = uplink.mtu(self._kernel)
         return self._mtu
+
+    def _forget(self, names: list[str]) -> None:
+        """The links of pods that were removed have ended: only now nothing can reach them any more."""
+        with self._store.lock():
+            for name in names:
+                entry = self._store.entry(name)
+                if entry is not None and entry.state is PodState.REMOVING:
+                    self.policies.leave(entry.pod)
+            self._store.forget_removed(names)
 
     def _making(self, pod: Pod) -> list[Operation]:
         site = self._identity.site(pod)

@@ -17,9 +17,20 @@ from fairway.net.kernel.records import LinkRecord
 from fairway.net.kernel.sessions import Sessions
 from fairway.net.model.attachment import GivenNamespace
 from fairway.net.model.errors import NamespaceError
-from fairway.net.model.facts import HERE, Fact, ForeignChain, ForwardAccept, IPAddress, Route, Sysctl
+from fairway.net.model.facts import (
+    HERE,
+    Fact,
+    ForeignChain,
+    ForwardAccept,
+    IPAddress,
+    Masquerade,
+    PolicyRules,
+    Route,
+    Sysctl,
+)
 from fairway.net.model.names import INTERFACE_PREFIX
 from fairway.net.model.operations import Failure, Operation
+from fairway.net.model.policy_table import PolicyDelta, PolicyTable
 
 T = TypeVar("T")
 
@@ -73,6 +84,29 @@ class Kernel:
         """Whether our nftables table in `namespace` is as it should be; the cost does not grow with its sources."""
         with self._sessions as sessions:
             return sessions.firewall(namespace).whole()
+
+    def policy_rules(self, namespace: str, wanted: PolicyTable) -> PolicyRules | None:
+        """The network policies in our table in `namespace`, held against what they should be; None: there are none."""
+        with self._sessions as sessions:
+            table = sessions.policies(namespace).observe(wanted)
+        return PolicyRules(namespace, table) if table != PolicyTable() else None
+
+    def change_policy(self, delta: PolicyDelta) -> None:
+        """Change the home namespace's policies in one transaction."""
+        self._sessions.policies(self.home).apply(delta)
+
+    def replace_policy(self, table: PolicyTable) -> None:
+        """Put `table` in the place of the home namespace's policies, in one transaction."""
+        self._sessions.policies(self.home).replace(table)
+
+    def masquerade(self, wanted: Masquerade | None) -> None:
+        """Hide what `wanted` says behind the home namespace's own addresses, and nothing else."""
+        self._sessions.masquerade(self.home).replace(wanted)
+
+    def masqueraded(self, namespace: str) -> Masquerade | None:
+        """What is hidden in `namespace`; None: nothing."""
+        with self._sessions as sessions:
+            return sessions.masquerade(namespace).observe()
 
     def dropping_chains(self, namespace: str) -> tuple[ForeignChain, ...]:
         """Other programs' chains in `namespace` that drop what is forwarded."""

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fairway.net.model.facts import AllowedSources, Fact, Firewall, Namespace, Route, Sysctl, Up, Veth
+from fairway.net.model.facts import (
+    AllowedSources,
+    Fact,
+    Firewall,
+    Masquerade,
+    Namespace,
+    PolicyRules,
+    Route,
+    Sysctl,
+    Up,
+    Veth,
+)
 from fairway.net.model.operations import Change, Create, Operation
 from fairway.net.model.words import describe
 
@@ -41,8 +52,10 @@ def _difference(fact: Fact, observed: Fact) -> str:
     """What of `fact` is not so in `observed`: "has mtu 1500, and should have 1400"."""
     if isinstance(fact, Sysctl) and isinstance(observed, Sysctl):
         return f"is {observed.value}, and should be {fact.value}"
-    if isinstance(fact, Firewall | AllowedSources):
+    if isinstance(fact, Firewall | AllowedSources | Masquerade):
         return "was changed by somebody else"
+    if isinstance(fact, PolicyRules):
+        return "were changed by somebody else"
     if isinstance(fact, Veth) and isinstance(observed, Veth) and observed.peer_mtu and not fact.shared_peer:
         return f"has MTU {observed.mtu} at one end, {observed.peer_mtu} at the other; both should be {fact.mtu}"
     if isinstance(fact, Veth) and isinstance(observed, Veth) and fact.shared_peer:

@@ -23,6 +23,7 @@ class Pool:
     kubernetes_namespaces: frozenset[str] = frozenset()
     networks: frozenset[str] = frozenset()
     cooldown_s: int = DEFAULT_COOLDOWN_S  # how long an address rests before somebody else gets it
+    masquerade: bool = False  # what pods send to outside the network leaves under the host's own address
 
     @property
     def title(self) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from ipaddress import ip_interface, ip_network
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_interface, ip_network
 
 from fairway.net.model.facts import (
     Address,
@@ -14,6 +14,8 @@ from fairway.net.model.facts import (
     Firewall,
     ForeignChain,
     ForwardAccept,
+    IPNetwork,
+    Masquerade,
     Namespace,
     Neighbour,
     Route,
@@ -22,6 +24,7 @@ from fairway.net.model.facts import (
     Veth,
 )
 from fairway.net.model.pod import GATEWAY_MAC, GATEWAYS, Pod, Site, StaticRoute
+from fairway.net.model.pool import Pool
 
 _IPV4_GATEWAY = ip_interface(f"{GATEWAYS[0]}/32")
 
@@ -45,6 +48,25 @@ def node_facts(home: str, *, ipv6: bool, advertised: Iterable[str] = ()) -> set[
 def route_facts(home: str, routes: Iterable[StaticRoute]) -> set[Fact]:
     """The routes written by hand to other hosts' pods."""
     return {Route(home, route.destination, gateway=route.gateway) for route in routes}
+
+
+def masquerade_fact(home: str, pools: Iterable[Pool], routes: Iterable[StaticRoute]) -> Masquerade | None:
+    """What pods of the pools that ask for it send to anywhere but pods, here or behind a route to another host's."""
+    known = list(pools)
+    sources = frozenset(pool.block for pool in known if pool.masquerade)
+    if not sources:
+        return None
+    spared = frozenset(pool.whole or pool.block for pool in known) | {route.destination for route in routes}
+    spared = frozenset(_collapsed(network for network in spared))
+    words = [sorted(map(str, networks)) for networks in (sources, spared)]
+    return Masquerade(home, hashlib.sha256(repr(words).encode()).hexdigest()[:12], sources, spared)
+
+
+def _collapsed(networks: Iterable[IPNetwork]) -> Iterator[IPNetwork]:
+    """The same addresses in networks that do not overlap, as a set of intervals must have them."""
+    known = list(networks)
+    yield from collapse_addresses(network for network in known if isinstance(network, IPv4Network))
+    yield from collapse_addresses(network for network in known if isinstance(network, IPv6Network))
 
 
 def pod_facts(home: str, site: Site, pod: Pod, chains: Iterable[ForeignChain] = ()) -> set[Fact]:
