@@ -304,6 +304,29 @@ class TestDrift:
             host.check_attachment(C1, "eth1")
 
 
+class TestFurtherPlugins:
+    def test_may_give_the_pods_end_another_mtu_which_no_repair_takes_back(self, host: Host, runtime: list[str]) -> None:
+        pod = host.attach(request(runtime[0]))
+        inside(runtime[0], "link set eth0 mtu 1400")
+        inside(runtime[0], "addr add 203.0.113.9/32 dev eth0")
+        assert host.check_attachment(C1, "eth0") == host.check() == []
+        host.repair()
+        assert "mtu 1400" in inside(runtime[0], "link show eth0")
+        sh(f"ip link set {pod.link} mtu 1300")
+        assert host.check()
+        host.repair()
+        assert host.check() == []
+
+    def test_before_it_may_have_given_the_container_its_default_route(self, host: Host, runtime: list[str]) -> None:
+        inside(runtime[0], "link add other type veth peer name far")
+        inside(runtime[0], "link set other up")
+        inside(runtime[0], "route add default dev other")
+        pod = host.attach(request(runtime[0], addresses=(A1,)))
+        assert not pod.default_route
+        assert inside(runtime[0], "route show default").startswith("default dev other")
+        assert host.check_attachment(C1, "eth0") == []
+
+
 class TestGarbageCollection:
     def test_removes_what_is_not_valid_in_that_network_only(self, host: Host, runtime: list[str]) -> None:
         host.attach(request(runtime[0]))
