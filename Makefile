@@ -7,7 +7,7 @@ FUZZ_EXAMPLES ?= 20000
 FUZZ_SECONDS  ?= 30
 
 # Debian packages: what Fairway runs on (nftables), what tests and benchmarks measure against.
-DEBIAN := python3-venv nftables iptables iproute2 iputils-ping iperf3 tcpdump containernetworking-plugins \
+DEBIAN := python3-venv nftables iptables iproute2 iputils-ping iperf3 bird2 tcpdump tshark containernetworking-plugins \
           caddy chromium ngtcp2-client ngtcp2-server containerd runc podman conmon busybox-static
 
 .PHONY: help setup demo test check fuzz bench cni-kit clean
