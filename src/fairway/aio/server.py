@@ -18,10 +18,13 @@ from fairway.aio.driver import Driver
 from fairway.aio.keylog import keylog_to
 from fairway.aio.lifecycle import AnyConnection, MakeConnection
 from fairway.aio.qlog import qlog_to
-from fairway.aio.relay import Relay
 from fairway.aio.transport import Transport
 from fairway.aio.udp import UdpSocket, bind
+from fairway.aio.workers.group import Place
+from fairway.aio.workers.relay import Relay
 from fairway.quic import Connection, ConnectionClosed, Endpoint, QuicConfiguration, StreamReset, Transmit
+from fairway.quic.endpoint.admission import AdmissionLimits
+from fairway.quic.endpoint.ids import Ids, ServerId
 from fairway.quic.endpoint.statistics import EndpointStatistics
 from fairway.quic.observe import Observe, nobody
 from fairway.quic.paths import Local
@@ -58,6 +61,9 @@ class Server(Generic[AnyConnection]):
         token_keys: SealingKeys | None = None,
         preferred: UdpSocket | None = None,
         reset_key: bytes | None = None,
+        limits: AdmissionLimits | None = None,
+        server_id: ServerId | None = None,
+        place: Place | None = None,
     ) -> None:
         self._handler = handler
         self._make = make
@@ -70,13 +76,19 @@ class Server(Generic[AnyConnection]):
             observe=observe,
             retry=retry,
             token_keys=token_keys,
+            token_strikes=None if place is None else place.shared.token_strikes,
             reset_key=reset_key,
+            limits=limits,
+            ids=Ids(server_id) if place is None else place.ids,
+            elsewhere=None if place is None else place.elsewhere,
         )
         self._connections: dict[Connection, AnyConnection] = {}
         self._touched: dict[AnyConnection, None] = {}
         self._tasks: dict[AnyConnection, asyncio.Task[None]] = {}
         self._closed = asyncio.Event()
         self._transports: dict[Any, Transport] = {None: self._transport(udp, None)}
+        if place is not None:
+            self._transports[None].hear(Relay(place.inbox))
         if preferred is not None:
             self._transports[PREFERRED] = self._transport(preferred, PREFERRED)
 
@@ -102,15 +114,6 @@ class Server(Generic[AnyConnection]):
     def connections(self) -> list[AnyConnection]:
         """Connections that are not over."""
         return list(self._connections.values())
-
-    def pass_on_to(self, relay: Relay) -> None:
-        """Hand datagrams of unknown connections to the process that had the socket before, and drains its own."""
-        self._endpoint.pass_on = relay.send
-
-    def release(self, relay: Relay) -> None:
-        """Leave the socket to another process, which hands on what is for this one; accept nobody new."""
-        self._endpoint.accepting = False
-        self._transports[None].divert(relay)
 
     @property
     def statistics(self) -> EndpointStatistics:
@@ -221,7 +224,8 @@ class Listener(Generic[AnyConnection]):
     `token_keys`. `preferred_address` is a host and port at which the server would rather be reached: clients go there
     after the handshake (RFC 9000 section 9.6). With the same `reset_key`, a secret, after a restart, clients learn at
     once that their connections are gone (section 10.3); servers that run beside each other on one port must not share
-    it. `qlog` is a directory for a log of each connection ($QLOGDIR by default): docs/qlog.md.
+    it. `limits` are those of admission. With `server_id` connection IDs tell a balancer whose they are:
+    docs/workers.md. `qlog` is a directory for a log of each connection ($QLOGDIR by default): docs/qlog.md.
     """
 
     def __init__(
@@ -245,7 +249,11 @@ class Listener(Generic[AnyConnection]):
         token_keys: SealingKeys | None = None,
         preferred_address: tuple[str, int] | None = None,
         reset_key: bytes | None = None,
+        limits: AdmissionLimits | None = None,
+        server_id: ServerId | None = None,
+        place: Place | None = None,
     ) -> None:
+        self._limits, self._server_id, self._place = limits, server_id, place
         self._preferred_address = preferred_address
         self._reset_key = reset_key
         self._handler = handler
@@ -269,6 +277,11 @@ class Listener(Generic[AnyConnection]):
         return self._start().__await__()
 
     async def _start(self) -> Server[AnyConnection]:
+        place, tls, token_keys, reset_key = self._place, self._tls, self._token_keys, self._reset_key
+        if place is not None:
+            shared = place.shared
+            tls = shared.tickets_of(tls)
+            token_keys, reset_key = token_keys or shared.keys, reset_key or shared.reset_key
         udp = UdpSocket(self._socket or bind(self._host, self._port))
         preferred: UdpSocket | None = None
         configuration = self._configuration
@@ -282,14 +295,17 @@ class Listener(Generic[AnyConnection]):
         self._server = Server(
             self._handler,
             udp,
-            self._tls,
+            tls,
             configuration,
             self._make,
             self._observe,
             retry=self._retry,
-            token_keys=self._token_keys,
+            token_keys=token_keys,
             preferred=preferred,
-            reset_key=self._reset_key,
+            reset_key=reset_key,
+            limits=self._limits,
+            server_id=self._server_id,
+            place=place,
         )
         return self._server
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from fairway.aio.driver import Driver
-from fairway.aio.relay import Relay
 from fairway.aio.udp import UdpSocket
+from fairway.aio.workers.relay import Relay
 from fairway.quic import Transmit
 
 BUFFERS_PER_TURN = 8
@@ -60,9 +60,8 @@ class Transport:
             self._on_error(error)
         self._on_turn()
 
-    def divert(self, relay: Relay) -> None:
-        """From now on read what another process hands on, and leave the socket's own datagrams to it."""
-        self._loop.remove_reader(self.socket.fileno())
+    def hear(self, relay: Relay) -> None:
+        """Take in also what other processes hand on."""
         self._relay = relay
         self._loop.add_reader(relay.fileno(), self._relayed)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fairway.http.server.certificates import Certificates
     from fairway.http.server.service import Settings
     from fairway.http.server.sockets import Sockets
+    from fairway.quic.endpoint.ids import ServerId
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,10 +54,15 @@ class Options:
     workers: int
     reload: bool
     grace: float
+    drain: float
+    server_id: str | None
+    server_id_rotation: int
     access_log: bool
     as_json: bool
     limit_body: int | None
     limit_requests: int | None
+    limit_connections: int
+    limit_per_address: int
     limit_streams: int
     limit_idle: float
     limit_head: float
@@ -94,16 +100,45 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         help="Append TLS secrets here, for Wireshark. [$SSLKEYLOGFILE]",
     ),
     click.option(
-        "--workers", type=click.IntRange(0, 1024), default=0, help="Processes, with one that looks after them. [none]"
+        "--workers", type=click.IntRange(0, 512), default=0, help="Processes, with one that looks after them. [none]"
     ),
     click.option("--reload", is_flag=True, help="Reload when a Python file below --app-dir changes, for development."),
     click.option(
         "--grace", type=_SECONDS, default=10.0, show_default=True, help="Seconds for requests to end at a stop."
     ),
+    click.option(
+        "--drain",
+        type=_SECONDS,
+        default=600.0,
+        show_default=True,
+        help="With --workers: seconds for what was begun to end at a reload.",
+    ),
+    click.option("--server-id", metavar="HEX", help="Who this host is to a balancer that reads connection IDs. [none]"),
+    click.option(
+        "--server-id-rotation",
+        type=click.IntRange(0, 6),
+        default=0,
+        show_default=True,
+        help="Which of the balancer's configurations the ID belongs to.",
+    ),
     click.option("--access-log/--no-access-log", default=True, help="Print a line a request. [access-log]"),
     click.option("--json", "as_json", is_flag=True, help="Print those lines, and how it started, as JSON."),
     click.option("--limit-body", type=click.IntRange(min=0), help="Bytes of a request's body; more gets 413. [none]"),
     click.option("--limit-requests", type=click.IntRange(min=1), help="Requests at once; more get 503. [none]"),
+    click.option(
+        "--limit-connections",
+        type=click.IntRange(min=1),
+        default=100_000,
+        show_default=True,
+        help="Clients of one process by HTTP/3; more are refused.",
+    ),
+    click.option(
+        "--limit-per-address",
+        type=click.IntRange(min=1),
+        default=10_000,
+        show_default=True,
+        help="The same from one address (IPv6: from one /64).",
+    ),
     click.option(
         "--limit-streams", type=click.IntRange(1, 10000), default=128, show_default=True, help="The same of one client."
     ),
@@ -140,7 +175,7 @@ def serve(**given: Any) -> None:
 
     With --workers N a master keeps N processes running and starts those again that die. SIGHUP makes it replace them by
     new ones, with the application's new code: connections are not refused meanwhile, and the old processes end what was
-    begun. A client stays with its process as long as its address does: one that moves has to connect anew.
+    begun. The kernel gives each packet to the process that has its connection, wherever the client moves.
     """
     options = Options(**given)
     if (options.application is None) == (options.directory is None):
@@ -153,9 +188,7 @@ def serve(**given: Any) -> None:
     from fairway.http.server.sockets import open_sockets
 
     count = options.workers or int(options.reload)
-    sockets = open_sockets(
-        options.host, options.port, workers=max(count, 1), tcp=options.tcp, redirect_port=options.redirect_http
-    )
+    sockets = open_sockets(options.host, options.port, tcp=options.tcp, redirect_port=options.redirect_http)
     try:
         if count:
             _supervise(options, settings, sockets, count)
@@ -167,23 +200,26 @@ def serve(**given: Any) -> None:
 
 def _supervise(options: Options, settings: Settings, sockets: Sockets, count: int) -> None:
     """Serve by worker processes until a signal comes."""
-    import socket
-
-    from fairway.http.server.control import Control
-    from fairway.http.server.master import Master, StartError
+    from fairway.aio.workers.control import Control
+    from fairway.aio.workers.duty import Patience
+    from fairway.aio.workers.group import Group, Place
+    from fairway.aio.workers.master import Master, StartError
     from fairway.http.server.watching import Watch
     from fairway.http.server.worker import work
 
-    def worker(slot: int, control: Control, predecessor: socket.socket | None) -> int:
+    patience = Patience(options.grace, options.drain)
+
+    def worker(place: Place, control: Control) -> int:
         def load() -> tuple[Application, Settings]:  # after a reload certificates may be other ones too
             return _load(options), settings if options.self_signed else _settings(options)
 
-        return work(load, sockets, slot, control, predecessor)
+        return work(load, sockets, place, control, patience)
 
     master = Master(
         count,
+        Group(sockets.udp, settings.server_id),
         worker,
-        grace_s=options.grace,
+        patience=patience,
         on_started=lambda: _announce(options, settings, sockets.port),
         changed=Watch(options.app_dir).changed if options.reload else None,
     )
@@ -207,7 +243,7 @@ async def _run(options: Options, application: Application, settings: Settings, s
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped)
-    service = Service(application, settings, udp=sockets.udp[0], tcp=sockets.tcp, redirect=sockets.redirect)
+    service = Service(application, settings, udp=sockets.udp, tcp=sockets.tcp, redirect=sockets.redirect)
     loop.add_signal_handler(signal.SIGHUP, warn, "SIGHUP is ignored: reloading needs --workers")
     try:
         await service.start()
@@ -231,6 +267,7 @@ def _settings(options: Options) -> Settings:
     from fairway.http.server.asgi import Limits
     from fairway.http.server.service import Settings
     from fairway.quic import QuicConfiguration
+    from fairway.quic.endpoint.admission import AdmissionLimits
 
     return Settings(
         certificates=_certificates(options),
@@ -243,10 +280,28 @@ def _settings(options: Options) -> Settings:
             write_timeout_s=options.limit_write or None,
         ),
         configuration=QuicConfiguration(max_streams_bidi=options.limit_streams),
+        admission=AdmissionLimits(
+            connections=options.limit_connections, connections_per_address=options.limit_per_address
+        ),
+        server_id=_server_id(options),
         root_path=options.root_path.rstrip("/"),
         access_log=("json" if options.as_json else "text") if options.access_log else None,
         grace_s=options.grace,
     )
+
+
+def _server_id(options: Options) -> ServerId | None:
+    from fairway.quic import UsageError
+    from fairway.quic.endpoint.ids import ServerId
+
+    if options.server_id is None:
+        return None
+    try:
+        return ServerId(bytes.fromhex(options.server_id), options.server_id_rotation)
+    except ValueError as error:
+        raise click.UsageError(f"--server-id {options.server_id}: give hexadecimal digits, such as 0a1b") from error
+    except UsageError as error:
+        raise click.UsageError(f"--server-id {options.server_id}: {error}") from error
 
 
 def _certificates(options: Options) -> Certificates:

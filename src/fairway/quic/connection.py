@@ -20,7 +20,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from fairway.quic import closing as ending
 from fairway.quic.configuration import QuicConfiguration
-from fairway.quic.connection_ids import LOCAL_LENGTH, IssuedId
+from fairway.quic.connection_ids import LOCAL_LENGTH, IssuedId, MakeId
 from fairway.quic.datagram_calls import DatagramCalls
 from fairway.quic.delivery import PROBE_PACKETS, Delivery
 from fairway.quic.dispatch import FrameHandlers
@@ -106,7 +106,7 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
             local_id=local_id,
             remote_id=destination,
             parameters=parameters,
-            make_id=lambda: random(LOCAL_LENGTH + RESET_TOKEN_LENGTH),
+            make_id=lambda: (random(LOCAL_LENGTH), random(RESET_TOKEN_LENGTH)),
         )
         if server is not None:
             state.server = server
@@ -144,24 +144,21 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
         validated: bool = False,
         before_retry: bytes | None = None,
         make_token: Callable[[Address], bytes] | None = None,
-        reset_token: Callable[[bytes], bytes] | None = None,
+        make_id: MakeId | None = None,
     ) -> Connection:
         """A server's end for a client's first Initial packet, whose connection IDs these are; pass it to `receive`.
 
         `validated` is whether a token proved the address; `before_retry` the first Destination Connection ID of all,
         if the packet follows a Retry. `make_token` makes what NEW_TOKEN gives the client for its next visit.
-        `reset_token` gives the stateless reset token of a connection ID (RFC 9000 section 10.3.2).
+        `make_id` makes its connection IDs, all of one length, and their stateless reset tokens (section 10.3.2).
         """
         configuration = configuration or QuicConfiguration()
+        if make_id is None:
 
-        def make_id() -> bytes:
-            if reset_token is None:
-                return random(LOCAL_LENGTH + RESET_TOKEN_LENGTH)
-            connection_id = random(LOCAL_LENGTH)
-            return connection_id + reset_token(connection_id)
+            def make_id() -> tuple[bytes, bytes]:
+                return random(LOCAL_LENGTH), random(RESET_TOKEN_LENGTH)
 
-        first = make_id()
-        local_id, token = first[:LOCAL_LENGTH], first[LOCAL_LENGTH:]
+        local_id, token = make_id()
         parameters, encoded = _parameters(configuration)
         state = ConnectionState(
             configuration,

@@ -10,7 +10,6 @@ import hmac
 from collections.abc import Sequence
 
 from fairway.quic.closing import abandon, heard_from_peer
-from fairway.quic.connection_ids import LOCAL_LENGTH
 from fairway.quic.delivery import Delivery
 from fairway.quic.dispatch import FrameHandlers
 from fairway.quic.early_data import FORBIDDEN_FRAMES
@@ -295,7 +294,8 @@ class Receiver:
         """Short header packets, one a datagram."""
         state = self._state
         keys = state.application.keys
-        destination = bytes(buffer[1 : 1 + LOCAL_LENGTH])
+        after_id = 1 + state.local_ids.length
+        destination = bytes(buffer[1:after_id])
         if keys is None:
             return
         if destination not in state.local_ids:
@@ -318,7 +318,7 @@ class Receiver:
                 return
             if buffer[start] & LONG_HEADER:
                 self._datagram(buffer, start, end, now)
-            elif bytes(buffer[start + 1 : start + 1 + LOCAL_LENGTH]) != destination:
+            elif bytes(buffer[start + 1 : start + after_id]) != destination:
                 self._short(buffer[start:end], end - start, end - start, now)
             else:
                 self._other_phase(buffer, start, end, destination, now)

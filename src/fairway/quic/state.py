@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from fairway.quic.configuration import QuicConfiguration
-from fairway.quic.connection_ids import LocalIds, RemoteIds
+from fairway.quic.connection_ids import LocalIds, MakeId, RemoteIds
 from fairway.quic.datagrams import Datagrams
 from fairway.quic.errors import Closing
 from fairway.quic.events import Event
@@ -67,7 +67,7 @@ class ConnectionState:
         local_id: bytes,
         remote_id: bytes,
         parameters: TransportParameters,
-        make_id: Callable[[], bytes],
+        make_id: MakeId,
     ) -> None:
         self.configuration = configuration
         self.is_client = is_client

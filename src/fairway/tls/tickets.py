@@ -105,6 +105,11 @@ class Tickets:
         self._strikes = StrikeRegister() if strikes is None else strikes
         self.early_data = early_data
 
+    def among(self, keys: SealingKeys, strikes: Strikes) -> Tickets:
+        """The same for one of several processes, which ask one register and have these keys, unless some were given."""
+        keys = self._keys if self._keys.given else keys
+        return Tickets(keys, lifetime_s=self._lifetime_s, early_data=self.early_data, strikes=strikes)
+
     def issue(
         self,
         schedule: KeySchedule,

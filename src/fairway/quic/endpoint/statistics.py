@@ -42,7 +42,8 @@ class EndpointStatistics:
         self.unheard = 0
         """Of those, the ones whose first packet did not open: nothing was kept of them."""
         self.refused: Counter[str] = Counter()
-        """First packets that were not let in, by why: too many `connections`, too many `handshakes`, `closing`."""
+        """First packets that were not let in, by why: too many `connections`, too many of that `address`, too many
+        `handshakes`, `closing`."""
         self.version_negotiations = 0
         """Version Negotiation packets sent."""
         self.retries = 0

@@ -1,0 +1,408 @@
+"""The master of several worker processes: starts them, starts them again, replaces them, stops them.
+
+It keeps the sockets and never imports the application. Workers come in generations. At a reload a whole new generation
+starts on sockets of its own; once all of it is ready the kernel gives it the newcomers, and the one before ends what it
+has begun on the sockets that it has. If one of the new generation cannot start, all of it goes and nothing has changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+from fairway.aio.workers.control import Control, Said, Word
+from fairway.aio.workers.duty import LINGER_S, Patience
+from fairway.aio.workers.group import Group, Place
+from fairway.aio.workers.shared import Shared
+
+BACKOFF_S = 0.2
+BACKOFF_CAP_S = 10.0
+STEADY_S = 10.0
+"""A worker that ran so long and then died is started again at once."""
+
+LATE_S = 4.0
+"""How much longer than it may take a worker gets before it is killed."""
+
+_log = logging.getLogger("fairway.server")
+
+Work = Callable[[Place, Control], int]
+"""What a worker does: where it stands, its end of the control socket; an exit status."""
+
+
+class StartError(Exception):
+    """The workers cannot start: one says why."""
+
+    def __init__(self, message: str, mend: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.mend = mend
+
+
+class Stage(Enum):
+    """What a worker is at."""
+
+    STARTING = "starting its application"
+    READY = "waiting for the others of its generation"
+    SERVING = "serving"
+    LEAVING = "ending what was begun"
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """A process."""
+
+    pid: int
+    number: int
+    generation: Generation
+    control: Control
+    began: float
+    stage: Stage = Stage.STARTING
+    deadline: float | None = None
+    """When it is killed."""
+    told: bool = False
+    """True if it said why it failed."""
+
+
+@dataclass(slots=True, eq=False)
+class Generation:
+    """Workers that were started together, each with a number of its own, and those that followed one that died."""
+
+    numbers: list[int]
+    failures: dict[int, int] = field(default_factory=dict)
+    """How often in a row a number's worker died soon."""
+    due: dict[int, float] = field(default_factory=dict)
+    """When a number's worker is to be started again."""
+
+
+class Master:
+    """Runs until it is told to stop, by a signal or by its `owner`, or until that is gone."""
+
+    def __init__(
+        self,
+        count: int,
+        group: Group,
+        work: Work,
+        *,
+        patience: Patience,
+        on_started: Callable[[], None] = lambda: None,
+        changed: Callable[[], bool] | None = None,
+        poll_s: float = 0.5,
+        owner: Control | None = None,
+    ) -> None:
+        self._count = count
+        self._group = group
+        self._shared = Shared()
+        self._work = work
+        self._patience = patience
+        self._on_started = on_started
+        self._changed = changed
+        self._poll_s = poll_s
+        self._owner = owner
+        self._workers: list[Worker] = []
+        self._free: list[list[int]] = []
+        """Numbers of generations that are over."""
+        self._current: Generation | None = None
+        self._next: Generation | None = None
+        self._again = False
+        """True if another reload is wanted once the one at hand is over."""
+        self._selector = selectors.DefaultSelector()
+        self._started = False
+        self._stopping = False
+        self._failed: StartError | None = None
+        self._signals: list[int] = []
+
+    def run(self) -> None:
+        """Start the workers and keep them running until SIGINT or SIGTERM; `StartError` if they cannot start."""
+        if self._owner is not None:
+            self._selector.register(self._owner.socket, selectors.EVENT_READ, self._hear_owner)
+        with self._signals_caught():
+            self._begin()
+            while self._workers or (self._pauses() and not self._stopping):
+                self._turn()
+        if self._failed is not None:
+            raise self._failed
+
+    def _turn(self) -> None:
+        for key, _ in self._selector.select(self._timeout()):
+            key.data()
+        self._reap()
+        signals, self._signals = self._signals, []
+        for number in signals:
+            if number == signal.SIGHUP:
+                self.reload()
+            elif number != signal.SIGCHLD:
+                self.stop()
+        self._tick(time.monotonic())
+
+    def _pauses(self) -> list[float]:
+        return [when for generation in self._generations() for when in generation.due.values()]
+
+    def _generations(self) -> list[Generation]:
+        return [generation for generation in (self._current, self._next) if generation is not None]
+
+    def _timeout(self) -> float:
+        times = [worker.deadline for worker in self._workers if worker.deadline is not None]
+        soonest = min([*times, *self._pauses()], default=None)
+        wait = 60.0 if soonest is None else max(soonest - time.monotonic(), 0.0)
+        return min(wait, self._poll_s) if self._changed is not None else wait
+
+    @contextlib.contextmanager
+    def _signals_caught(self) -> Iterator[None]:
+        reader, writer = socket.socketpair()
+        reader.setblocking(False)
+        writer.setblocking(False)
+
+        def woken() -> None:
+            with contextlib.suppress(BlockingIOError):
+                reader.recv(4096)
+
+        self._selector.register(reader, selectors.EVENT_READ, woken)
+        wakeup = signal.set_wakeup_fd(writer.fileno())
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+        before = [signal.signal(number, lambda caught, _: self._signals.append(caught)) for number in numbers]
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+            reader.close()
+            writer.close()
+
+    # What it is told
+
+    def reload(self) -> None:
+        """Start a new generation; the one before goes when it is ready."""
+        if self._stopping or not self._started:
+            return
+        if self._next is not None:
+            self._again = True
+            return
+        _log.info("reloading: new workers start")
+        self._shared.renew()
+        self._begin()
+
+    def stop(self) -> None:
+        """Tell everyone to end; told again, kill them."""
+        now = time.monotonic()
+        for worker in self._workers:
+            if self._stopping:
+                _kill(worker)
+                continue
+            worker.control.say(Word.STOP)
+            worker.stage = Stage.LEAVING
+            worker.deadline = now + self._patience.stop_s + LATE_S
+        self._stopping = True
+        for generation in self._generations():
+            generation.due.clear()
+
+    def _hear_owner(self) -> None:
+        assert self._owner is not None
+        said = self._owner.hear()
+        if said is None or said.word is Word.STOP:
+            if said is None:
+                self._selector.unregister(self._owner.socket)
+            self.stop()
+        elif said.word is Word.RELOAD:
+            self.reload()
+
+    # Generations
+
+    def _begin(self) -> None:
+        try:
+            numbers = self._free.pop() if self._free else self._group.grow(self._count)
+            if self._current is None:
+                self._group.steer(numbers, ())  # nobody reads yet: what comes waits in the sockets
+        except OSError as error:
+            failed = StartError(f"no sockets for {self._count} workers: {error.strerror or error}")
+            if self._current is None:
+                raise failed from error
+            _log.error("the workers stay as they are: %s", failed)
+            return
+        self._next = Generation(numbers)
+        for number in numbers:
+            self._start(number, self._next)
+
+    def _switch(self, generation: Generation) -> None:
+        """All of it is ready: it takes the newcomers from the next datagram on."""
+        before, self._current, self._next = self._current, generation, None
+        for worker in self._of(generation):
+            self._let_in(worker)
+        self._steer()
+        if before is not None:
+            before.due.clear()
+            for worker in self._of(before):
+                worker.control.say(Word.DRAIN)
+                worker.stage = Stage.LEAVING
+                worker.deadline = time.monotonic() + LINGER_S + self._patience.drain_s + LATE_S
+            self._release(before)
+        if not self._started:
+            self._started = True
+            self._on_started()
+        self._reload_again()
+
+    def _abandon(self, generation: Generation) -> None:
+        """It cannot start: the one before stays."""
+        self._next = None
+        for worker in self._of(generation):
+            worker.control.say(Word.STOP)
+            worker.stage = Stage.LEAVING
+            worker.deadline = time.monotonic() + LATE_S
+        self._release(generation)
+        self._reload_again()
+
+    def _reload_again(self) -> None:
+        if self._again:
+            self._again = False
+            self.reload()
+
+    def _of(self, generation: Generation) -> list[Worker]:
+        return [worker for worker in self._workers if worker.generation is generation]
+
+    def _release(self, generation: Generation) -> None:
+        """Its numbers are free once none of its workers is left."""
+        if generation not in self._generations() and not self._of(generation):
+            self._free.append(generation.numbers)
+
+    def _steer(self) -> None:
+        """Newcomers to those of the current generation who serve; what belongs to somebody who runs, to him."""
+        if self._current is None:
+            return
+        running = [w.number for w in self._workers if w.stage in (Stage.SERVING, Stage.LEAVING)]
+        serving = [w.number for w in self._of(self._current) if w.stage is Stage.SERVING]
+        self._group.steer(serving or self._current.numbers, running)
+
+    # Workers
+
+    def _start(self, number: int, generation: Generation) -> None:
+        ours, theirs = Control.pair()
+        pid = os.fork()
+        if not pid:
+            self._become_worker(number, theirs, ours)
+        theirs.close()
+        ours.socket.setblocking(False)
+        worker = Worker(pid, number, generation, ours, time.monotonic())
+        self._workers.append(worker)
+        self._selector.register(ours.socket, selectors.EVENT_READ, lambda: self._hear(worker))
+
+    def _become_worker(self, number: int, control: Control, other_end: Control) -> None:
+        """The child's side of a fork. Does not return."""
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for caught in (signal.SIGTERM, signal.SIGCHLD):
+                signal.signal(caught, signal.SIG_DFL)
+            for ignored in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to everyone: the master decides
+                signal.signal(ignored, signal.SIG_IGN)
+            self._selector.close()
+            for end in (other_end, self._owner, *(worker.control for worker in self._workers)):
+                if end is not None:
+                    end.close()
+            status = self._work(self._group.take(number, self._shared), control)
+        finally:
+            logging.shutdown()
+            os._exit(status)
+
+    def _hear(self, worker: Worker) -> None:
+        try:
+            said = worker.control.hear()
+        except BlockingIOError:
+            return
+        if said is None:
+            self._selector.unregister(worker.control.socket)  # it ends: `_reap` sees it
+        elif said.word is Word.FAILED:
+            self._start_failed(worker, said)
+        elif said.word is Word.READY and worker.stage is Stage.STARTING:
+            self._ready(worker)
+
+    def _ready(self, worker: Worker) -> None:
+        worker.stage = Stage.READY
+        generation = worker.generation
+        if generation is self._current:  # it follows one that died
+            self._let_in(worker)
+            self._steer()
+        elif sum(w.stage is Stage.READY for w in self._of(generation)) == len(generation.numbers):
+            self._switch(generation)
+
+    def _let_in(self, worker: Worker) -> None:
+        worker.stage = Stage.SERVING
+        worker.began = time.monotonic()
+        self._shared.note(worker.number, True)
+        worker.control.say(Word.GO)
+
+    def _start_failed(self, worker: Worker, said: Said) -> None:
+        worker.told = True
+        if self._started:
+            kept = "; the old workers stay" if worker.generation is self._next else ""
+            _log.error("worker %d did not start%s: %s", worker.pid, kept, said.message)
+        elif self._failed is None:
+            self._failed = StartError(said.message, said.mend)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            for worker in [w for w in self._workers if w.pid == pid]:
+                self._ended(worker, os.waitstatus_to_exitcode(status))
+
+    def _ended(self, worker: Worker, code: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while (said := worker.control.hear()) is not None:  # its last words
+                if said.word is Word.FAILED:
+                    self._start_failed(worker, said)
+        self._workers.remove(worker)
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(worker.control.socket)
+        worker.control.close()
+        self._shared.note(worker.number, False)
+        self._steer()  # who comes with its connection IDs is told by another that they are gone
+        if self._stopping or worker.stage is Stage.LEAVING:
+            self._release(worker.generation)
+            return
+        if not worker.told:
+            _log.error("worker %d ended unexpectedly, with status %d", worker.pid, code)
+        if not self._started:
+            self._failed = self._failed or StartError(f"a worker ended while it started, with status {code}")
+            self.stop()
+        elif worker.generation is self._next:
+            self._abandon(worker.generation)
+        else:
+            self._start_later(worker)
+
+    def _start_later(self, worker: Worker) -> None:
+        now = time.monotonic()
+        generation = worker.generation
+        steady = worker.stage is Stage.SERVING and now - worker.began > STEADY_S
+        failures = generation.failures[worker.number] = 0 if steady else generation.failures.get(worker.number, 0) + 1
+        wait = 0.0 if not failures else min(BACKOFF_S * 2 ** min(failures - 1, 10), BACKOFF_CAP_S)
+        generation.due[worker.number] = now + wait
+
+    def _tick(self, now: float) -> None:
+        for generation in self._generations():
+            for number, when in list(generation.due.items()):
+                if when <= now:
+                    del generation.due[number]
+                    self._start(number, generation)
+        for worker in self._workers:
+            if worker.deadline is not None and worker.deadline <= now:
+                worker.deadline = None
+                _kill(worker)
+        if self._changed is not None and self._started and self._changed():
+            self.reload()
+
+
+def _kill(worker: Worker) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(worker.pid, signal.SIGKILL)
