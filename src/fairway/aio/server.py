@@ -20,9 +20,11 @@ from fairway.aio.lifecycle import AnyConnection, MakeConnection
 from fairway.aio.qlog import qlog_to
 from fairway.aio.transport import Transport
 from fairway.aio.udp import UdpSocket, bind
+from fairway.aio.workers.duty import Patience
 from fairway.aio.workers.group import Place
 from fairway.aio.workers.relay import Relay
-from fairway.quic import Connection, ConnectionClosed, Endpoint, QuicConfiguration, StreamReset, Transmit
+from fairway.aio.workers.serving import DRAIN_S, WorkersListener
+from fairway.quic import Connection, ConnectionClosed, Endpoint, QuicConfiguration, StreamReset, Transmit, UsageError
 from fairway.quic.endpoint.admission import AdmissionLimits
 from fairway.quic.endpoint.ids import Ids, ServerId
 from fairway.quic.endpoint.statistics import EndpointStatistics
@@ -253,7 +255,9 @@ class Listener(Generic[AnyConnection]):
         server_id: ServerId | None = None,
         place: Place | None = None,
     ) -> None:
-        self._limits, self._server_id, self._place = limits, server_id, place
+        self._limits, self._place = limits, place
+        self.server_id = server_id
+        """Who this server is to a balancer."""
         self._preferred_address = preferred_address
         self._reset_key = reset_key
         self._handler = handler
@@ -273,6 +277,26 @@ class Listener(Generic[AnyConnection]):
         self._retry, self._token_keys = retry, token_keys
         self._server: Server[AnyConnection] | None = None
 
+    def with_workers(self, count: int, *, drain_s: float = DRAIN_S) -> WorkersListener:
+        """The same by so many processes; the kernel gives each packet to who has its connection: docs/workers.md.
+
+        After a reload the processes before have `drain_s` seconds to end what they have begun.
+        """
+        if count < 1:
+            raise UsageError(f"at least one worker is needed, not {count}")
+        if self._preferred_address is not None:
+            raise UsageError("a preferred address and workers do not go together: its socket would be of one of them")
+        return WorkersListener(self, count, Patience(self._grace_s, drain_s))
+
+    def bind(self) -> socket.socket:
+        """The UDP socket to serve on."""
+        return self._socket or bind(self._host, self._port)
+
+    async def at(self, place: Place) -> Server[AnyConnection]:
+        """Serve as one of several workers."""
+        self._socket, self._place = place.udp, place
+        return await self._start()
+
     def __await__(self) -> Generator[Any, None, Server[AnyConnection]]:
         return self._start().__await__()
 
@@ -282,7 +306,7 @@ class Listener(Generic[AnyConnection]):
             shared = place.shared
             tls = shared.tickets_of(tls)
             token_keys, reset_key = token_keys or shared.keys, reset_key or shared.reset_key
-        udp = UdpSocket(self._socket or bind(self._host, self._port))
+        udp = UdpSocket(self.bind())
         preferred: UdpSocket | None = None
         configuration = self._configuration
         if self._preferred_address is not None:
@@ -304,7 +328,7 @@ class Listener(Generic[AnyConnection]):
             preferred=preferred,
             reset_key=reset_key,
             limits=self._limits,
-            server_id=self._server_id,
+            server_id=self.server_id,
             place=place,
         )
         return self._server
