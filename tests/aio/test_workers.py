@@ -217,12 +217,11 @@ class TestMoving:
                     connection = await stack.enter_async_context(client(relay.add()))
                     found.setdefault(await pid(connection), connection)
                 relay.together = True
-                for _ in range(20):
+                while relay.joined < 20:
                     answers = await asyncio.gather(*(pid(connection) for connection in found.values()))
                     assert answers == list(found)
-                assert relay.joined > 5
                 probes = [connection.statistics()["probe_timeouts"] for connection in found.values()]
-                assert sum(probes) < 10  # else what was for the other worker was lost, and sent again
+                assert sum(probes) < 5  # else what was for the other worker was lost, and sent again
 
         run(scenario)
 
