@@ -19,10 +19,10 @@ from fairway.cli.perf import Size, perf
 PERF = [sys.executable, "-c", "from fairway.cli.perf import perf; perf()"]
 
 
-@pytest.fixture
-def port(tmp_path: Path) -> Iterator[int]:
+@pytest.fixture(params=[(), ("--workers", "2")], ids=["alone", "two workers"])
+def port(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
     environment = os.environ | {"HOME": str(tmp_path), "SSLKEYLOGFILE": str(tmp_path / "keys")}
-    command = [*PERF, "serve", "--self-signed", "--host", "127.0.0.1", "--port", "0"]
+    command = [*PERF, "serve", "--self-signed", "--host", "127.0.0.1", "--port", "0", *request.param]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
         certificate = process.stderr.readline()

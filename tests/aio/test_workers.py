@@ -9,104 +9,22 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from udp_relay import Relay
+from worker_processes import ALPN, IDENTITY, Answers, alive, ask, client, gone, one_of_each, pid, run, workers
 
 from fairway.aio import (
     ClosedBy,
-    ConnectionClosed,
-    QuicConfiguration,
     QuicConnection,
-    Stream,
     UsageError,
-    connect,
     serve,
 )
-from fairway.aio.workers.serving import Workers
 from fairway.quic import MemorySessionStore
 from fairway.quic.endpoint.ids import ServerId
-from fairway.tls import ServerConfig, Tickets, self_signed_identity
-
-IDENTITY = self_signed_identity(["localhost"])
-ALPN = "workers"
-LIVELY = QuicConfiguration(idle_timeout_s=60.0, keep_alive_s=0.5)
-
-
-class Answers:
-    """A client asks for `pid`, or for so many bytes, at a pace of so many bytes each tenth of a second."""
-
-    def __init__(self, early: Path | None = None) -> None:
-        self._early = early
-
-    async def __call__(self, connection: QuicConnection) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            async for stream in connection.incoming_streams():
-                if stream.early and self._early is not None:
-                    with self._early.open("a") as noted:
-                        noted.write(f"{os.getpid()}\n")
-                tasks.create_task(self._answer(stream))
-
-    async def _answer(self, stream: Stream) -> None:
-        word, _, rest = (await stream.receive_all()).decode().partition(" ")
-        if word == "pid":
-            await stream.send(str(os.getpid()).encode(), end=True)
-            return
-        size, pace = map(int, rest.split())
-        for start in range(0, size, pace):
-            await stream.send(bytes(min(pace, size - start)))
-            await asyncio.sleep(0.1)
-        stream.finish()
-
-
-def run(scenario: Callable[[], Awaitable[None]], timeout_s: float = 60) -> None:
-    asyncio.run(asyncio.wait_for(scenario(), timeout_s))
-
-
-@contextlib.asynccontextmanager
-async def workers(count: int = 2, handler: Any = None, **options: Any) -> AsyncIterator[Workers]:
-    options = {"alpn": ALPN, "identities": [IDENTITY], "grace_s": 1.0, "configuration": LIVELY} | options
-    async with serve(handler or Answers(), "127.0.0.1", 0, **options).with_workers(count) as running:
-        yield running
-
-
-def client(port: int, **options: Any) -> connect:
-    return connect("127.0.0.1", port, alpn=ALPN, verify=False, configuration=LIVELY, **options)
-
-
-async def ask(connection: QuicConnection, question: str = "pid") -> bytes:
-    stream = await connection.open_stream()
-    await stream.send(question.encode(), end=True)
-    return await stream.receive_all()
-
-
-async def pid(connection: QuicConnection) -> int:
-    return int(await ask(connection))
-
-
-async def one_of_each(stack: contextlib.AsyncExitStack, port: int, count: int) -> dict[int, QuicConnection]:
-    """A connection to each worker."""
-    found: dict[int, QuicConnection] = {}
-    while len(found) < count:
-        connection = await stack.enter_async_context(client(port))
-        if found.setdefault(await pid(connection), connection) is not connection:
-            connection.close()
-    return found
-
-
-def alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-async def gone(processes: set[int]) -> None:
-    while any(map(alive, processes)):  # noqa: ASYNC110 - they are no children of ours
-        await asyncio.sleep(0.02)
+from fairway.tls import ServerConfig, Tickets
 
 
 class TestServing:
@@ -389,65 +307,5 @@ class TestEarlyData:
                         attacker.recv(2048)  # it is answered: by a handshake that goes on without early data
                     await asyncio.sleep(0.3)
                     assert len(noted.read_text().split()) == 1
-
-        run(scenario)
-
-
-class TestFailure:
-    def test_a_worker_that_is_killed_is_followed_by_another_and_the_others_notice_nothing(self) -> None:
-        async def scenario() -> None:
-            async with contextlib.AsyncExitStack() as stack:
-                running = await stack.enter_async_context(workers(2))
-                found = await one_of_each(stack, running.port, 2)
-                (killed, orphan), (survivor, kept) = found.items()
-                download = asyncio.create_task(ask(kept, "bytes 1000000 100000"))
-                await asyncio.sleep(0.2)
-                os.kill(killed, signal.SIGKILL)
-                begun = time.monotonic()
-                with pytest.raises(ConnectionClosed):
-                    await pid(orphan)
-                assert orphan.closing is not None
-                assert orphan.closing.by is ClosedBy.RESET  # by the other worker, or by who follows
-                assert time.monotonic() - begun < 2.0
-                seen = set[int]()
-                while len(seen) < 2:
-                    async with client(running.port) as connection:
-                        seen.add(await pid(connection))
-                assert survivor in seen
-                assert killed not in seen
-                assert len(await download) == 1_000_000
-                assert kept.closing is None
-
-        run(scenario)
-
-    def test_ids_of_a_connection_do_not_let_anybody_ask_another_worker_for_its_reset(self) -> None:
-        """All know the key of the reset tokens: none may tell what another's connection could be ended by."""
-
-        async def scenario() -> None:
-            async with contextlib.AsyncExitStack() as stack:
-                running = await stack.enter_async_context(workers(2))
-                relay = Relay(("127.0.0.1", running.port))
-                stack.callback(relay.close)
-                relay.record = []
-                connection = await stack.enter_async_context(client(relay.port))
-                await pid(connection)
-                await pid(connection)  # by now in short headers
-                target = next(data[1:12] for data in relay.record if not data[0] & 0x80)
-                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as attacker:
-                    attacker.settimeout(0.3)
-                    for number in range(2):
-                        # One buffer for both: the first datagram decides which worker gets it.
-                        lead = target[:1] + number.to_bytes(2, "big") + os.urandom(8)
-                        pair = b"\x40" + lead + bytes(50) + b"\x40" + target + bytes(50)
-                        control = [(17, 103, (62).to_bytes(2, "little"))]
-                        attacker.sendmsg([pair], control, 0, ("127.0.0.1", running.port))
-                    tokens = []
-                    with contextlib.suppress(TimeoutError):
-                        while True:
-                            tokens.append(attacker.recv(2048)[-16:])
-                remote = connection.core._state.remote_ids
-                known = {token for _, token in remote._known.values()}
-                assert tokens  # for the made-up IDs
-                assert not known & set(tokens)
 
         run(scenario)

@@ -28,6 +28,7 @@ from fairway.aio import (
     serve,
 )
 from fairway.aio.metrics import QuicCollector, serve_metrics
+from fairway.aio.workers.master import StartError
 from fairway.http.server.certificates import development_names, make_identity, pem
 from fairway.quic.congestion import CONTROLLERS
 from fairway.tls import Identity
@@ -97,7 +98,10 @@ def _with_common(command: Callable[..., None]) -> Callable[..., None]:
 # The server
 
 
-@perf.command("serve", epilog="\b\nExample:\n  fairway perf serve --self-signed --host 10.0.1.2")
+@perf.command(
+    "serve",
+    epilog="\b\nExamples:\n  fairway perf serve --self-signed --host 10.0.1.2\n  fairway perf serve --self-signed --workers 2",
+)
 @click.option("--host", default=None, help="Address to listen on. [all]")
 @click.option("--self-signed", is_flag=True, help="Make a certificate on the spot.")
 @click.option("--cert", type=click.Path(exists=True, path_type=Path), help="PEM file of the certificate chain.")
@@ -105,6 +109,7 @@ def _with_common(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--client-ca", type=click.Path(exists=True, path_type=Path), help="Clients must show a certificate of it."
 )
+@click.option("--workers", type=click.IntRange(0, 512), default=0, help="Processes that share the port. [none]")
 @click.option("--metrics", "metrics_at", metavar="[HOST:]PORT", help="Answer Prometheus here. [host: 127.0.0.1]")
 @_with_common
 def serve_command(
@@ -113,6 +118,7 @@ def serve_command(
     cert: Path | None,
     key: Path | None,
     client_ca: Path | None,
+    workers: int,
     metrics_at: str | None,
     port: int,
     udp_payload: int,
@@ -120,41 +126,61 @@ def serve_command(
     keylog: Path | None,
     qlog: Path | None,
 ) -> None:
-    """Answer `fairway perf get` until interrupted."""
+    """Answer `fairway perf get` until interrupted.
+
+    With --workers several processes share the port; SIGHUP replaces them by new ones, while transfers go on.
+    """
     if self_signed:
         identity = _make_certificate(host, port)
     elif cert is not None and key is not None:
         identity = Identity.from_files(cert, key)
     else:
         raise click.UsageError("give --self-signed, or --cert and --key")
+    if workers and metrics_at is not None:
+        raise click.UsageError("--metrics is of one process: leave --workers out")
+    listener = serve(
+        _answer_all,
+        host,
+        port,
+        alpn=ALPN,
+        identities=[identity],
+        client_ca=client_ca,
+        require_client_certificate=client_ca is not None,
+        configuration=_configuration(udp_payload, congestion),
+        keylog=keylog,
+        qlog=qlog,
+        grace_s=1.0,
+    )
 
     async def run() -> None:
-        async with serve(
-            _answer_all,
-            host,
-            port,
-            alpn=ALPN,
-            identities=[identity],
-            client_ca=client_ca,
-            require_client_certificate=client_ca is not None,
-            configuration=_configuration(udp_payload, congestion),
-            keylog=keylog,
-            qlog=qlog,
-            grace_s=1.0,
-        ) as server:
+        if workers:
+            async with listener.with_workers(workers) as processes:
+                await _until_stopped(processes.port, processes.reload)
+            return
+        async with listener as server:
             with _metrics(server, metrics_at):
-                click.echo(f"listening on UDP port {server.port}; stop with Ctrl+C", err=True)
-                stopped = asyncio.Event()
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-                await stopped.wait()
+                await _until_stopped(server.port)
 
     try:
         asyncio.run(run())
+    except StartError as error:
+        raise click.ClickException(error.message) from error
     except UsageError as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
         raise click.ClickException(f"cannot listen on port {port}: {error.strerror}") from error
+
+
+async def _until_stopped(port: int, reload: Callable[[], None] | None = None) -> None:
+    """Wait for a signal to stop; one to reload does that, where it can."""
+    click.echo(f"listening on UDP port {port}; stop with Ctrl+C", err=True)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    if reload is not None:
+        loop.add_signal_handler(signal.SIGHUP, reload)
+    await stopped.wait()
 
 
 @contextlib.contextmanager
