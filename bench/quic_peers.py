@@ -129,31 +129,33 @@ def fairway_configuration(payload: int) -> QuicConfiguration:
     return QuicConfiguration(udp_payload=payload)
 
 
+async def fairway_handler(connection: QuicConnection) -> None:
+    """Serve one client."""
+    async with asyncio.TaskGroup() as tasks:
+        async for stream in connection.incoming_streams():
+            tasks.create_task(_fairway_answer(stream))
+
+
+async def _fairway_answer(stream: Stream) -> None:
+    request = b""
+    while len(request) < REQUEST.size:
+        request += await stream.receive(REQUEST.size - len(request))
+    kind, length = REQUEST.unpack(request)
+    if kind == b"D":
+        for block in blocks(length):
+            await stream.send(block)
+        stream.finish()
+        return
+    verifier = Verifier()
+    while data := await stream.receive():
+        verifier.take(data)
+    await stream.send(verifier.count.to_bytes(8, "big"), end=True)
+
+
 async def fairway_server(certificate: Certificate, payload: int, ready: Callable[[int], None]) -> None:
     """Serve until cancelled."""
-
-    async def one(stream: Stream) -> None:
-        request = b""
-        while len(request) < REQUEST.size:
-            request += await stream.receive(REQUEST.size - len(request))
-        kind, length = REQUEST.unpack(request)
-        if kind == b"D":
-            for block in blocks(length):
-                await stream.send(block)
-            stream.finish()
-            return
-        verifier = Verifier()
-        while data := await stream.receive():
-            verifier.take(data)
-        await stream.send(verifier.count.to_bytes(8, "big"), end=True)
-
-    async def handler(connection: QuicConnection) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            async for stream in connection.incoming_streams():
-                tasks.create_task(one(stream))
-
     async with serve(
-        handler,
+        fairway_handler,
         "127.0.0.1",
         0,
         alpn=ALPN,
