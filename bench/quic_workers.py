@@ -313,7 +313,7 @@ def run() -> Result:
     for what in ("bytes, two clients", "handshakes, two client processes", "first flights answered"):
         result.compare(what, "2 workers", "1 worker")
     result.notes += [
-        f"{os.cpu_count()} cores, which the clients share: a client in Python costs about what the server does, so bytes"
+        f"{os.cpu_count()} cores, which the clients share; one in Python costs about what the server does, so bytes"
         " and handshakes can hardly grow; 'first flights' (made beforehand, sent from one socket; the server agrees on"
         " keys, signs and answers) cost the client next to nothing, and show what a second worker adds",
         f"{DOWNLOAD // MIB} MiB; {HANDSHAKES} handshakes with verified certificates; {FLIGHTS} first flights",

@@ -100,7 +100,9 @@ def _with_common(command: Callable[..., None]) -> Callable[..., None]:
 
 @perf.command(
     "serve",
-    epilog="\b\nExamples:\n  fairway perf serve --self-signed --host 10.0.1.2\n  fairway perf serve --self-signed --workers 2",
+    epilog="\b\nExamples:\n"
+    "  fairway perf serve --self-signed --host 10.0.1.2\n"
+    "  fairway perf serve --self-signed --workers 2",
 )
 @click.option("--host", default=None, help="Address to listen on. [all]")
 @click.option("--self-signed", is_flag=True, help="Make a certificate on the spot.")

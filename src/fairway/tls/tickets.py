@@ -86,9 +86,10 @@ class Tickets:
 
     Processes that answer for the same address share `keys`. With `early_data` clients may send data that can be
     replayed; `strikes` should then be one register for all processes that have the keys, or each takes a replay once.
+    A process that was given keys and no register begins with an empty one: see `begin`.
     """
 
-    __slots__ = ("_keys", "_lifetime_s", "_strikes", "early_data")
+    __slots__ = ("_began_ms", "_given", "_keys", "_lifetime_s", "_strikes", "early_data")
 
     def __init__(
         self,
@@ -102,13 +103,35 @@ class Tickets:
             raise ValueError(f"a ticket lives for 1 to {limits.MAX_TICKET_LIFETIME_S} seconds, not {lifetime_s}")
         self._keys = keys or SealingKeys()
         self._lifetime_s = lifetime_s
+        self._given = strikes is not None
         self._strikes = StrikeRegister() if strikes is None else strikes
+        self._began_ms = 0
         self.early_data = early_data
 
-    def among(self, keys: SealingKeys, strikes: Strikes) -> Tickets:
-        """The same for one of several processes, which ask one register and have these keys, unless some were given."""
-        keys = self._keys if self._keys.given else keys
-        return Tickets(keys, lifetime_s=self._lifetime_s, early_data=self.early_data, strikes=strikes)
+    def begin(self, clock: Callable[[], datetime]) -> None:
+        """A server begins with them. If the keys are older than the register, so may be what is to be struck from it.
+
+        Then for as long as a replay from before may be fresh only tickets from now on are good for early data (RFC 8446
+        section 8.2).
+        """
+        if self._keys.given and not self._given:
+            self._began_ms = int(clock().timestamp() * 1000)
+
+    def among(self, keys: SealingKeys, strikes: Strikes, began: datetime) -> Tickets:
+        """The same for one of several processes, which ask one register and have these keys, unless some were given.
+
+        `began` is when the register did. A register of this process's memory, given or not, is of no use to them.
+        """
+        shared = self._given and not isinstance(self._strikes, StrikeRegister)
+        made = Tickets(
+            self._keys if self._keys.given else keys,
+            lifetime_s=self._lifetime_s,
+            early_data=self.early_data,
+            strikes=self._strikes if shared else strikes,
+        )
+        if self._keys.given and not shared:
+            made._began_ms = int(began.timestamp() * 1000)
+        return made
 
     def issue(
         self,
@@ -173,6 +196,7 @@ class Tickets:
     def takes_early_data(self, resumed: Resumption, alpn: str | None, early_context: bytes, now: datetime) -> bool:
         """Whether the ClientHello's early data is taken: nothing has changed, it is fresh, and none was like it."""
         ticket = resumed.ticket
+        now_ms = int(now.timestamp() * 1000)
         return (
             self.early_data
             and resumed.index == 0
@@ -180,6 +204,7 @@ class Tickets:
             and ticket.early_context == early_context
             and ticket.alpn == alpn
             and abs(resumed.client_age_ms - resumed.age_ms) <= limits.EARLY_DATA_WINDOW_MS
+            and (ticket.issued_ms >= self._began_ms or now_ms - self._began_ms > 2 * limits.EARLY_DATA_WINDOW_MS)
             # A replay is refused by its age when the register may have forgotten it: section 8.3
             and self._strikes.strike(resumed.binder, now.timestamp(), 2 * limits.EARLY_DATA_WINDOW_MS / 1000)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from fairway.aio.workers.strikes import SharedStrikes
 from fairway.quic.endpoint.ids import ANY_WORKER
@@ -23,6 +24,7 @@ class Shared:
         self._keys = [os.urandom(KEY_LENGTH)]
         self.ticket_strikes = SharedStrikes(MAX_STRIKES, os.urandom(32))
         self.token_strikes = SharedStrikes(MAX_NEW_TOKENS_REMEMBERED, os.urandom(32))
+        self._began = datetime.now(UTC)
         self._running = mmap.mmap(-1, ANY_WORKER)
 
     def renew(self) -> None:
@@ -46,4 +48,4 @@ class Shared:
         """The same server, with tickets that the other workers take too, once each."""
         if tls.tickets is None:
             return tls
-        return replace(tls, tickets=tls.tickets.among(self.keys, self.ticket_strikes))
+        return replace(tls, tickets=tls.tickets.among(self.keys, self.ticket_strikes, self._began))

@@ -78,6 +78,8 @@ class Endpoint:
     ) -> None:
         """With the same `reset_key` (a secret), connections from before a restart are told at once that they ended."""
         self._tls = tls
+        if tls.tickets is not None:
+            tls.tickets.begin(clock)
         self._configuration = configuration or QuicConfiguration()
         self._random = random
         self._clock = clock
