@@ -5,6 +5,7 @@ from fairway.aio.connection import QuicConnection
 from fairway.aio.moving import MigrationError
 from fairway.aio.server import Server, serve
 from fairway.aio.stream import Stream
+from fairway.aio.workers.serving import Workers
 from fairway.quic import (
     ClosedBy,
     Closing,
@@ -14,8 +15,10 @@ from fairway.quic import (
     StreamReset,
     UsageError,
 )
+from fairway.quic.endpoint import AdmissionLimits, ServerId
 
 __all__ = [
+    "AdmissionLimits",
     "ClosedBy",
     "Closing",
     "ConnectionClosed",
@@ -24,9 +27,11 @@ __all__ = [
     "QuicConfiguration",
     "QuicConnection",
     "Server",
+    "ServerId",
     "Stream",
     "StreamReset",
     "UsageError",
+    "Workers",
     "connect",
     "serve",
 ]

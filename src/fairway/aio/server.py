@@ -227,7 +227,8 @@ class Listener(Generic[AnyConnection]):
     after the handshake (RFC 9000 section 9.6). With the same `reset_key`, a secret, after a restart, clients learn at
     once that their connections are gone (section 10.3); servers that run beside each other on one port must not share
     it. `limits` are those of admission. With `server_id` connection IDs tell a balancer whose they are:
-    docs/workers.md. `qlog` is a directory for a log of each connection ($QLOGDIR by default): docs/qlog.md.
+    docs/workers.md. `place` is that of one worker of several. `qlog` is a directory for a log of each connection
+    ($QLOGDIR by default): docs/qlog.md.
     """
 
     def __init__(

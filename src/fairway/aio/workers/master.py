@@ -111,8 +111,6 @@ class Master:
         """Numbers of generations that are over."""
         self._current: Generation | None = None
         self._next: Generation | None = None
-        self._again = False
-        """True if another reload is wanted once the one at hand is over."""
         self._selector = selectors.DefaultSelector()
         self._started = False
         self._stopping = False
@@ -180,13 +178,12 @@ class Master:
     # What it is told
 
     def reload(self) -> None:
-        """Start a new generation; the one before goes when it is ready."""
+        """Start a new generation, instead of one that is not ready yet; the one before goes when it is."""
         if self._stopping or not self._started:
             return
-        if self._next is not None:
-            self._again = True
-            return
         _log.info("reloading: new workers start")
+        if self._next is not None:
+            self._abandon(self._next)
         self._shared.renew()
         self._begin()
 
@@ -221,15 +218,18 @@ class Master:
             numbers = self._free.pop() if self._free else self._group.grow(self._count)
             if self._current is None:
                 self._group.steer(numbers, ())  # nobody reads yet: what comes waits in the sockets
+            self._next = Generation(numbers)
+            for number in numbers:
+                self._start(number, self._next)
         except OSError as error:
-            failed = StartError(f"no sockets for {self._count} workers: {error.strerror or error}")
+            failed = StartError(f"{self._count} workers cannot start: {error.strerror or error}")
             if self._current is None:
-                raise failed from error
+                self._failed = failed
+                self.stop()
+                return
             _log.error("the workers stay as they are: %s", failed)
-            return
-        self._next = Generation(numbers)
-        for number in numbers:
-            self._start(number, self._next)
+            if self._next is not None:
+                self._abandon(self._next)
 
     def _switch(self, generation: Generation) -> None:
         """All of it is ready: it takes the newcomers from the next datagram on."""
@@ -247,7 +247,6 @@ class Master:
         if not self._started:
             self._started = True
             self._on_started()
-        self._reload_again()
 
     def _abandon(self, generation: Generation) -> None:
         """It cannot start: the one before stays."""
@@ -257,12 +256,6 @@ class Master:
             worker.stage = Stage.LEAVING
             worker.deadline = time.monotonic() + LATE_S
         self._release(generation)
-        self._reload_again()
-
-    def _reload_again(self) -> None:
-        if self._again:
-            self._again = False
-            self.reload()
 
     def _of(self, generation: Generation) -> list[Worker]:
         return [worker for worker in self._workers if worker.generation is generation]
@@ -278,13 +271,21 @@ class Master:
             return
         running = [w.number for w in self._workers if w.stage in (Stage.SERVING, Stage.LEAVING)]
         serving = [w.number for w in self._of(self._current) if w.stage is Stage.SERVING]
-        self._group.steer(serving or self._current.numbers, running)
+        try:
+            self._group.steer(serving or self._current.numbers, running)
+        except (OSError, ValueError) as error:  # no memory, or far too many gaps: the program before still fits most
+            _log.error("packets are steered as before: %s", error)
 
     # Workers
 
     def _start(self, number: int, generation: Generation) -> None:
         ours, theirs = Control.pair()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
         if not pid:
             self._become_worker(number, theirs, ours)
         theirs.close()
@@ -292,6 +293,13 @@ class Master:
         worker = Worker(pid, number, generation, ours, time.monotonic())
         self._workers.append(worker)
         self._selector.register(ours.socket, selectors.EVENT_READ, lambda: self._hear(worker))
+
+    def _start_again(self, number: int, generation: Generation) -> None:
+        try:
+            self._start(number, generation)
+        except OSError as error:
+            _log.error("a worker cannot be started: %s", error.strerror or error)
+            generation.due[number] = time.monotonic() + BACKOFF_CAP_S
 
     def _become_worker(self, number: int, control: Control, other_end: Control) -> None:
         """The child's side of a fork. Does not return."""
@@ -394,7 +402,7 @@ class Master:
             for number, when in list(generation.due.items()):
                 if when <= now:
                     del generation.due[number]
-                    self._start(number, generation)
+                    self._start_again(number, generation)
         for worker in self._workers:
             if worker.deadline is not None and worker.deadline <= now:
                 worker.deadline = None
