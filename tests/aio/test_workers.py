@@ -14,14 +14,24 @@ from typing import Any
 
 import pytest
 from udp_relay import Relay
-from worker_processes import ALPN, IDENTITY, Answers, alive, ask, client, gone, one_of_each, pid, run, workers
-
-from fairway.aio import (
-    ClosedBy,
-    QuicConnection,
-    UsageError,
-    serve,
+from worker_processes import (
+    ALPN,
+    IDENTITY,
+    Answers,
+    alive,
+    ask,
+    children,
+    client,
+    descriptors,
+    gone,
+    one_of_each,
+    parent,
+    pid,
+    run,
+    workers,
 )
+
+from fairway.aio import ClosedBy, QuicConnection, UsageError, serve
 from fairway.quic import MemorySessionStore
 from fairway.quic.endpoint.ids import ServerId
 from fairway.tls import ServerConfig, Tickets
@@ -240,6 +250,22 @@ class TestReload:
                     connection.close()
                 await gone(set(old))
                 assert len(set(seen)) >= 6
+
+        run(scenario)
+
+    def test_many_reloads_need_no_more_sockets_than_one(self) -> None:
+        async def scenario() -> None:
+            async with workers(2) as running:
+                async with client(running.port) as connection:
+                    master = parent(await pid(connection))
+                counts = []
+                for _ in range(6):
+                    before = children(master)
+                    running.reload()
+                    while children(master) & before:  # noqa: ASYNC110
+                        await asyncio.sleep(0.02)
+                    counts.append(descriptors(master))
+                assert counts == [counts[0]] * 6
 
         run(scenario)
 

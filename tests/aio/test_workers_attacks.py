@@ -11,19 +11,14 @@ import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from udp_relay import Relay
-from worker_processes import ALPN, ask, client, gone, one_of_each, pid, run, workers
+from worker_processes import ALPN, ask, client, gone, one_of_each, parent, pid, run, workers
 
 from fairway.aio import ClosedBy, ConnectionClosed
 from fairway.quic import Connection
 from fairway.tls import ClientConfig
-
-
-def parent(process: int) -> int:
-    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 class TestDeath:

@@ -88,6 +88,13 @@ class TestConnections:
                 here.send(*expected[-1])
             assert here.arrived() == expected
 
+    def test_a_port_for_both_families_is_steered_for_both(self) -> None:
+        with port(socket.AF_INET6) as here:
+            here.group.steer(here.group.grow(4), [0, 1, 2, 3])
+            for here.host in ("127.0.0.1", "::1"):
+                for number in range(4):
+                    assert here.where(short(Ids(SERVER, number).make(os.urandom))) == number
+
     def test_a_thousand_sockets_have_their_indexes(self) -> None:
         with port() as here:
             numbers = here.group.grow(1000)

@@ -86,6 +86,19 @@ def alive(process: int) -> bool:
         return False
 
 
+def parent(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def children(process: int) -> set[int]:
+    return set(map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split()))
+
+
+def descriptors(process: int) -> int:
+    """How many it has open."""
+    return len(list(Path(f"/proc/{process}/fd").iterdir()))
+
+
 async def gone(processes: set[int]) -> None:
     while any(map(alive, processes)):  # noqa: ASYNC110 - they are no children of ours
         await asyncio.sleep(0.02)

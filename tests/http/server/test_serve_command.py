@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import pytest
 from asgi_serving import Answer, ask_h3
 
 from fairway.aio import http3
-from fairway.quic import ConnectionClosed, UsageError
+from fairway.quic import ClosedBy, ConnectionClosed, UsageError
 
 COMMAND = [sys.executable, "-c", "from fairway.cli import main; main(prog_name='fairway')", "serve"]
 
@@ -201,6 +202,44 @@ def test_long_answers_go_on_through_reloads_and_newcomers_are_never_refused(tmp_
 
     with running(tmp_path, "--workers", "2", "--no-access-log", "--grace", "0.5") as server:
         asyncio.run(asyncio.wait_for(main(server), 60))
+
+
+def test_a_reload_takes_the_place_of_one_that_does_not_get_ready(tmp_path: Path) -> None:
+    async def main(server: Running) -> None:
+        assert (await server.version_and_worker())[0] == 1
+        (tmp_path / "main.py").write_text("import time\ntime.sleep(60)\n" + APPLICATION)
+        server.process.send_signal(signal.SIGHUP)
+        await asyncio.to_thread(server.errors_until, "reloading")
+        await asyncio.sleep(0.3)
+        (tmp_path / "main.py").write_text(APPLICATION.replace("VERSION = 1", "VERSION = 3"))
+        server.process.send_signal(signal.SIGHUP)
+        while (await server.version_and_worker())[0] == 1:
+            pass
+        assert (await server.version_and_worker())[0] == 3
+
+    with running(tmp_path, "--workers", "2", "--no-access-log") as server:
+        asyncio.run(asyncio.wait_for(main(server), 40))
+
+
+def test_a_stop_does_not_wait_for_what_a_reload_lets_go_on(tmp_path: Path) -> None:
+    async def main(server: Running) -> None:
+        async with server.dial() as connection:
+            slow = await connection.request("GET", "localhost", "/slow")
+            assert (await slow.receive()).startswith(b"1 ")
+            (tmp_path / "main.py").write_text(APPLICATION.replace("VERSION = 1", "VERSION = 2"))
+            server.process.send_signal(signal.SIGHUP)
+            while (await server.version_and_worker())[0] == 1:
+                pass
+            begun = time.monotonic()
+            server.process.terminate()
+            assert await asyncio.to_thread(server.process.wait, 15) == 0
+            assert time.monotonic() - begun < 4.0
+            await connection.wait_closed()
+            assert connection.closing is not None
+            assert connection.closing.by is ClosedBy.PEER
+
+    with running(tmp_path, "--workers", "2", "--no-access-log", "--grace", "1") as server:
+        asyncio.run(asyncio.wait_for(main(server), 40))
 
 
 def test_a_reload_to_code_that_fails_leaves_the_old_workers(tmp_path: Path) -> None:
