@@ -7,21 +7,18 @@ has begun on the sockets that it has. If one of the new generation cannot start,
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import selectors
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Callable
 
 from fairway.aio.workers.control import Control, Said, Word
 from fairway.aio.workers.duty import LINGER_S, Patience
 from fairway.aio.workers.group import Group, Place
+from fairway.aio.workers.processes import Generation, Processes, Stage, Worker
 from fairway.aio.workers.shared import Shared
+from fairway.aio.workers.signals import caught
 
 BACKOFF_S = 0.2
 BACKOFF_CAP_S = 10.0
@@ -44,42 +41,6 @@ class StartError(Exception):
         super().__init__(message)
         self.message = message
         self.mend = mend
-
-
-class Stage(Enum):
-    """What a worker is at."""
-
-    STARTING = "starting its application"
-    READY = "waiting for the others of its generation"
-    SERVING = "serving"
-    LEAVING = "ending what was begun"
-
-
-@dataclass(slots=True, eq=False)
-class Worker:
-    """A process."""
-
-    pid: int
-    number: int
-    generation: Generation
-    control: Control
-    began: float
-    stage: Stage = Stage.STARTING
-    deadline: float | None = None
-    """When it is killed."""
-    told: bool = False
-    """True if it said why it failed."""
-
-
-@dataclass(slots=True, eq=False)
-class Generation:
-    """Workers that were started together, each with a number of its own, and those that followed one that died."""
-
-    numbers: list[int]
-    failures: dict[int, int] = field(default_factory=dict)
-    """How often in a row a number's worker died soon."""
-    due: dict[int, float] = field(default_factory=dict)
-    """When a number's worker is to be started again."""
 
 
 class Master:
@@ -106,76 +67,72 @@ class Master:
         self._changed = changed
         self._poll_s = poll_s
         self._owner = owner
-        self._workers: list[Worker] = []
+        self._selector = selectors.DefaultSelector()
+        self._workers = Processes(self._selector, self._hear, owner)
         self._free: list[list[int]] = []
         """Numbers of generations that are over."""
         self._current: Generation | None = None
         self._next: Generation | None = None
-        self._selector = selectors.DefaultSelector()
         self._started = False
         self._stopping = False
         self._failed: StartError | None = None
-        self._signals: list[int] = []
 
     def run(self) -> None:
         """Start the workers and keep them running until SIGINT or SIGTERM; `StartError` if they cannot start."""
         if self._owner is not None:
             self._selector.register(self._owner.socket, selectors.EVENT_READ, self._hear_owner)
-        with self._signals_caught():
+        with caught(self._selector) as signals:
             self._begin()
-            while self._workers or (self._pauses() and not self._stopping):
-                self._turn()
+            while self._workers.all or (self._pauses() and not self._stopping):
+                for key, _ in self._selector.select(self._timeout()):
+                    key.data()
+                for worker, code in self._workers.reap():
+                    self._ended(worker, code)
+                while signals:
+                    self._act_on(signals.pop(0))
+                self._tick(time.monotonic())
         if self._failed is not None:
             raise self._failed
-
-    def _turn(self) -> None:
-        for key, _ in self._selector.select(self._timeout()):
-            key.data()
-        self._reap()
-        signals, self._signals = self._signals, []
-        for number in signals:
-            if number == signal.SIGHUP:
-                self.reload()
-            elif number != signal.SIGCHLD:
-                self.stop()
-        self._tick(time.monotonic())
-
-    def _pauses(self) -> list[float]:
-        return [when for generation in self._generations() for when in generation.due.values()]
 
     def _generations(self) -> list[Generation]:
         return [generation for generation in (self._current, self._next) if generation is not None]
 
+    def _pauses(self) -> list[float]:
+        """When workers that died are to be started again."""
+        return [when for generation in self._generations() for when in generation.due.values()]
+
     def _timeout(self) -> float:
-        times = [worker.deadline for worker in self._workers if worker.deadline is not None]
-        soonest = min([*times, *self._pauses()], default=None)
+        soonest = min([*self._workers.deadlines(), *self._pauses()], default=None)
         wait = 60.0 if soonest is None else max(soonest - time.monotonic(), 0.0)
         return min(wait, self._poll_s) if self._changed is not None else wait
 
-    @contextlib.contextmanager
-    def _signals_caught(self) -> Iterator[None]:
-        reader, writer = socket.socketpair()
-        reader.setblocking(False)
-        writer.setblocking(False)
-
-        def woken() -> None:
-            with contextlib.suppress(BlockingIOError):
-                reader.recv(4096)
-
-        self._selector.register(reader, selectors.EVENT_READ, woken)
-        wakeup = signal.set_wakeup_fd(writer.fileno())
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
-        before = [signal.signal(number, lambda caught, _: self._signals.append(caught)) for number in numbers]
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(wakeup)
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)
-            reader.close()
-            writer.close()
+    def _tick(self, now: float) -> None:
+        for generation in self._generations():
+            for number, when in list(generation.due.items()):
+                if when <= now:
+                    del generation.due[number]
+                    self._start_again(number, generation)
+        self._workers.kill_late(now)
+        if self._changed is not None and self._started and self._changed():
+            self.reload()
 
     # What it is told
+
+    def _act_on(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            self.reload()
+        elif number != signal.SIGCHLD:
+            self.stop()
+
+    def _hear_owner(self) -> None:
+        assert self._owner is not None
+        said = self._owner.hear()
+        if said is None:
+            self._selector.unregister(self._owner.socket)
+        if said is None or said.word is Word.STOP:
+            self.stop()
+        elif said.word is Word.RELOAD:
+            self.reload()
 
     def reload(self) -> None:
         """Start a new generation, instead of one that is not ready yet; the one before goes when it is."""
@@ -189,27 +146,14 @@ class Master:
 
     def stop(self) -> None:
         """Tell everyone to end; told again, kill them."""
-        now = time.monotonic()
-        for worker in self._workers:
+        for worker in self._workers.all:
             if self._stopping:
-                _kill(worker)
-                continue
-            worker.control.say(Word.STOP)
-            worker.stage = Stage.LEAVING
-            worker.deadline = now + self._patience.stop_s + LATE_S
+                worker.kill()
+            else:
+                worker.leave(Word.STOP, self._patience.stop_s + LATE_S)
         self._stopping = True
         for generation in self._generations():
             generation.due.clear()
-
-    def _hear_owner(self) -> None:
-        assert self._owner is not None
-        said = self._owner.hear()
-        if said is None or said.word is Word.STOP:
-            if said is None:
-                self._selector.unregister(self._owner.socket)
-            self.stop()
-        elif said.word is Word.RELOAD:
-            self.reload()
 
     # Generations
 
@@ -234,15 +178,13 @@ class Master:
     def _switch(self, generation: Generation) -> None:
         """All of it is ready: it takes the newcomers from the next datagram on."""
         before, self._current, self._next = self._current, generation, None
-        for worker in self._of(generation):
+        for worker in self._workers.of(generation):
             self._let_in(worker)
         self._steer()
         if before is not None:
             before.due.clear()
-            for worker in self._of(before):
-                worker.control.say(Word.DRAIN)
-                worker.stage = Stage.LEAVING
-                worker.deadline = time.monotonic() + LINGER_S + self._patience.drain_s + LATE_S
+            for worker in self._workers.of(before):
+                worker.leave(Word.DRAIN, LINGER_S + self._patience.drain_s + LATE_S)
             self._release(before)
         if not self._started:
             self._started = True
@@ -251,26 +193,21 @@ class Master:
     def _abandon(self, generation: Generation) -> None:
         """It cannot start: the one before stays."""
         self._next = None
-        for worker in self._of(generation):
-            worker.control.say(Word.STOP)
-            worker.stage = Stage.LEAVING
-            worker.deadline = time.monotonic() + LATE_S
+        for worker in self._workers.of(generation):
+            worker.leave(Word.STOP, LATE_S)
         self._release(generation)
-
-    def _of(self, generation: Generation) -> list[Worker]:
-        return [worker for worker in self._workers if worker.generation is generation]
 
     def _release(self, generation: Generation) -> None:
         """Its numbers are free once none of its workers is left."""
-        if generation not in self._generations() and not self._of(generation):
+        if generation not in self._generations() and not self._workers.of(generation):
             self._free.append(generation.numbers)
 
     def _steer(self) -> None:
         """Newcomers to those of the current generation who serve; what belongs to somebody who runs, to him."""
         if self._current is None:
             return
-        running = [w.number for w in self._workers if w.stage in (Stage.SERVING, Stage.LEAVING)]
-        serving = [w.number for w in self._of(self._current) if w.stage is Stage.SERVING]
+        running = [w.number for w in self._workers.all if w.stage in (Stage.SERVING, Stage.LEAVING)]
+        serving = [w.number for w in self._workers.of(self._current) if w.stage is Stage.SERVING]
         try:
             self._group.steer(serving or self._current.numbers, running)
         except (OSError, ValueError) as error:  # no memory, or far too many gaps: the program before still fits most
@@ -279,20 +216,10 @@ class Master:
     # Workers
 
     def _start(self, number: int, generation: Generation) -> None:
-        ours, theirs = Control.pair()
-        try:
-            pid = os.fork()
-        except OSError:
-            ours.close()
-            theirs.close()
-            raise
-        if not pid:
-            self._become_worker(number, theirs, ours)
-        theirs.close()
-        ours.socket.setblocking(False)
-        worker = Worker(pid, number, generation, ours, time.monotonic())
-        self._workers.append(worker)
-        self._selector.register(ours.socket, selectors.EVENT_READ, lambda: self._hear(worker))
+        def work(control: Control) -> int:
+            return self._work(self._group.take(number, self._shared), control)
+
+        self._workers.start(number, generation, work)
 
     def _start_again(self, number: int, generation: Generation) -> None:
         try:
@@ -301,44 +228,17 @@ class Master:
             _log.error("a worker cannot be started: %s", error.strerror or error)
             generation.due[number] = time.monotonic() + BACKOFF_CAP_S
 
-    def _become_worker(self, number: int, control: Control, other_end: Control) -> None:
-        """The child's side of a fork. Does not return."""
-        status = 1
-        try:
-            signal.set_wakeup_fd(-1)
-            for caught in (signal.SIGTERM, signal.SIGCHLD):
-                signal.signal(caught, signal.SIG_DFL)
-            for ignored in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to everyone: the master decides
-                signal.signal(ignored, signal.SIG_IGN)
-            self._selector.close()
-            for end in (other_end, self._owner, *(worker.control for worker in self._workers)):
-                if end is not None:
-                    end.close()
-            status = self._work(self._group.take(number, self._shared), control)
-        finally:
-            logging.shutdown()
-            os._exit(status)
-
-    def _hear(self, worker: Worker) -> None:
-        try:
-            said = worker.control.hear()
-        except BlockingIOError:
-            return
-        if said is None:
-            self._selector.unregister(worker.control.socket)  # it ends: `_reap` sees it
-        elif said.word is Word.FAILED:
+    def _hear(self, worker: Worker, said: Said) -> None:
+        if said.word is Word.FAILED:
             self._start_failed(worker, said)
         elif said.word is Word.READY and worker.stage is Stage.STARTING:
-            self._ready(worker)
-
-    def _ready(self, worker: Worker) -> None:
-        worker.stage = Stage.READY
-        generation = worker.generation
-        if generation is self._current:  # it follows one that died
-            self._let_in(worker)
-            self._steer()
-        elif sum(w.stage is Stage.READY for w in self._of(generation)) == len(generation.numbers):
-            self._switch(generation)
+            worker.stage = Stage.READY
+            generation = worker.generation
+            if generation is self._current:  # it follows one that died
+                self._let_in(worker)
+                self._steer()
+            elif sum(w.stage is Stage.READY for w in self._workers.of(generation)) == len(generation.numbers):
+                self._switch(generation)
 
     def _let_in(self, worker: Worker) -> None:
         worker.stage = Stage.SERVING
@@ -354,26 +254,7 @@ class Master:
         elif self._failed is None:
             self._failed = StartError(said.message, said.mend)
 
-    def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if not pid:
-                return
-            for worker in [w for w in self._workers if w.pid == pid]:
-                self._ended(worker, os.waitstatus_to_exitcode(status))
-
     def _ended(self, worker: Worker, code: int) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while (said := worker.control.hear()) is not None:  # its last words
-                if said.word is Word.FAILED:
-                    self._start_failed(worker, said)
-        self._workers.remove(worker)
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(worker.control.socket)
-        worker.control.close()
         self._shared.note(worker.number, False)
         self._steer()  # who comes with its connection IDs is told by another that they are gone
         if self._stopping or worker.stage is Stage.LEAVING:
@@ -393,24 +274,7 @@ class Master:
         now = time.monotonic()
         generation = worker.generation
         steady = worker.stage is Stage.SERVING and now - worker.began > STEADY_S
-        failures = generation.failures[worker.number] = 0 if steady else generation.failures.get(worker.number, 0) + 1
+        failures = 0 if steady else generation.failures.get(worker.number, 0) + 1
+        generation.failures[worker.number] = failures
         wait = 0.0 if not failures else min(BACKOFF_S * 2 ** min(failures - 1, 10), BACKOFF_CAP_S)
         generation.due[worker.number] = now + wait
-
-    def _tick(self, now: float) -> None:
-        for generation in self._generations():
-            for number, when in list(generation.due.items()):
-                if when <= now:
-                    del generation.due[number]
-                    self._start_again(number, generation)
-        for worker in self._workers:
-            if worker.deadline is not None and worker.deadline <= now:
-                worker.deadline = None
-                _kill(worker)
-        if self._changed is not None and self._started and self._changed():
-            self.reload()
-
-
-def _kill(worker: Worker) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(worker.pid, signal.SIGKILL)
