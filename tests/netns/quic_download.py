@@ -1,6 +1,7 @@
 """A download over QUIC whose way is changed meanwhile, as two programs.
 
-quic_download.py serve ADDRESS CHAIN KEY
+quic_download.py serve ADDRESS CHAIN KEY     prints "ready"; when the client says that it is over, what it saw of it
+quic_download.py workers ADDRESS CHAIN KEY   the same by four processes
 quic_download.py get ADDRESS CHAIN SIZE      prints "begun" after a tenth, at the end the SHAKE of what came, as JSON
 """
 
@@ -29,7 +30,7 @@ async def answer(stream: Stream) -> None:
     stream.finish()
 
 
-async def serving(address: str, chain: str, key: str) -> None:
+async def serving(address: str, chain: str, key: str, workers: int = 0) -> None:
     async def handle(connection: QuicConnection) -> None:
         global handshakes
         handshakes += 1
@@ -43,7 +44,8 @@ async def serving(address: str, chain: str, key: str) -> None:
                     tasks.create_task(answer(stream))
 
     identity = Identity.from_files(Path(chain), Path(key))
-    async with serve(handle, address, PORT, alpn="d", identities=[identity], configuration=OURS):
+    listener = serve(handle, address, PORT, alpn="d", identities=[identity], configuration=OURS)
+    async with listener.with_workers(workers) if workers else listener:
         print("ready", flush=True)
         await asyncio.Event().wait()
 
@@ -81,7 +83,10 @@ def expected(size: int) -> bytes:
 
 
 def main(role: str, address: str, chain: str, last: str) -> None:
-    asyncio.run(serving(address, chain, last) if role == "serve" else get(address, chain, int(last)))
+    if role == "get":
+        asyncio.run(get(address, chain, int(last)))
+    else:
+        asyncio.run(serving(address, chain, last, 4 if role == "workers" else 0))
 
 
 if __name__ == "__main__":

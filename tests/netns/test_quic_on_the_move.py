@@ -75,11 +75,13 @@ class Network:
         number = {"wifi": 1, "mobile": 2}[router]
         self.ip("client", f"route replace default via 10.0.{number}.1 metric {number}")
 
-    def download(self, change: Callable[[Network], None], seconds: float = 60) -> dict[str, object]:
+    def download(
+        self, change: Callable[[Network], None], seconds: float = 60, server: str = "serve"
+    ) -> dict[str, object]:
         """Download while `change` happens; what the client reports, and how many handshakes the server saw."""
         chain, key = str(self.directory / "chain.pem"), str(self.directory / "key.pem")
         with contextlib.ExitStack() as stack:
-            serving = stack.enter_context(self._program("server", "serve", SERVER, chain, key))
+            serving = stack.enter_context(self._program("server", server, SERVER, chain, key))
             assert serving.stdout is not None
             assert serving.stdout.readline() == "ready\n"
             getting = stack.enter_context(self._program("client", "get", SERVER, chain, str(SIZE)))
@@ -136,6 +138,22 @@ def test_a_nat_forgets_its_mapping(network: Network) -> None:
     report = network.download(forget)
     whole(report)
     assert report["moved"]
+
+
+def test_of_several_workers_the_one_that_has_the_connection_goes_on(network: Network) -> None:
+    """A NAT that forgets four times, another port each time, then the other link: by luck one time in a thousand."""
+
+    def change(network: Network) -> None:
+        for _ in range(4):
+            network.ip("wifi", "addr del 192.0.2.18/28 dev server")
+            network.ip("wifi", "addr add 192.0.2.18/28 dev server")
+            network.ip("wifi", f"route replace {SERVER}/32 via 192.0.2.17")
+            time.sleep(0.4)
+        network.ip("client", "link set wifi down")
+
+    report = network.download(change, server="workers")
+    whole(report)
+    assert report["from"] == "10.0.2.2"
 
 
 def test_a_nat_gets_another_address(network: Network) -> None:
