@@ -87,6 +87,33 @@ class TestDeath:
 
 
 class TestForgery:
+    def test_a_flood_of_made_up_ids_of_every_worker_is_answered_little_and_ends_nothing(self) -> None:
+        def flood(port: int) -> int:
+            answers = 0
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as attacker:
+                attacker.setblocking(False)
+                for index in range(6000):
+                    made_up = bytes((10,)) + (index % 3).to_bytes(2, "big") + os.urandom(8)  # 2: of no worker
+                    form = b"\x40" + made_up if index % 2 else b"\xe0\0\0\0\1\x0b" + made_up + b"\0"
+                    attacker.sendto(form + bytes(60), ("127.0.0.1", port))
+                    with contextlib.suppress(BlockingIOError):
+                        answers += bool(attacker.recv(2048))
+            return answers
+
+        async def scenario() -> None:
+            async with contextlib.AsyncExitStack() as stack:
+                running = await stack.enter_async_context(workers(2))
+                found = await one_of_each(stack, running.port, 2)
+                begun = time.monotonic()
+                flooding = asyncio.create_task(asyncio.to_thread(flood, running.port))
+                while not flooding.done():
+                    assert [await pid(connection) for connection in found.values()] == list(found)
+                seconds = time.monotonic() - begun + 1
+                assert 0 < await flooding <= 2 * 100 * seconds
+                assert [await pid(connection) for connection in found.values()] == list(found)
+
+        run(scenario)
+
     def test_ids_of_a_connection_do_not_let_anybody_ask_another_worker_for_its_reset(self) -> None:
         """All know the key of the reset tokens: none may tell what another's connection could be ended by."""
 

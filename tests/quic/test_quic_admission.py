@@ -74,6 +74,10 @@ class TestLimits:
         admission.forget(guests[0])
         assert admission.judge(HERE, False) is Decision.ADMIT
 
+    def test_those_that_came_at_once_and_proved_it_together_are_too_many_in_the_end(self) -> None:
+        admission = Admission(AdmissionLimits(connections_per_address=3))
+        assert [admission.complete(guest) for guest in several(admission, 5)] == [True] * 3 + [False] * 2
+
     def test_handshakes_that_one_proved_address_leaves_open(self) -> None:
         admission = Admission(AdmissionLimits(pending=6, pending_per_address=3))
         several(admission, 3, proved=True)
@@ -127,7 +131,24 @@ class TestEndpoint:
         assert second.client.core.closing is not None
         assert second.client.core.closing.code == ErrorCode.CONNECTION_REFUSED
         assert pair.endpoint.statistics.refused == {"address": 1}
+        assert len(pair.endpoint) == 1
         third = Pair(endpoint=pair.endpoint, now=pair.now, seed=6, connect=False)
         third.links[None].address = (CLIENT_ADDRESS[0] + "1", 5)
         third.run(lambda: bool(third.client.of(ev.HandshakeCompleted)))
         assert len(pair.endpoint) == 2
+
+    def test_who_came_before_the_others_were_complete_is_told_when_it_is(self) -> None:
+        first = Pair(limits=AdmissionLimits(connections_per_address=1), connect=False)
+        second = Pair(endpoint=first.endpoint, now=first.now, seed=5, connect=False)
+        first.settle()
+        second.settle()
+        for pair in (first, second):
+            pair.step()
+        first.run(lambda: first.connected)
+        second.run(lambda: bool(second.client.of(ev.ConnectionTerminated)), limit_s=5.0)
+        assert second.client.of(ev.HandshakeCompleted)
+        assert second.client.core is not None
+        assert second.client.core.closing is not None
+        assert second.client.core.closing.code == ErrorCode.CONNECTION_REFUSED
+        assert first.client.core is not None
+        assert first.client.core.closing is None

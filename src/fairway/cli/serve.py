@@ -111,7 +111,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         type=_SECONDS,
         default=600.0,
         show_default=True,
-        help="With --workers: seconds for what was begun to end at a reload.",
+        help="With --workers: seconds for what was begun to end at a SIGHUP.",
     ),
     click.option("--server-id", metavar="HEX", help="Who this host is to a balancer that reads connection IDs. [none]"),
     click.option(
@@ -207,7 +207,7 @@ def _supervise(options: Options, settings: Settings, sockets: Sockets, count: in
     from fairway.http.server.watching import Watch
     from fairway.http.server.worker import work
 
-    patience = Patience(options.grace, options.drain)
+    patience = Patience(options.grace, options.grace if options.reload else options.drain)
 
     def worker(place: Place, control: Control) -> int:
         def load() -> tuple[Application, Settings]:  # after a reload certificates may be other ones too

@@ -21,7 +21,7 @@ import pytest
 from asgi_serving import Answer, ask_h3
 
 from fairway.aio import http3
-from fairway.quic import ClosedBy, ConnectionClosed, UsageError
+from fairway.quic import ClosedBy, ConnectionClosed, ErrorCode, UsageError
 
 COMMAND = [sys.executable, "-c", "from fairway.cli import main; main(prog_name='fairway')", "serve"]
 
@@ -311,6 +311,39 @@ def test_bad_certificates_and_taken_ports_are_named(tmp_path: Path) -> None:
         result = failure(tmp_path, "main:app", "--self-signed", "--port", str(port))
         assert f"UDP port {port}" in result.stderr
         assert "in use" in result.stderr
+
+
+def test_connection_ids_tell_a_balancer_whose_they_are(tmp_path: Path) -> None:
+    async def main(server: Running) -> bytes:
+        async with server.dial() as connection:
+            await ask_h3(connection)
+            return bytes(connection.core._state.remote_ids.current)
+
+    with running(tmp_path, "--workers", "2", "--server-id", "0a1b", "--server-id-rotation", "2") as server:
+        used = asyncio.run(asyncio.wait_for(main(server), 20))
+    assert len(used) == 13
+    assert used[0] == 2 << 5 | 12
+    assert used[1:3] == b"\x0a\x1b"
+    assert int.from_bytes(used[3:5], "big") in (0, 1)
+    for value, message in (("xyz", "hexadecimal"), ("00" * 10, "at most 9 bytes")):
+        result = failure(tmp_path, "main:app", "--self-signed", "--server-id", value)
+        assert result.returncode == 2
+        assert message in result.stderr
+
+
+def test_clients_past_the_limit_of_their_address_are_refused(tmp_path: Path) -> None:
+    async def main(server: Running) -> None:
+        async with server.dial(), server.dial():
+            with pytest.raises(ConnectionClosed) as refused:
+                await server.ask()
+            assert refused.value.closing.code == ErrorCode.CONNECTION_REFUSED
+        while True:  # those that were closed count until nothing of them can be on its way
+            with contextlib.suppress(ConnectionClosed):
+                assert (await server.ask()).status == 200
+                return
+
+    with running(tmp_path, "--no-access-log", "--limit-per-address", "2") as server:
+        asyncio.run(asyncio.wait_for(main(server), 20))
 
 
 def test_a_directory_is_served(tmp_path: Path) -> None:

@@ -145,14 +145,15 @@ class Admission:
         guest = self._guests.get(connection)
         return guest is not None and not guest.complete
 
-    def complete(self, connection: object) -> None:
-        """Its handshake is complete, and its address proved thereby."""
+    def complete(self, connection: object) -> bool:
+        """Its handshake is complete, and its address proved thereby; False if that address has too many now."""
         guest = self._guests[connection]
         self._no_longer_pending(guest)
         guest.complete = True
         if not guest.proved:
             guest.proved = True
             self._proved.add(guest.place)
+        return self._proved.of(guest.place) <= self._limits.connections_per_address
 
     def forget(self, connection: object) -> None:
         """It is over."""

@@ -139,7 +139,7 @@ class Endpoint:
             self._forget(connection)
             self.statistics.unheard += 1
             return []
-        self._update(connection)
+        self._update(connection, now)
         return [connection]
 
     def forget(self, connection: Connection, figures: Mapping[str, float] | None = None) -> None:
@@ -277,10 +277,12 @@ class Endpoint:
         connection_id = self._new_ids.make(self._random)
         return connection_id, self._resets.token(connection_id)
 
-    def _update(self, connection: Connection) -> None:
+    def _update(self, connection: Connection, now: float) -> None:
         if connection.handshake_complete and self._admission.is_pending(connection):
-            self._admission.complete(connection)
             self.statistics.handshakes_completed += 1
+            if not self._admission.complete(connection):
+                self.statistics.refused[str(Decision.ADDRESS.value)] += 1
+                connection.close(now, ErrorCode.CONNECTION_REFUSED, "too many from this address", application=False)
         added, removed = connection.connection_id_changes()
         ids = self._ids.get(connection)
         if ids is None:
