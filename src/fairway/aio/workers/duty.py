@@ -47,7 +47,7 @@ async def follow(
         await close(patience.stop_s)
         return
     await asyncio.sleep(LINGER_S)
-    draining, told = loop.create_task(_run(close, patience.drain_s)), loop.create_task(inbox.get())
+    draining, told = asyncio.ensure_future(close(patience.drain_s)), loop.create_task(inbox.get())
     await asyncio.wait([draining, told], return_when=asyncio.FIRST_COMPLETED)
     if not draining.done():
         await asyncio.wait([draining], timeout=patience.stop_s)
@@ -58,10 +58,6 @@ async def follow(
             return
     told.cancel()
     draining.result()
-
-
-async def _run(close: Callable[[float], Awaitable[None]], grace_s: float) -> None:
-    await close(grace_s)
 
 
 def _hear(control: Control, loop: asyncio.AbstractEventLoop) -> Said | None:
