@@ -93,7 +93,7 @@ class TestServing:
 
 class TestMoving:
     def test_a_storm_of_clients_that_move_loses_nothing(self) -> None:
-        """Thirty clients, each seen from another port after every third answer, each always answered by its own worker."""
+        """Thirty clients, seen from another port after every third answer, each always answered by its own worker."""
 
         async def one(port: int, until: float, seen: Counter[int]) -> None:
             relay = Relay(("127.0.0.1", port))
