@@ -316,7 +316,7 @@ class TestLife:
 
 
 def test_every_record_follows_the_schema_of_the_drafts() -> None:
-    configuration = QuicConfiguration(version=VERSION_2, max_datagram_frame_size=65535, connection_window=100_000)
+    configuration = QuicConfiguration(versions=(VERSION_2,), max_datagram_frame_size=65535, connection_window=100_000)
     pair, logs = observed(configuration, there=bad_path(), back=replace(bad_path()), seed=5)
     client, server = core(pair.client.core), core(pair.server.core)
     pair.run(lambda: client.phase is Phase.CONFIRMED)

@@ -30,7 +30,9 @@ from fairway.quic.transport_parameters import (
     TransportParameters,
     decode_parameters,
     encode_parameters,
+    encode_reserved,
 )
+from fairway.quic.version_information import VersionInformation
 from fairway.wire import Reader, WireError
 
 varint = st.integers(0, (1 << 62) - 1)
@@ -233,8 +235,10 @@ class TestTransportParameters:
             active_connection_id_limit=8,
             initial_source_connection_id=b"",
             retry_source_connection_id=b"retry",
+            version_information=VersionInformation(VERSION_2, (VERSION_2, VERSION_1)),
+            grease_quic_bit=True,
         )
-        encoded = encode_parameters(parameters, grease=(3, b"grease"))
+        encoded = encode_parameters(parameters) + encode_reserved(b"grease")
         assert decode_parameters(encoded, from_client=False) == parameters
 
     @given(st.binary(max_size=200), st.booleans())

@@ -74,7 +74,7 @@ def _new_connection_id(state: ConnectionState, sequence: int, now: float) -> fra
 def _new_token(state: ConnectionState, _: int, now: float) -> frames.Frame | None:
     if state.make_token is None or state.path.address is None:
         return None
-    return frames.NewToken(state.make_token(state.path.address))
+    return frames.NewToken(state.make_token(state.path.address, state.version))
 
 
 Renderer = Callable[[ConnectionState, int, float], frames.Frame | None]

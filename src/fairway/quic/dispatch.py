@@ -112,7 +112,7 @@ class FrameHandlers:
         if len(frame.token) <= MAX_TOKEN_BYTES and self._tokens < MAX_NEW_TOKENS:
             self._tokens += 1
             if self._state.server is not None:
-                self._state.server.save_token(frame.token)
+                self._state.server.save_token(frame.token, self._state.version)
             self._state.events.append(TokenReceived(frame.token))
 
     def stream(self, frame: frames.Stream, space: PacketSpace, now: float) -> None:

@@ -36,6 +36,7 @@ from fairway.quic.recovery.ecn import CE
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.state import OPEN_PHASES, ConnectionState, Phase
 from fairway.quic.stream_frames import STREAM_MASK, take_streams
+from fairway.quic.version_negotiation import after_version_negotiation
 from fairway.wire import Reader, WireError
 
 MIN_RESET = 21  # RFC 9000 section 10.3: the smallest datagram that can be a stateless reset
@@ -126,9 +127,8 @@ class Receiver:
             if header.type is PacketType.VERSION_NEGOTIATION or header.type is PacketType.RETRY:
                 self._negotiation(buffer, offset, header, now)
                 return
-            if header.version != state.version or not self._is_ours(header):
-                known = header.version == state.version
-                reason = DropReason.UNKNOWN_CONNECTION if known else DropReason.UNSUPPORTED
+            reason = self._why_not(header)
+            if reason is not None:
                 self._drop(reason, end - offset, now)
                 return
             too_small = header.type is PacketType.INITIAL and end - start < MIN_INITIAL_DATAGRAM
@@ -137,6 +137,25 @@ class Receiver:
             else:
                 self._drop(DropReason.INVALID, header.end - offset, now)
             offset = header.end
+
+    def _why_not(self, header: LongHeader) -> DropReason | None:
+        """Why a packet is not for this connection; None if it is."""
+        state = self._state
+        if header.type is PacketType.ZERO_RTT:
+            speaks = header.version == state.original_version
+        elif header.type is PacketType.INITIAL:
+            speaks = header.version in (state.version, state.original_version) or self._may_go_over(header.version)
+        else:
+            speaks = header.version == state.version
+        if not speaks:
+            return DropReason.UNSUPPORTED
+        return None if self._is_ours(header) else DropReason.UNKNOWN_CONNECTION
+
+    def _may_go_over(self, version: int) -> bool:
+        """Whether a client's server may answer in this version (RFC 9369 section 4.1): before it has said anything."""
+        state = self._state
+        settled = state.version != state.original_version or state.handshake.can_open
+        return state.is_client and not settled and version in state.configuration.spoken_versions
 
     def _is_ours(self, header: LongHeader) -> bool:
         state = self._state
@@ -186,7 +205,8 @@ class Receiver:
             else:
                 self._drop(DropReason.NO_KEYS, header.end - start, now)
             return
-        opened = space.opener.open_long(buffer, start, header, space.received.largest)
+        opener = space.opener if header.version == state.version else self._handshake.initial_opener(header.version)
+        opened = opener.open_long(buffer, start, header, space.received.largest)
         if opened is None:
             self._drop(DropReason.NOT_OPENED, header.end - start, now)
             return
@@ -194,6 +214,8 @@ class Receiver:
         if number in space.received:
             self._drop(DropReason.DUPLICATE, header.end - start, now)
             return
+        if header.version != state.version and state.is_client and self._may_go_over(header.version):
+            self._handshake.go_over(header.version)
         state.counters.packets_received += 1
         if state.watch is not None:
             state.watch.received(kind, [ObservedPacket(number, payload, header.end - start)], now)
@@ -266,15 +288,7 @@ class Receiver:
         if not state.is_client or self.peer_seen or header.destination != state.handshake_id:
             return
         if header.version == VERSION_NEGOTIATION:
-            if header.source != self._handshake.original_destination:
-                return
-            try:
-                versions = parse_versions(buffer, header)
-            except WireError:
-                return
-            if state.version not in versions:  # section 6.2
-                offered = ", ".join(f"{version:#x}" for version in versions[:8])
-                abandon(state, Closing(ClosedBy.VERSION, reason=f"the server speaks {offered}"), now)
+            self._version_negotiation(buffer, header, now)
             return
         if self._handshake.retry_source is not None or not header.token or header.version != state.version:
             return
@@ -288,6 +302,25 @@ class Receiver:
             return
         self._handshake.follow_retry(header.source, header.token)
         state.loss_timer_stale = True
+
+    def _version_negotiation(self, buffer: Buffer, header: LongHeader, now: float) -> None:
+        """Version Negotiation (section 6.2): heeded once, before anything else came, if it may be meant for us."""
+        handshake = self._handshake
+        if header.source != handshake.original_destination or handshake.reacted or handshake.retry_source is not None:
+            return
+        try:
+            versions = parse_versions(buffer, header)
+        except WireError:
+            return
+        state = self._state
+        if state.version in versions:
+            return
+        version = after_version_negotiation(state.configuration.spoken_versions, versions)
+        if version is None:
+            offered = ", ".join(f"{version:#x}" for version in versions[:8])
+            abandon(state, Closing(ClosedBy.VERSION, reason=f"the server speaks {offered}"), now)
+        else:
+            handshake.begin_again(version, now)
 
     # Short headers
 

@@ -72,7 +72,9 @@ class ConnectionState:
         self.configuration = configuration
         self.is_client = is_client
         self.random = random
-        self.version = configuration.version
+        self.version = configuration.first_version or configuration.spoken_versions[0]
+        self.original_version = self.version
+        """What the client began with: another than `version` after compatible negotiation (RFC 9368 section 2.3)."""
         self.phase = Phase.HANDSHAKE
         self.initial = PacketSpace(SpaceKind.INITIAL)
         self.handshake = PacketSpace(SpaceKind.HANDSHAKE)
@@ -111,7 +113,7 @@ class ConnectionState:
         """What a client puts into its Initial packets (Retry, NEW_TOKEN)."""
         self.server: KnownServer | None = None
         """Where a client keeps what it learns for its next visit."""
-        self.make_token: Callable[[Address], bytes] | None = None
+        self.make_token: Callable[[Address, int], bytes] | None = None
         """What makes a server's tokens for a client's next visit."""
         self.pto_count = 0
         self.loss_timer_stale = False

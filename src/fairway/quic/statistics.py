@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fairway.quic.state import ConnectionState
 
 KEYS = {
+    "quic_version": "the version that is spoken (RFC 9368); before the handshake is complete, the one that is tried",
     "streams": "streams that are not finished",
     "streams_opened_locally": "streams that we opened, in all",
     "streams_opened_by_peer": "streams that the peer opened, in all",
@@ -64,6 +65,7 @@ def statistics(state: ConnectionState) -> dict[str, float | int]:
     counters, path, spaces = state.counters, state.path, state.spaces
     local, by_peer = state.streams.opened_ever
     return {
+        "quic_version": state.version,
         "streams": len(state.streams),
         "streams_opened_locally": local,
         "streams_opened_by_peer": by_peer,

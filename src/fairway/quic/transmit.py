@@ -216,7 +216,7 @@ class _ShortPackets:
             data = keys.sealer.seal(FIXED_BIT | keys.phase, destination, first, length, payloads)
         else:
             assert early is not None
-            data = early.seal(state.version, destination, state.handshake_id, first, length, payloads)
+            data = early.seal(destination, state.handshake_id, first, length, payloads)
         if state.watch is not None:
             state.watch.sent(space.kind, first, payloads, self._overhead, now)
         sent = space.sent.bytes_in_flight - in_flight_before
