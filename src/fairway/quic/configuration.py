@@ -31,6 +31,8 @@ class QuicConfiguration:
     congestion: str | ControllerFactory = "cubic"
     ecn: bool = True
     """Mark packets for explicit congestion notification, where the path and the peer turn out to be capable."""
+    spin_bit: bool = False
+    """Show the round-trip time to whoever looks on (RFC 9000 section 17.4), on fifteen of sixteen paths."""
     initial_rtt_s: float = INITIAL_RTT_S
     max_ack_delay_s: float = 0.025
     stream_window: int = 1 << 20

@@ -322,7 +322,7 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
     @property
     def heard(self) -> bool:
         """True once a genuine packet of the peer has arrived."""
-        return self._receiver.peer_seen
+        return self._state.peer_seen
 
     @property
     def handshake_complete(self) -> bool:

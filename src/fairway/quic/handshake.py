@@ -280,6 +280,7 @@ class Handshake:
             if peer.preferred_address is not None and state.remote_ids.current:
                 state.remote_ids.set_preferred(peer.preferred_address.connection_id, peer.preferred_address.reset_token)
         state.peer_parameters = peer
+        state.fixed_bit.greased = peer.grease_quic_bit
 
     def _complete(self, event: Complete, now: float) -> None:
         state = self._state

@@ -9,7 +9,6 @@ from __future__ import annotations
 from fairway.quic.frames import PATH_RESPONSE, PathChallenge, PathResponse, Ping
 from fairway.quic.limits import ANTI_AMPLIFICATION_FACTOR, MIN_INITIAL_DATAGRAM
 from fairway.quic.migration import Migration
-from fairway.quic.packet import FIXED_BIT
 from fairway.quic.paths import Path
 from fairway.quic.protection import TAG_LENGTH, ApplicationKeys
 from fairway.quic.recovery.sent import Run
@@ -79,7 +78,7 @@ class PathProbes:
         path.bytes_sent += size
         if state.watch is not None:
             state.watch.sent(space.kind, first, [payload], overhead, now)
-        return keys.sealer.seal(FIXED_BIT | keys.phase, destination, first, NUMBER_LENGTH, [payload])
+        return keys.sealer.seal(state.first_byte(path), destination, first, NUMBER_LENGTH, [payload])
 
     def _destination(self, path: Path) -> bytes | None:
         ids = self._state.remote_ids

@@ -28,7 +28,7 @@ from fairway.quic.frames import (
 from fairway.quic.long_packets import LongPackets
 from fairway.quic.migration import Migration
 from fairway.quic.mtu_probes import MtuProbes
-from fairway.quic.packet import FIXED_BIT, long_header_size, number_length
+from fairway.quic.packet import long_header_size, number_length
 from fairway.quic.path_probes import PathProbes
 from fairway.quic.paths import Address, Local
 from fairway.quic.protection import TAG_LENGTH, ApplicationKeys
@@ -213,7 +213,7 @@ class _ShortPackets:
         if not payloads:
             return None, 0
         if keys is not None:
-            data = keys.sealer.seal(FIXED_BIT | keys.phase, destination, first, length, payloads)
+            data = keys.sealer.seal(state.first_byte(path), destination, first, length, payloads)
         else:
             assert early is not None
             data = early.seal(destination, state.handshake_id, first, length, payloads)

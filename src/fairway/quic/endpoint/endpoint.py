@@ -175,6 +175,8 @@ class Endpoint:
             return None
         if header.type is not PacketType.INITIAL or len(header.destination) < MIN_CLIENT_DESTINATION:
             return None
+        if not buffer[0] & FIXED_BIT:  # nobody has been told yet that it need not be set: RFC 9287 section 3
+            return None
         return self._accept(header, address, now, local)
 
     def _reset(self, buffer: Buffer, end: int, address: Address, now: float, local: Local) -> None:
