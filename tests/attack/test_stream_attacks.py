@@ -202,7 +202,7 @@ class TestLimits:  # 18, 20
             b"\x06" + TOP + b"\1x",
             b"\x0e\0\0" + TOP,
             b"\x07\0",
-            b"\x1f",
+            b"\x21",
             b"\xff" * 8,
         ],
     )

@@ -35,6 +35,8 @@ class QuicConfiguration:
     """Show the round-trip time to whoever looks on (RFC 9000 section 17.4), on fifteen of sixteen paths."""
     initial_rtt_s: float = INITIAL_RTT_S
     max_ack_delay_s: float = 0.025
+    ack_frequency: bool = True
+    """Ask a peer that can be asked for fewer acknowledgements as the window grows (draft-ietf-quic-ack-frequency)."""
     stream_window: int = 1 << 20
     """Initial flow control window of every stream."""
     stream_window_cap: int = 16 << 20

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fairway.quic import ack_frequency
+from fairway.quic.ack_frames import ACK
 from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.events import StreamFinished
 from fairway.quic.frames import (
-    ACK,
     CRYPTO,
     DATA_BLOCKED,
     DATAGRAM,
@@ -100,6 +101,8 @@ class Delivery:
         if self._peer_validated_us():
             state.pto_count = 0
         state.loss_timer_stale = True
+        if state.asks_for_acks:
+            ack_frequency.consider(state)
 
     def _check(self, space: PacketSpace, ranges: Sequence[tuple[int, int]]) -> None:
         """Only what was sent can be acknowledged (RFC 9000 section 13.1)."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fairway.quic.ack_frames import ACK, ACK_ECN
 from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.frames import (
-    ACK,
-    ACK_ECN,
     CRYPTO,
     HANDSHAKE_DONE,
     MAX_DATA,

@@ -64,6 +64,11 @@ class PeerError(Exception):
         return f"{code_name(self.code)}: {self.reason}{where}"
 
 
+def bad_encoding(frame_type: int, reason: str) -> PeerError:
+    """The error for a frame that cannot be parsed."""
+    return PeerError(ErrorCode.FRAME_ENCODING_ERROR, reason, frame_type=frame_type, section="RFC 9000 section 12.4")
+
+
 class UsageError(Exception):
     """The caller asked for what the connection's or the stream's state does not allow."""
 

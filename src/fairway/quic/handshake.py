@@ -281,6 +281,7 @@ class Handshake:
                 state.remote_ids.set_preferred(peer.preferred_address.connection_id, peer.preferred_address.reset_token)
         state.peer_parameters = peer
         state.fixed_bit.greased = peer.grease_quic_bit
+        state.asks_for_acks = state.configuration.ack_frequency and peer.min_ack_delay_us is not None
 
     def _complete(self, event: Complete, now: float) -> None:
         state = self._state

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fairway.quic.ack_frames import ACK, encode_ack
 from fairway.quic.errors import ErrorCode
-from fairway.quic.frames import ACK, CRYPTO, PING, ConnectionClose, crypto_header, encode_ack
+from fairway.quic.frames import CRYPTO, PING, ConnectionClose, crypto_header
 from fairway.quic.limits import MIN_INITIAL_DATAGRAM
 from fairway.quic.packet import PacketType, encode_long_header, long_header_size
 from fairway.quic.protection import TAG_LENGTH

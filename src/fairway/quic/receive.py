@@ -9,13 +9,14 @@ from __future__ import annotations
 import hmac
 from collections.abc import Sequence
 
+from fairway.quic.ack_frames import ACK, decode_ack
 from fairway.quic.closing import abandon, heard_from_peer
 from fairway.quic.connection_ids import LOCAL_LENGTH
 from fairway.quic.delivery import Delivery
 from fairway.quic.dispatch import FrameHandlers
 from fairway.quic.early_data import FORBIDDEN_FRAMES
-from fairway.quic.errors import ClosedBy, Closing, ErrorCode, PeerError
-from fairway.quic.frames import ACK, PADDING, STREAM, bad_encoding, decode_ack
+from fairway.quic.errors import ClosedBy, Closing, ErrorCode, PeerError, bad_encoding
+from fairway.quic.frames import PADDING, STREAM
 from fairway.quic.gather import Gatherer
 from fairway.quic.handshake import Handshake
 from fairway.quic.limits import MAX_STASHED_BYTES, MAX_STASHED_PACKETS, MIN_INITIAL_DATAGRAM
@@ -231,7 +232,7 @@ class Receiver:
         eliciting = self._frames(payload, space, now, FORBIDDEN_FRAMES)
         state.early_streams.update(state.streams.opened[before:])
         if eliciting and state.is_open:
-            space.received.elicit(1, in_order, now, state.configuration.max_ack_delay_s)
+            space.received.elicit(1, in_order, now, state.ack_delay_s)
 
     def _keys_known(self) -> tuple[bool, ...]:
         """Which kinds of packets can be opened."""
@@ -387,7 +388,9 @@ class Receiver:
         if state.arrival is not state.path and state.is_open:
             self._elsewhere(numbers, payloads, highest, now)
         if eliciting and state.is_open:
-            received.elicit(eliciting, in_order, now, state.configuration.max_ack_delay_s)
+            if not in_order and received.is_late(min(numbers)):
+                received.ack_now = True
+            received.elicit(eliciting, in_order, now, state.ack_delay_s)
 
     def _elsewhere(self, numbers: Sequence[int], payloads: Sequence[bytes], highest: int, now: float) -> None:
         """Packets came on a path that is not in use: the newest may tell that the peer has moved (section 9.3)."""

@@ -109,6 +109,16 @@ class ConnectionState:
         )
         self.control = self.streams.control
         """Control frames that wait to be sent, of streams and of the connection, in order."""
+        self.ack_delay_s = configuration.max_ack_delay_s
+        """How long our acknowledgements may wait: what the peer asked for last, or what we told it."""
+        self.ack_request_heard = -1
+        """The sequence number of the peer's last ACK_FREQUENCY frame."""
+        self.ack_requests = 0
+        """ACK_FREQUENCY frames that we have sent."""
+        self.acks_asked = 0
+        """The threshold that was asked for in the last of them; 0 if nothing was."""
+        self.asks_for_acks = False
+        """True if the peer can be asked, and we want to."""
         self.events: deque[Event] = deque()
         self.datagrams: Datagrams | None = None
         """None until the first datagram: most connections have none."""

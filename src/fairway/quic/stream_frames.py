@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from fairway.quic.errors import PeerError
+from fairway.quic.errors import PeerError, bad_encoding
 from fairway.quic.events import StreamReadable
-from fairway.quic.frames import MAX_OFFSET, STREAM, STREAM_FIN, STREAM_LEN, STREAM_OFF, bad_encoding
+from fairway.quic.frames import MAX_OFFSET, STREAM, STREAM_FIN, STREAM_LEN, STREAM_OFF
 from fairway.quic.state import ConnectionState
 from fairway.wire import WireError, decode_varint
 

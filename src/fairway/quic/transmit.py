@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fairway.quic.ack_frames import ACK, IMMEDIATE_ACK, encode_ack
 from fairway.quic.closing import restart_idle
 from fairway.quic.control import render
 from fairway.quic.datagrams import Datagrams
 from fairway.quic.errors import ClosedBy, ErrorCode, PeerError
 from fairway.quic.frames import (
-    ACK,
     CRYPTO,
     DATAGRAM,
     PING,
@@ -23,7 +23,6 @@ from fairway.quic.frames import (
     ConnectionClose,
     Crypto,
     Datagram,
-    encode_ack,
 )
 from fairway.quic.long_packets import LongPackets
 from fairway.quic.migration import Migration
@@ -55,6 +54,7 @@ some, and a part of a packet is of no use. A flow of single small packets never 
 SKIP_WINDOWS = 4  # a packet number is skipped about once in so many congestion windows
 SKIPS_KEPT = 8
 _FOREVER = float("inf")
+_IMMEDIATE_ACK = bytes((IMMEDIATE_ACK,))
 _FOUR_BYTES = 1 << 30  # offsets below it fit a variable-length integer of four bytes
 
 
@@ -394,6 +394,10 @@ class _ShortPackets:
             received.ack_sent()
         acks = len(parts)
         if free:
+            if space.probes and state.peer_parameters.min_ack_delay_us is not None:
+                parts.append(_IMMEDIATE_ACK)
+                records.append((PING, 0))  # it is repeated as little
+                left -= 1
             left = self._add_control(space, parts, records, left, now)
             if self._datagrams is not None:
                 left = self._add_datagrams(self._datagrams, parts, records, left)

@@ -68,7 +68,7 @@ class PreferredAddress:
 
 @dataclass(frozen=True, slots=True)
 class TransportParameters:
-    """Every parameter of RFC 9000, 9221, 9287 and 9368, with the default that holds where it is absent."""
+    """Every parameter of RFC 9000, 9221, 9287, 9368 and of ACK frequency, with what holds where it is absent."""
 
     original_destination_connection_id: bytes | None = None
     max_idle_timeout_ms: int = 0
@@ -90,6 +90,7 @@ class TransportParameters:
     max_datagram_frame_size: int = 0
     version_information: VersionInformation | None = None
     grease_quic_bit: bool = False
+    min_ack_delay_us: int | None = None
 
 
 _NAMES = {
@@ -113,6 +114,7 @@ _NAMES = {
     0x11: "version_information",  # RFC 9368 section 10.1
     0x20: "max_datagram_frame_size",  # RFC 9221 section 3
     0x2AB2: "grease_quic_bit",  # RFC 9287 section 5
+    0xFF04DE1B: "min_ack_delay_us",  # draft-ietf-quic-ack-frequency-14 section 3
 }
 _IDS = {name: number for number, name in _NAMES.items()}
 _FIELDS = tuple((field.name, encode_varint(_IDS[field.name]), field.default) for field in fields(TransportParameters))
@@ -131,7 +133,7 @@ _RANGES = {  # inclusive limits of the integers, by name, where they are not tho
 _INTEGERS = {
     _IDS[field.name]: _RANGES.get(field.name, (0, VARINT_MAX))
     for field in fields(TransportParameters)
-    if type(field.default) is int
+    if type(field.default) is int or field.name == "min_ack_delay_us"
 }
 
 _VALUE_MASKS = {length: (1 << (8 * length - 2)) - 1 for length in (1, 2, 4, 8)}  # without the bits that say the length
@@ -220,7 +222,10 @@ def decode_parameters(data: bytes, *, from_client: bool) -> TransportParameters:
                     raise _error("too many parameters")
     except (WireError, IndexError) as error:
         raise _error("a parameter is cut off") from error
-    return TransportParameters(**found)  # type: ignore[arg-type]
+    parameters = TransportParameters(**found)  # type: ignore[arg-type]
+    if parameters.min_ack_delay_us is not None and parameters.min_ack_delay_us > 1000 * parameters.max_ack_delay_ms:
+        raise _error("min_ack_delay is longer than max_ack_delay")
+    return parameters
 
 
 def _decode_value(number: int, value: bytes, from_client: bool) -> object:
