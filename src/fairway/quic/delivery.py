@@ -164,7 +164,7 @@ class Delivery:
         pair = streams.get(stream_id)
         if pair is None or (stream := pair.send) is None or stream.finished:
             return
-        stream.acknowledged(offset, offset + length, fin)
+        streams.acknowledged(stream, offset, offset + length, fin)
         if stream.finished:
             self._state.events.append(StreamFinished(stream_id))
             streams.forget_if_finished(stream_id)

@@ -53,7 +53,7 @@ def take_stream(state: ConnectionState, stream_id: int, offset: int, data: bytes
     stream = streams.for_receiving(stream_id, STREAM)
     if stream is None:
         return
-    streams.received(stream, stream.receive(offset, data, fin))
+    streams.receive(stream, offset, data, fin)
     if stream.finished:
         streams.forget_if_finished(stream_id)
     elif not stream.notified and stream.readable:
