@@ -288,14 +288,14 @@ class TestStreams:
 
         async def scenario() -> None:
             async with server(echo_all) as running, client(running) as connection:
-                for turn in range(1, 4):
-                    while not connection.update_keys():  # not confirmed, or the last one is not acknowledged yet
-                        await asyncio.sleep(0.001)
+                for turn in range(4):
                     stream = await connection.open_stream()
                     await stream.send(bytes(100_000), end=True)
                     assert await stream.receive_all() == bytes(100_000)
                     assert connection.statistics()["key_updates"] == turn
                     assert running.connections[0].statistics()["key_updates"] == turn
+                    assert connection.update_keys()
+                    assert not connection.update_keys()  # the peer has yet to acknowledge it
 
         run(scenario)
 
