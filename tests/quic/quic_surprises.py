@@ -127,7 +127,8 @@ class Surprises:
         else:
             self._links += 1
             local = f"link {self._links}"
-            path = SimulatedPath(delay=pair.there.delay * rng.choice((0.5, 1.0, 3.0)), loss=pair.there.loss)
+            delay = min(pair.there.delay * rng.choice((0.5, 1.0, 2.0)), 0.6)  # validation waits for three timeouts
+            path = SimulatedPath(delay=delay, loss=pair.there.loss)
             pair.add_link(local, (rng.choice(HOSTS), rng.randrange(1024, 65536)), path)
         try:
             if local == known or rng.random() < 0.5:

@@ -30,7 +30,9 @@ class LongHeaders:
     def why_not(self, header: LongHeader) -> DropReason | None:
         """Why a packet is not for this connection; None if it is."""
         state = self._state
-        if header.type is PacketType.ZERO_RTT:
+        if header.version == state.version == state.original_version:  # nothing was negotiated, or not yet
+            speaks = True
+        elif header.type is PacketType.ZERO_RTT:
             speaks = header.version == state.original_version
         elif header.type is PacketType.INITIAL:
             speaks = header.version in (state.version, state.original_version) or self.may_go_over(header.version)

@@ -72,19 +72,22 @@ class ReceivedNumbers:
     def elicit(self, count: int, in_order: bool, now: float, delay_s: float) -> None:
         """`count` of the packets that just arrived want an acknowledgement within `delay_s`."""
         self.eliciting += count
-        if self.eliciting > self.threshold or (not in_order and self.reordering == 1) or self._shows_loss:
+        if self.eliciting > self.threshold or self._alarmed(in_order):
             self.ack_now = True
         elif self.ack_at is None:
             self.ack_at = now + delay_s
 
-    @property
+    def _alarmed(self, in_order: bool) -> bool:
+        """Whether what is missing is to be told at once."""
+        return not in_order if self.reordering == 1 else self._shows_loss()
+
     def _shows_loss(self) -> bool:
         """Whether the peer would take a packet for lost if it knew what is here: `reordering` after it have come.
 
         What was reported as missing before is not looked at again (draft-ietf-quic-ack-frequency-14 section 6.2).
         """
         ranges = self._ranges
-        if len(ranges) < 2 or self.reordering == 1:
+        if len(ranges) < 2:
             return False
         if len(ranges) > MAX_ACK_RANGES_SENT // 2:  # soon there would be more than an ACK frame tells
             return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,7 +30,7 @@ class VersionInformation:
         """Parse the parameter's value (section 4); raises `PeerError`."""
         if not value or len(value) % 4:
             raise _error("version_information has a wrong length")
-        chosen, *available = (int.from_bytes(value[at : at + 4], "big") for at in range(0, len(value), 4))
+        chosen, *available = struct.unpack(f">{len(value) // 4}I", value)
         if chosen == 0 or 0 in available:
             raise _error("version_information lists version 0")
         if from_client and chosen not in available:

@@ -68,6 +68,7 @@ class Endpoint:
         """With the same `reset_key` (a secret), connections from before a restart are told at once that they ended."""
         self._tls = tls
         self._configuration = configuration or QuicConfiguration()
+        self._versions = self._configuration.spoken_versions
         self._random = random
         self._clock = clock
         self._admission = admission or Admission()
@@ -163,7 +164,7 @@ class Endpoint:
             header = parse_long_header(buffer, 0, end)
         except WireError:
             return None
-        speaks = header.version in self._configuration.spoken_versions
+        speaks = header.version in self._versions
         if header.type is PacketType.ZERO_RTT and speaks and self.accepting and not self._retry:
             self._early.keep(header.destination, address, bytes(buffer), end, now)
             return None
@@ -191,7 +192,7 @@ class Endpoint:
         if not self.accepting or not self._admission.may_answer(now):
             return
         unpredictable = self._random(5)
-        versions = (*self._configuration.spoken_versions, int.from_bytes(reserved_version(unpredictable[:4]), "big"))
+        versions = (*self._versions, int.from_bytes(reserved_version(unpredictable[:4]), "big"))
         data = encode_version_negotiation(header.source, header.destination, versions, unpredictable[4])
         self.replies.append(Reply(data, address, local))
         self.statistics.version_negotiations += 1
