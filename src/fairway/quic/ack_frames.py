@@ -1,6 +1,7 @@
 # ruff: noqa: D102 - the contract of every `encode` and `decode` stands at `frames.Frame`
-"""The frames about acknowledgements: ACK (RFC 9000 section 19.3), and those by which a sender of data asks for fewer of
-them, or for one at once (draft-ietf-quic-ack-frequency-14).
+"""The frames about acknowledgements: ACK (RFC 9000 section 19.3), and those of draft-ietf-quic-ack-frequency-14.
+
+By the latter a sender of data asks for fewer acknowledgements, or for one at once.
 """
 
 from __future__ import annotations

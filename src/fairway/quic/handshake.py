@@ -286,6 +286,7 @@ class Handshake:
     def _complete(self, event: Complete, now: float) -> None:
         state = self._state
         state.go(Phase.COMPLETE)
+        self.new_session = None
         state.timers.clear(Timer.HANDSHAKE)
         self._end_early_data(now)
         path = state.path

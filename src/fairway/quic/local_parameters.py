@@ -1,5 +1,6 @@
-"""What an endpoint says of itself in its transport parameters: what all connections of a configuration share is
-encoded once, what differs from one to the next is put behind it.
+"""What an endpoint says of itself in its transport parameters.
+
+What all connections of a configuration share is encoded once, what differs from one to the next is put behind it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Long headers before any key is tried: is a packet for this connection, in a version that it speaks, and the answers
-that a client may get instead of a handshake: Version Negotiation and Retry (RFC 9000 section 5.2.1, 6.2, 17.2.5).
+"""Long headers before any key is tried: is a packet for this connection, and in a version that it speaks?
+
+And what a client may get instead of a handshake: Version Negotiation and Retry (RFC 9000 section 6.2 and 17.2.5).
 """
 
 from __future__ import annotations
