@@ -281,6 +281,24 @@ class TestStreams:
 
         run(scenario)
 
+    def test_keys_are_updated_on_demand_and_both_ends_go_on(self) -> None:
+        async def echo_all(connection: QuicConnection) -> None:
+            async for stream in connection.incoming_streams():
+                await stream.send(await stream.receive_all(), end=True)
+
+        async def scenario() -> None:
+            async with server(echo_all) as running, client(running) as connection:
+                for turn in range(4):
+                    stream = await connection.open_stream()
+                    await stream.send(bytes(100_000), end=True)
+                    assert await stream.receive_all() == bytes(100_000)
+                    assert connection.statistics()["key_updates"] == turn
+                    assert running.connections[0].statistics()["key_updates"] == turn
+                    assert connection.update_keys()
+                    assert not connection.update_keys()  # the peer has yet to acknowledge it
+
+        run(scenario)
+
     def test_cancelling_a_receive_loses_nothing(self) -> None:
         async def scenario() -> None:
             async with server() as running, client(running) as connection:

@@ -50,6 +50,18 @@ def test_bytes_go_both_ways_and_handshakes_are_counted(port: int, tmp_path: Path
     assert get(port, tmp_path, "--handshakes", "5")["handshakes"] == 5
 
 
+@pytest.mark.parametrize(("given", "spoken"), [("1", 1), ("2", 2), ("2,1", 2), ("1,2", 1)])
+def test_a_version_can_be_asked_for(port: int, tmp_path: Path, given: str, spoken: int) -> None:
+    assert get(port, tmp_path, "--size", "1k", "--quic-version", given)["quic_version"] == spoken
+
+
+@pytest.mark.parametrize("given", ["", "3", "1,1", "1,", "v2"])
+def test_versions_that_there_are_not(given: str) -> None:
+    result = CliRunner().invoke(perf, ["get", "127.0.0.1", "--quic-version", given])
+    assert result.exit_code == 2
+    assert "as in 2,1" in result.output
+
+
 def test_nobody_there_is_one_line() -> None:
     result = CliRunner().invoke(perf, ["get", "127.0.0.1", "--port", "1", "--insecure"])
     assert result.exit_code == 1

@@ -8,7 +8,7 @@ import pytest
 from quic_attacker import bounded
 from quic_pair import CLIENT_ADDRESS, Pair, identity
 
-from fairway.quic import Endpoint, ErrorCode, KnownServer, MemorySessionStore, QuicConfiguration, frames
+from fairway.quic import Endpoint, ErrorCode, KnownServer, MemorySessionStore, QuicConfiguration, ack_frames, frames
 from fairway.quic import events as ev
 from fairway.quic.packet import VERSION_1, PacketType, encode_long_header, parse_long_header
 from fairway.quic.protection import make_sealer
@@ -157,7 +157,7 @@ class TestPackets:
     @pytest.mark.parametrize(
         "frame",
         [
-            frames.Ack(((0, 0),), 0).encode(),
+            ack_frames.Ack(((0, 0),), 0).encode(),
             frames.Crypto(0, b"x").encode(),
             frames.NewToken(b"x").encode(),
             frames.PathResponse(bytes(8)).encode(),

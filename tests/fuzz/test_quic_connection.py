@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from quic_attacker import Attacker, FalseServer
 from quic_pair import CLIENT_ADDRESS, Pair, SimulatedPath
 
-from fairway.quic import ClosedBy, Connection, ConnectionClosed, ErrorCode, Phase, QuicConfiguration, UsageError, frames
+from fairway.quic import (
+    ClosedBy,
+    Connection,
+    ConnectionClosed,
+    ErrorCode,
+    Phase,
+    QuicConfiguration,
+    UsageError,
+    ack_frames,
+    frames,
+)
 from fairway.quic.packet import (
     SUPPORTED_VERSIONS,
     PacketType,
@@ -155,7 +165,7 @@ def acknowledgement(steps: list[tuple[int, int]], delay: int) -> frames.Ack:
     for gap, length in steps:
         found.append((at + gap, at + gap + length))
         at += gap + length + 2
-    return frames.Ack(tuple(reversed(found)), delay)
+    return ack_frames.Ack(tuple(reversed(found)), delay)
 
 
 any_frame = st.one_of(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairway.quic import frames
+from fairway.quic import ack_frames, frames
 from fairway.quic.dispatch import TABLE
 from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.packet import (
@@ -30,7 +30,9 @@ from fairway.quic.transport_parameters import (
     TransportParameters,
     decode_parameters,
     encode_parameters,
+    encode_reserved,
 )
+from fairway.quic.version_information import VersionInformation
 from fairway.wire import Reader, WireError
 
 varint = st.integers(0, (1 << 62) - 1)
@@ -39,7 +41,7 @@ streams = st.integers(0, 1 << 60)
 
 
 @st.composite
-def acks(draw: st.DrawFn) -> frames.Ack:
+def acks(draw: st.DrawFn) -> ack_frames.Ack:
     gaps = draw(st.lists(st.tuples(st.integers(2, 1000), st.integers(0, 1000)), max_size=20))
     last = draw(st.integers(1_000_000, 1 << 40))
     first = last - draw(st.integers(0, 1000))
@@ -48,8 +50,8 @@ def acks(draw: st.DrawFn) -> frames.Ack:
         last = first - gap
         first = last - length
         ranges.append((first, last))
-    ecn = draw(st.none() | st.builds(frames.EcnCounts, varint, varint, varint))
-    return frames.Ack(tuple(ranges), draw(varint), ecn)
+    ecn = draw(st.none() | st.builds(ack_frames.EcnCounts, varint, varint, varint))
+    return ack_frames.Ack(tuple(ranges), draw(varint), ecn)
 
 
 @st.composite
@@ -64,6 +66,8 @@ def new_connection_ids(draw: st.DrawFn) -> frames.NewConnectionId:
 FRAMES = st.one_of(
     st.builds(frames.Padding, st.integers(1, 50)),
     st.builds(frames.Ping),
+    st.builds(ack_frames.ImmediateAck),
+    st.builds(ack_frames.AckFrequency, varint, varint, varint, varint),
     acks(),
     st.builds(frames.ResetStream, varint, varint, varint),
     st.builds(frames.StopSending, varint, varint),
@@ -128,8 +132,8 @@ class TestFrames:
     @pytest.mark.parametrize(
         "data",
         [
-            bytes([frames.ACK, 1, 0, 0, 5]),  # the first range goes below zero
-            bytes([frames.ACK, 9, 0, 1, 2, 5, 5]),  # the second one does
+            bytes([ack_frames.ACK, 1, 0, 0, 5]),  # the first range goes below zero
+            bytes([ack_frames.ACK, 9, 0, 1, 2, 5, 5]),  # the second one does
             bytes([frames.NEW_TOKEN, 0]),
             bytes([frames.NEW_CONNECTION_ID, 0, 1, 1, 0]) + bytes(16),  # retires more than it is
             bytes([frames.NEW_CONNECTION_ID, 1, 0, 0]) + bytes(16),  # no ID
@@ -233,8 +237,10 @@ class TestTransportParameters:
             active_connection_id_limit=8,
             initial_source_connection_id=b"",
             retry_source_connection_id=b"retry",
+            version_information=VersionInformation(VERSION_2, (VERSION_2, VERSION_1)),
+            grease_quic_bit=True,
         )
-        encoded = encode_parameters(parameters, grease=(3, b"grease"))
+        encoded = encode_parameters(parameters) + encode_reserved(b"grease")
         assert decode_parameters(encoded, from_client=False) == parameters
 
     @given(st.binary(max_size=200), st.booleans())

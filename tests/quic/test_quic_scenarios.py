@@ -66,7 +66,7 @@ class TestHandshake:
         assert pair.now - begun == pytest.approx(0.2, abs=0.001)
 
     def test_version_2(self) -> None:
-        pair = Pair(QuicConfiguration(version=VERSION_2))
+        pair = Pair(QuicConfiguration(versions=(VERSION_2,)))
         stream_id = send(pair, pair.client, b"x" * 5000)
         pair.run(lambda: stream_id in pair.server.ended)
 

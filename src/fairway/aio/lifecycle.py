@@ -81,6 +81,16 @@ class Lifecycle(Driver):
         self.core.ping()
         self.wake()
 
+    def update_keys(self) -> bool:
+        """Go over to new keys now (RFC 9001 section 6); by itself that is done before the old ones wear out.
+
+        False if it may not be yet: the handshake is not confirmed, or the peer has not acknowledged the last update.
+        """
+        updated = self.core.update_keys(self._loop.time())
+        if updated:
+            self.ping()  # the peer follows what carries the new phase
+        return updated
+
     def close(self, code: int = 0, reason: str = "") -> None:
         """End the connection at once; what was not acknowledged may be lost."""
         if self._woken:

@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from fairway.aio.keylog import keylog_to
 from fairway.cli import get_body, get_problems, get_report, problems
 from fairway.cli.get_progress import TransferProgress
 from fairway.cli.output import print_json
+from fairway.cli.quic_version import for_clients
 from fairway.http.client import url as urls
 from fairway.http.client.decoding import accepted
-from fairway.http.client.dialing import dialer
+from fairway.http.client.dialing import CONFIGURATION, dialer
 from fairway.http.client.download import Ask, Policy, Result, fetch
 from fairway.http.client.pool import Pool
 from fairway.http.client.saving import Nowhere, PartFile, Saving, Stream
@@ -124,6 +125,7 @@ _SECONDS = click.FloatRange(min=0.001)
 @click.option("--max-time", type=_SECONDS, help="Seconds for each URL. [no limit]")
 @click.option("--priority", help="Say how urgent it is (RFC 9218): u=0 to u=7, i.")
 @click.option("--sha256", is_flag=True, help="Print the digest of what was saved.")
+@for_clients
 @click.option("--keylog", type=click.Path(path_type=Path), help="Append TLS secrets here. [$SSLKEYLOGFILE]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document about what was fetched.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
@@ -231,6 +233,7 @@ def _dial(options: dict[str, Any], resolver: Resolver) -> Any:
         keylog=keylog_to(options["keylog"]),
         timeout=options["connect_timeout"] or HANDSHAKE_LIMIT_S,
         resolve=resolver,
+        configuration=replace(CONFIGURATION, versions=options["quic_version"]),
     )
 
 

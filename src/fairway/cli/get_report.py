@@ -6,6 +6,7 @@ import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
+from fairway.cli.quic_version import version_name
 from fairway.http.client.download import Result
 from fairway.http.client.saving import PartFile
 from fairway.tls import CipherSuite
@@ -96,4 +97,5 @@ def _connection(connection: Any) -> dict[str, Any]:
     cipher = f"{handshake.cipher_suite:#06x}"
     with contextlib.suppress(ValueError):
         cipher = CipherSuite(handshake.cipher_suite).name
-    return {"address": f"{host}:{address[1]}", "alpn": handshake.alpn, "cipher": cipher}
+    version = version_name(handshake.version)
+    return {"address": f"{host}:{address[1]}", "alpn": handshake.alpn, "cipher": cipher, "quic_version": version}

@@ -29,6 +29,7 @@ from fairway.aio import (
 )
 from fairway.aio.metrics import QuicCollector, serve_metrics
 from fairway.aio.workers.master import StartError
+from fairway.cli.quic_version import for_clients, for_servers, version_name
 from fairway.http.server.certificates import development_names, make_identity, pem
 from fairway.quic.congestion import CONTROLLERS
 from fairway.tls import Identity
@@ -65,8 +66,8 @@ def perf() -> None:
     """Measure QUIC between two places: `serve` on one, `get` on the other."""
 
 
-def _configuration(udp_payload: int, congestion: str) -> QuicConfiguration:
-    return QuicConfiguration(udp_payload=udp_payload, congestion=congestion)
+def _configuration(udp_payload: int, congestion: str, versions: tuple[int, ...] | None) -> QuicConfiguration:
+    return QuicConfiguration(udp_payload=udp_payload, congestion=congestion, versions=versions)
 
 
 def _development_certificate(port: int) -> Path:
@@ -113,6 +114,7 @@ def _with_common(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option("--workers", type=click.IntRange(0, 512), default=0, help="Processes that share the port. [none]")
 @click.option("--metrics", "metrics_at", metavar="[HOST:]PORT", help="Answer Prometheus here. [host: 127.0.0.1]")
+@for_servers
 @_with_common
 def serve_command(
     host: str | None,
@@ -122,6 +124,7 @@ def serve_command(
     client_ca: Path | None,
     workers: int,
     metrics_at: str | None,
+    quic_version: tuple[int, ...] | None,
     port: int,
     udp_payload: int,
     congestion: str,
@@ -148,7 +151,7 @@ def serve_command(
         identities=[identity],
         client_ca=client_ca,
         require_client_certificate=client_ca is not None,
-        configuration=_configuration(udp_payload, congestion),
+        configuration=_configuration(udp_payload, congestion, quic_version),
         keylog=keylog,
         qlog=qlog,
         grace_s=1.0,
@@ -271,6 +274,7 @@ class Plan:
 @click.option("--cert", type=click.Path(exists=True, path_type=Path), help="PEM file of the client's certificate.")
 @click.option("--key", type=click.Path(exists=True, path_type=Path), help="PEM file of its private key.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@for_clients
 @_with_common
 def get_command(
     host: str,
@@ -283,6 +287,7 @@ def get_command(
     cert: Path | None,
     key: Path | None,
     as_json: bool,
+    quic_version: tuple[int, ...] | None,
     port: int,
     udp_payload: int,
     congestion: str,
@@ -303,7 +308,7 @@ def get_command(
             verify=not insecure,
             ca=ca,
             identity=identity,
-            configuration=_configuration(udp_payload, congestion),
+            configuration=_configuration(udp_payload, congestion, quic_version),
             keylog=keylog,
             qlog=qlog,
         )
@@ -334,6 +339,7 @@ async def _transfer(plan: Plan, dial: Callable[[], connect], *, quiet: bool) -> 
         "seconds": ended - connected,
         "gbit_per_s": plan.size * 8 / max(ended - connected, 1e-9) / 1e9,
         "handshake_ms": (connected - begun) * 1e3,
+        "quic_version": version_name(int(figures["quic_version"])),
         "rtt_ms": figures["smoothed_rtt_s"] * 1e3,
         "packets_sent": figures["packets_sent"],
     }
@@ -405,5 +411,6 @@ def _describe(result: dict[str, Any]) -> str:
     return (
         f"{result['bytes'] / 1e6:,.0f} MB in {result['seconds']:.2f} s: {result['gbit_per_s']:.2f} Gbit/s "
         f"({result['direction']}, {result['streams']} stream{'s' if result['streams'] > 1 else ''}; "
-        f"handshake {result['handshake_ms']:.1f} ms, round trip {result['rtt_ms']:.2f} ms)"
+        f"handshake {result['handshake_ms']:.1f} ms, round trip {result['rtt_ms']:.2f} ms, "
+        f"QUIC version {result['quic_version']})"
     )

@@ -14,6 +14,7 @@ import click
 
 from fairway.cli.output import plural
 from fairway.cli.problems import warn
+from fairway.cli.quic_version import for_servers
 from fairway.net.model.errors import FairwayError
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Options:
     server_id_rotation: int
     access_log: bool
     as_json: bool
+    quic_version: tuple[int, ...] | None
     limit_body: int | None
     limit_requests: int | None
     limit_connections: int
@@ -123,6 +125,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     ),
     click.option("--access-log/--no-access-log", default=True, help="Print a line a request. [access-log]"),
     click.option("--json", "as_json", is_flag=True, help="Print those lines, and how it started, as JSON."),
+    for_servers,
     click.option("--limit-body", type=click.IntRange(min=0), help="Bytes of a request's body; more gets 413. [none]"),
     click.option("--limit-requests", type=click.IntRange(min=1), help="Requests at once; more get 503. [none]"),
     click.option(
@@ -279,7 +282,7 @@ def _settings(options: Options) -> Settings:
             read_timeout_s=options.limit_read or None,
             write_timeout_s=options.limit_write or None,
         ),
-        configuration=QuicConfiguration(max_streams_bidi=options.limit_streams),
+        configuration=QuicConfiguration(max_streams_bidi=options.limit_streams, versions=options.quic_version),
         admission=AdmissionLimits(
             connections=options.limit_connections, connections_per_address=options.limit_per_address
         ),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fairway.quic import ack_frequency
+from fairway.quic.ack_frames import ACK
 from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.events import StreamFinished
 from fairway.quic.frames import (
-    ACK,
     CRYPTO,
     DATA_BLOCKED,
     DATAGRAM,
@@ -100,6 +101,8 @@ class Delivery:
         if self._peer_validated_us():
             state.pto_count = 0
         state.loss_timer_stale = True
+        if state.asks_for_acks:
+            ack_frequency.consider(state)
 
     def _check(self, space: PacketSpace, ranges: Sequence[tuple[int, int]]) -> None:
         """Only what was sent can be acknowledged (RFC 9000 section 13.1)."""
@@ -161,7 +164,7 @@ class Delivery:
         pair = streams.get(stream_id)
         if pair is None or (stream := pair.send) is None or stream.finished:
             return
-        stream.acknowledged(offset, offset + length, fin)
+        streams.acknowledged(stream, offset, offset + length, fin)
         if stream.finished:
             self._state.events.append(StreamFinished(stream_id))
             streams.forget_if_finished(stream_id)

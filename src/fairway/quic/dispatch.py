@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fairway.quic import frames
+from fairway.quic import ack_frames, ack_frequency, frames
 from fairway.quic.closing import closed_by_peer
 from fairway.quic.connection_ids import RemoteIds
 from fairway.quic.delivery import Delivery
@@ -31,7 +31,7 @@ _I, _H, _A = (1 << SpaceKind.INITIAL, 1 << SpaceKind.HANDSHAKE, 1 << SpaceKind.A
 _ALL = _I | _H | _A
 
 NOT_ELICITING = frozenset(
-    {frames.PADDING, frames.ACK, frames.ACK_ECN, frames.CONNECTION_CLOSE, frames.CONNECTION_CLOSE_APPLICATION}
+    {frames.PADDING, ack_frames.ACK, ack_frames.ACK_ECN, frames.CONNECTION_CLOSE, frames.CONNECTION_CLOSE_APPLICATION}
 )  # RFC 9000 table 3: "N"
 
 
@@ -60,10 +60,18 @@ class FrameHandlers:
             raise
         return frame_type not in NOT_ELICITING
 
-    def ack(self, frame: frames.Ack, space: PacketSpace, now: float) -> None:
+    def ack(self, frame: ack_frames.Ack, space: PacketSpace, now: float) -> None:
         """ACK."""
         counts = None if frame.ecn is None else (frame.ecn.ect0, frame.ecn.ect1, frame.ecn.ce)
         self._delivery.on_ack(space, frame.ranges, frame.delay, now, counts)
+
+    def ack_frequency(self, frame: ack_frames.AckFrequency, space: PacketSpace, now: float) -> None:
+        """ACK_FREQUENCY (draft-ietf-quic-ack-frequency-14 section 4)."""
+        ack_frequency.obey(self._state, frame)
+
+    def immediate_ack(self, frame: ack_frames.ImmediateAck, space: PacketSpace, now: float) -> None:
+        """IMMEDIATE_ACK (draft-ietf-quic-ack-frequency-14 section 5)."""
+        space.received.ack_now = True
 
     def ignore(self, frame: object, space: PacketSpace, now: float) -> None:
         """PADDING, PING and the *_BLOCKED frames ask for nothing but an acknowledgement."""
@@ -112,7 +120,7 @@ class FrameHandlers:
         if len(frame.token) <= MAX_TOKEN_BYTES and self._tokens < MAX_NEW_TOKENS:
             self._tokens += 1
             if self._state.server is not None:
-                self._state.server.save_token(frame.token)
+                self._state.server.save_token(frame.token, self._state.version)
             self._state.events.append(TokenReceived(frame.token))
 
     def stream(self, frame: frames.Stream, space: PacketSpace, now: float) -> None:
@@ -191,8 +199,10 @@ _F = FrameHandlers
 TABLE: dict[int, tuple[Handler, int]] = {
     frames.PADDING: (_F.ignore, _ALL),
     frames.PING: (_F.ignore, _ALL),
-    frames.ACK: (_F.ack, _ALL),
-    frames.ACK_ECN: (_F.ack, _ALL),
+    ack_frames.ACK: (_F.ack, _ALL),
+    ack_frames.ACK_ECN: (_F.ack, _ALL),
+    ack_frames.ACK_FREQUENCY: (_F.ack_frequency, _A),
+    ack_frames.IMMEDIATE_ACK: (_F.immediate_ack, _A),
     frames.RESET_STREAM: (_F.reset_stream, _A),
     frames.STOP_SENDING: (_F.stop_sending, _A),
     frames.CRYPTO: (_F.crypto, _ALL),

@@ -18,6 +18,8 @@ class HandshakeCompleted:
     peer_certificates: tuple[Any, ...]
     resumed: bool
     server_name: str | None
+    version: int
+    """The QUIC version that was negotiated (RFC 9368)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,15 @@ FRAGMENT_BYTES = 512
 Smaller pieces that touch are put together: each costs more than what it holds.
 """
 
+MAX_FRAGMENTS = 8 * MAX_STREAM_FRAGMENTS
+"""The same over all streams of a connection, with the same allowance for large pieces."""
+
+MAX_BYTES_KEPT = 64 << 20
+"""Bytes of all streams of a connection that were sent and are kept until they and all before them are acknowledged.
+
+An honest receiver's window bounds them far below: who raises its limits and never acknowledges one early byte is not.
+"""
+
 MAX_STREAMS_CAP = 1 << 60
 """The greatest stream count that any frame or parameter may carry (RFC 9000 section 4.6)."""
 

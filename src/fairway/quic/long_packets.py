@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fairway.quic.ack_frames import ACK, encode_ack
 from fairway.quic.errors import ErrorCode
-from fairway.quic.frames import ACK, CRYPTO, PING, ConnectionClose, crypto_header, encode_ack
+from fairway.quic.frames import CRYPTO, PING, ConnectionClose, crypto_header
 from fairway.quic.limits import MIN_INITIAL_DATAGRAM
-from fairway.quic.packet import FIXED_BIT, PacketType, encode_long_header, long_header_size
+from fairway.quic.packet import PacketType, encode_long_header, long_header_size
 from fairway.quic.protection import TAG_LENGTH
 from fairway.quic.recovery.sent import Run
 from fairway.quic.spaces import PacketSpace, SpaceKind
@@ -167,6 +168,7 @@ class LongPackets:
             NUMBER_LENGTH,
             len(payload) + TAG_LENGTH,
             state.token if space is state.initial else b"",
+            state.fixed_bit.next(),
         )
         if state.watch is not None:
             state.watch.sent(space.kind, number, [payload], len(header) + TAG_LENGTH, now)
@@ -206,4 +208,4 @@ class LongPackets:
         payload, destination = frame.encode(), state.remote_ids.current
         if state.watch is not None:
             state.watch.sent(space.kind, number, [payload], 1 + len(destination) + 4 + TAG_LENGTH, now)
-        return space.keys.sealer.seal(FIXED_BIT | space.keys.phase, destination, number, 4, [payload])
+        return space.keys.sealer.seal(state.first_byte(state.path), destination, number, 4, [payload])

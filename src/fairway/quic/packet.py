@@ -16,6 +16,8 @@ VERSION_NEGOTIATION = 0x00000000
 VERSION_1 = 0x00000001  # RFC 9000 section 15
 VERSION_2 = 0x6B3343CF  # RFC 9369 section 3.1
 SUPPORTED_VERSIONS = (VERSION_1, VERSION_2)
+VERSION_NAMES = {"1": VERSION_1, "2": VERSION_2}
+"""As people know them."""
 
 LONG_HEADER = 0x80  # RFC 9000 section 17.2: header form
 FIXED_BIT = 0x40
@@ -64,7 +66,8 @@ class LongHeader(NamedTuple):
 def parse_long_header(buffer: Buffer, start: int, end: int) -> LongHeader:
     """Parse the long header at `start` of a datagram that ends at `end`.
 
-    For a version unknown to us only the fields that all versions share are read (RFC 8999 section 5.1).
+    For a version unknown to us only the fields that all versions share are read (RFC 8999 section 5.1). The fixed bit
+    may be anything: who has told the peer so takes that (RFC 9287), and who has not looks himself.
     """
     if end - start < 7:
         raise WireError("a long header needs at least 7 bytes")
@@ -93,8 +96,6 @@ def parse_long_header(buffer: Buffer, start: int, end: int) -> LongHeader:
             raise WireError("a Retry packet ends before its integrity tag")
         token = bytes(buffer[offset : end - RETRY_TAG_LENGTH])
         return LongHeader(version, kind, destination, source, token, end - RETRY_TAG_LENGTH, end)
-    if not first & FIXED_BIT:
-        raise WireError("the fixed bit is zero")
     if kind is PacketType.INITIAL:
         length, offset = _varint(buffer, offset, end)
         if length > end - offset:
@@ -122,9 +123,10 @@ def encode_long_header(
     number_length: int,
     payload_length: int,
     token: bytes = b"",
+    fixed_bit: int = FIXED_BIT,
 ) -> bytes:
     """A long header up to and with its packet number; `payload_length` counts the AEAD tag."""
-    first = LONG_HEADER | FIXED_BIT | (_TYPE_BITS[version].index(kind) << 4) | (number_length - 1)
+    first = LONG_HEADER | fixed_bit | (_TYPE_BITS[version].index(kind) << 4) | (number_length - 1)
     return b"".join(
         (
             (first << 40 | version << 8 | len(destination)).to_bytes(6, "big"),

@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.packet import (
-    FIXED_BIT,
     KEY_PHASE,
     LONG_HEADER,
     LONG_RESERVED,
@@ -211,7 +210,7 @@ class Opener:
                 end = size
             first = buffer[at] ^ (first_mask & 0x1F)
             if first != last:
-                if first & LONG_HEADER or (first & KEY_PHASE) != phase or not first & FIXED_BIT:
+                if first & LONG_HEADER or (first & KEY_PHASE) != phase:
                     others.append((at, end))
                     continue
                 last = first

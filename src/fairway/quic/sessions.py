@@ -32,7 +32,7 @@ class SessionStore(Protocol):
         """The latest session of a server, which is forgotten here."""
 
     def save_token(self, server: ServerKey, token: bytes) -> None:
-        """Keep an address token."""
+        """Keep an address token, with the version that it is for."""
 
     def take_token(self, server: ServerKey) -> bytes | None:
         """The latest address token of a server, which is forgotten here."""
@@ -103,10 +103,13 @@ class KnownServer:
         """The latest session of this server."""
         return self._store.take_session(self._key)
 
-    def save_token(self, token: bytes) -> None:
-        """Keep an address token of this server."""
-        self._store.save_token(self._key, token)
+    def save_token(self, token: bytes, version: int) -> None:
+        """Keep an address token that this server gave on a connection of this version."""
+        self._store.save_token(self._key, version.to_bytes(4, "big") + token)
 
-    def take_token(self) -> bytes:
-        """The latest address token of this server; empty if there is none."""
-        return self._store.take_token(self._key) or b""
+    def take_token(self, version: int) -> bytes:
+        """The latest address token of this server for this version (RFC 9369 section 5); empty if there is none."""
+        while saved := self._store.take_token(self._key):
+            if int.from_bytes(saved[:4], "big") == version:
+                return saved[4:]
+        return b""

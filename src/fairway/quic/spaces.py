@@ -28,7 +28,10 @@ class SpaceKind(IntEnum):
 class ReceivedNumbers:
     """Packet numbers that arrived, and when they have to be acknowledged (RFC 9000 section 13.2)."""
 
-    __slots__ = ("_floor", "_ranges", "ack_at", "ack_now", "ecn", "eliciting", "largest", "largest_at")
+    __slots__ = (
+        "_floor", "_ranges", "_reported", "ack_at", "ack_now", "ecn", "eliciting", "largest", "largest_at",
+        "reordering", "threshold",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._ranges = RangeSet()
@@ -42,6 +45,12 @@ class ReceivedNumbers:
         """Packets that came with ECT(0), ECT(1) and CE (RFC 9000 section 13.4.1); None if none was ever marked."""
         self.ack_at: float | None = None
         self.ack_now = False
+        self._reported = -1
+        """The largest number in an ACK frame of ours."""
+        self.threshold = ACK_EVERY - 1
+        """Ack-eliciting packets that may be left unacknowledged (draft-ietf-quic-ack-frequency-14 section 4)."""
+        self.reordering = 1
+        """How far packets may be out of order before that is acknowledged at once; 0: it never is."""
 
     def __contains__(self, number: int) -> bool:
         return number < self._floor or number in self._ranges
@@ -63,10 +72,39 @@ class ReceivedNumbers:
     def elicit(self, count: int, in_order: bool, now: float, delay_s: float) -> None:
         """`count` of the packets that just arrived want an acknowledgement within `delay_s`."""
         self.eliciting += count
-        if self.eliciting >= ACK_EVERY or not in_order:
+        if self.eliciting > self.threshold or self._alarmed(in_order):
             self.ack_now = True
         elif self.ack_at is None:
             self.ack_at = now + delay_s
+
+    def _alarmed(self, in_order: bool) -> bool:
+        """Whether what is missing is to be told at once."""
+        return not in_order if self.reordering == 1 else self._shows_loss()
+
+    def _shows_loss(self) -> bool:
+        """Whether the peer would take a packet for lost if it knew what is here: `reordering` after it have come.
+
+        What was reported as missing before is not looked at again (draft-ietf-quic-ack-frequency-14 section 6.2).
+        """
+        ranges = self._ranges
+        if len(ranges) < 2:
+            return False
+        if len(ranges) > MAX_ACK_RANGES_SENT // 2:  # soon there would be more than an ACK frame tells
+            return True
+        if not self.reordering:
+            return False
+        told = self._reported - self.reordering
+        for at in range(len(ranges) - 1, 0, -1):
+            missing = max(ranges[at - 1][1], told + 1)  # the first one of this gap that was not reported
+            if missing >= ranges[at][0]:
+                return False
+            if self.largest - missing >= self.reordering:
+                return True
+        return False
+
+    def is_late(self, number: int) -> bool:
+        """Whether a packet came so late that the peer takes it for lost, as it was reported missing (section 6.2)."""
+        return self.reordering > 1 and number <= self._reported - self.reordering
 
     def ranges(self) -> tuple[tuple[int, int], ...]:
         """Inclusive ranges for an ACK frame, the largest first."""
@@ -79,6 +117,7 @@ class ReceivedNumbers:
 
     def ack_sent(self) -> None:
         """An ACK frame with `ranges` left."""
+        self._reported = self.largest
         self.eliciting = 0
         self.ack_at = None
         self.ack_now = False

@@ -12,6 +12,7 @@ from fairway.quic.connection_ids import LocalIds, MakeId, RemoteIds
 from fairway.quic.datagrams import Datagrams
 from fairway.quic.errors import Closing
 from fairway.quic.events import Event
+from fairway.quic.first_byte import FixedBit, SpinBit
 from fairway.quic.paths import Address, Path
 from fairway.quic.recovery.ecn import Ecn
 from fairway.quic.recovery.mtu import MtuDiscovery
@@ -72,7 +73,9 @@ class ConnectionState:
         self.configuration = configuration
         self.is_client = is_client
         self.random = random
-        self.version = configuration.version
+        self.version = configuration.first_version or configuration.spoken_versions[0]
+        self.original_version = self.version
+        """What the client began with: another than `version` after compatible negotiation (RFC 9368 section 2.3)."""
         self.phase = Phase.HANDSHAKE
         self.initial = PacketSpace(SpaceKind.INITIAL)
         self.handshake = PacketSpace(SpaceKind.HANDSHAKE)
@@ -81,12 +84,15 @@ class ConnectionState:
         """The same three, by `SpaceKind`."""
         rtt = RttEstimator(configuration.initial_rtt_s)
         size = 1200  # until the handshake is complete: RFC 9000 section 14
-        self.path = Path(address, size, rtt, configuration.controller_factory(size), validated=is_client)
+        self.path = Path(
+            address, size, rtt, configuration.controller_factory(size), validated=is_client, spin=self.choose_spin()
+        )
         self.arrival = self.path
         """The path that the buffer at hand came on."""
         self.arrival_mark = 0
         """What that buffer's IP header said (ECN)."""
         self.ecn = Ecn(configuration.ecn)
+        self.fixed_bit = FixedBit(random)
         self.probing = False
         """True while a path may have a challenge to send, or a response."""
         self.local_ids = LocalIds(local_id, make_id)
@@ -103,6 +109,16 @@ class ConnectionState:
         )
         self.control = self.streams.control
         """Control frames that wait to be sent, of streams and of the connection, in order."""
+        self.ack_delay_s = configuration.max_ack_delay_s
+        """How long our acknowledgements may wait: what the peer asked for last, or what we told it."""
+        self.ack_request_heard = -1
+        """The sequence number of the peer's last ACK_FREQUENCY frame."""
+        self.ack_requests = 0
+        """ACK_FREQUENCY frames that we have sent."""
+        self.acks_asked = 0
+        """The threshold that was asked for in the last of them; 0 if nothing was."""
+        self.asks_for_acks = False
+        """True if the peer can be asked, and we want to."""
         self.events: deque[Event] = deque()
         self.datagrams: Datagrams | None = None
         """None until the first datagram: most connections have none."""
@@ -111,8 +127,10 @@ class ConnectionState:
         """What a client puts into its Initial packets (Retry, NEW_TOKEN)."""
         self.server: KnownServer | None = None
         """Where a client keeps what it learns for its next visit."""
-        self.make_token: Callable[[Address], bytes] | None = None
+        self.make_token: Callable[[Address, int], bytes] | None = None
         """What makes a server's tokens for a client's next visit."""
+        self.peer_seen = False
+        """True once a packet of the peer was opened."""
         self.pto_count = 0
         self.loss_timer_stale = False
         """True if what the loss timer depends on has changed since it was set."""
@@ -135,6 +153,16 @@ class ConnectionState:
         """Who is told what happens; None for nobody."""
         self.resets_since = 0.0
         self.resets = 0
+
+    def choose_spin(self) -> SpinBit:
+        """The spin bit of a new path."""
+        return SpinBit.choose(self.random, is_client=self.is_client, enabled=self.configuration.spin_bit)
+
+    def first_byte(self, path: Path) -> int:
+        """The first byte of the next short header packets on a path, but for the length of their numbers."""
+        keys = self.application.keys
+        assert keys is not None
+        return self.fixed_bit.next() | keys.phase | path.spin.value
 
     def use_datagrams(self) -> Datagrams:
         """The connection's datagrams, made with the first."""

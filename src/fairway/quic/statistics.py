@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fairway.quic.state import ConnectionState
 
 KEYS = {
+    "quic_version": "the version that is spoken (RFC 9368); before the handshake is complete, the one that is tried",
     "streams": "streams that are not finished",
     "streams_opened_locally": "streams that we opened, in all",
     "streams_opened_by_peer": "streams that the peer opened, in all",
@@ -18,6 +19,7 @@ KEYS = {
     "bytes_in_flight": "bytes sent that are neither acknowledged nor lost",
     "bytes_lost": "bytes in packets that were declared lost",
     "stream_bytes_retransmitted": "bytes of streams that were sent again, after a loss or in a probe",
+    "stream_bytes_kept": "bytes of streams that were sent and are kept until they and all before are acknowledged",
     "packet_size": "bytes of full datagrams, as path MTU discovery stands",
     "ecn_capable": "1 if the path carries ECN marks and the peer counts them",
     "congestion_window": "bytes that may be in flight",
@@ -64,6 +66,7 @@ def statistics(state: ConnectionState) -> dict[str, float | int]:
     counters, path, spaces = state.counters, state.path, state.spaces
     local, by_peer = state.streams.opened_ever
     return {
+        "quic_version": state.version,
         "streams": len(state.streams),
         "streams_opened_locally": local,
         "streams_opened_by_peer": by_peer,
@@ -72,6 +75,7 @@ def statistics(state: ConnectionState) -> dict[str, float | int]:
         "bytes_in_flight": state.bytes_in_flight,
         "bytes_lost": counters.bytes_lost,
         "stream_bytes_retransmitted": counters.stream_bytes_retransmitted,
+        "stream_bytes_kept": state.streams.bytes_kept,
         "packet_size": path.packet_size,
         "ecn_capable": int(state.ecn.capable and not state.ecn.failed),
         "congestion_window": path.controller.window,

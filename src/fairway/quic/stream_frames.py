@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from fairway.quic.errors import PeerError
+from fairway.quic.errors import PeerError, bad_encoding
 from fairway.quic.events import StreamReadable
-from fairway.quic.frames import MAX_OFFSET, STREAM, STREAM_FIN, STREAM_LEN, STREAM_OFF, bad_encoding
+from fairway.quic.frames import MAX_OFFSET, STREAM, STREAM_FIN, STREAM_LEN, STREAM_OFF
 from fairway.quic.state import ConnectionState
 from fairway.wire import WireError, decode_varint
 
@@ -53,7 +53,7 @@ def take_stream(state: ConnectionState, stream_id: int, offset: int, data: bytes
     stream = streams.for_receiving(stream_id, STREAM)
     if stream is None:
         return
-    streams.received(stream, stream.receive(offset, data, fin))
+    streams.receive(stream, offset, data, fin)
     if stream.finished:
         streams.forget_if_finished(stream_id)
     elif not stream.notified and stream.readable:

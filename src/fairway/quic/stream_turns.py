@@ -26,8 +26,7 @@ class StreamTurns:
         streams = self._state.streams
         schedule = streams.schedule
         while (stream := schedule.first()) is not None:
-            credit = streams.send_window.left
-            ready = stream.next_range(credit)
+            ready = stream.next_range(streams.credit())
             if ready is not None:
                 return stream, *ready
             if stream.buffer.unsent and not stream.finished and stream.reset_code is None:
@@ -47,7 +46,9 @@ class StreamTurns:
         """Account for stream bytes that are in packets; True if the stream's end goes with them."""
         fin = stream.mark_sent(offset, length, new)
         if new:
-            self._state.streams.send_window.used += length
+            streams = self._state.streams
+            streams.send_window.used += length
+            streams.bytes_kept += length
             if stream.starved and 2 * stream.buffer.unsent <= self._state.configuration.send_buffer:
                 stream.starved = False
                 self._state.events.append(StreamWritable(stream.stream_id))

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fairway.quic.ack_frames import ACK, IMMEDIATE_ACK, encode_ack
 from fairway.quic.closing import restart_idle
 from fairway.quic.control import render
 from fairway.quic.datagrams import Datagrams
 from fairway.quic.errors import ClosedBy, ErrorCode, PeerError
 from fairway.quic.frames import (
-    ACK,
     CRYPTO,
     DATAGRAM,
     PING,
@@ -23,12 +23,11 @@ from fairway.quic.frames import (
     ConnectionClose,
     Crypto,
     Datagram,
-    encode_ack,
 )
 from fairway.quic.long_packets import LongPackets
 from fairway.quic.migration import Migration
 from fairway.quic.mtu_probes import MtuProbes
-from fairway.quic.packet import FIXED_BIT, long_header_size, number_length
+from fairway.quic.packet import long_header_size, number_length
 from fairway.quic.path_probes import PathProbes
 from fairway.quic.paths import Address, Local
 from fairway.quic.protection import TAG_LENGTH, ApplicationKeys
@@ -55,6 +54,7 @@ some, and a part of a packet is of no use. A flow of single small packets never 
 SKIP_WINDOWS = 4  # a packet number is skipped about once in so many congestion windows
 SKIPS_KEPT = 8
 _FOREVER = float("inf")
+_IMMEDIATE_ACK = bytes((IMMEDIATE_ACK,))
 _FOUR_BYTES = 1 << 30  # offsets below it fit a variable-length integer of four bytes
 
 
@@ -213,10 +213,10 @@ class _ShortPackets:
         if not payloads:
             return None, 0
         if keys is not None:
-            data = keys.sealer.seal(FIXED_BIT | keys.phase, destination, first, length, payloads)
+            data = keys.sealer.seal(state.first_byte(path), destination, first, length, payloads)
         else:
             assert early is not None
-            data = early.seal(state.version, destination, state.handshake_id, first, length, payloads)
+            data = early.seal(destination, state.handshake_id, first, length, payloads)
         if state.watch is not None:
             state.watch.sent(space.kind, first, payloads, self._overhead, now)
         sent = space.sent.bytes_in_flight - in_flight_before
@@ -394,6 +394,10 @@ class _ShortPackets:
             received.ack_sent()
         acks = len(parts)
         if free:
+            if space.probes and state.peer_parameters.min_ack_delay_us is not None:
+                parts.append(_IMMEDIATE_ACK)
+                records.append((PING, 0))  # it is repeated as little
+                left -= 1
             left = self._add_control(space, parts, records, left, now)
             if self._datagrams is not None:
                 left = self._add_datagrams(self._datagrams, parts, records, left)

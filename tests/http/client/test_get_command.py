@@ -174,6 +174,7 @@ def test_json_is_one_document_about_every_url(shop: Shop, authority: str, tmp_pa
     assert moved["final_url"] == f"https://localhost:{shop.port}/file.bin"
     assert moved["sha256"] == hashlib.sha256(BODY).hexdigest()
     assert moved["connection"]["alpn"] == "h3"
+    assert moved["connection"]["quic_version"] == 1
     assert moved["connection"]["address"].endswith(f":{shop.port}")
     assert 0 < moved["times"]["connect_ms"] < moved["times"]["total_ms"]
     assert nowhere["status"] == 404

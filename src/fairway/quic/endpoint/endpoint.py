@@ -21,7 +21,6 @@ from fairway.quic.observe.observer import Observe, nobody
 from fairway.quic.packet import (
     FIXED_BIT,
     LONG_HEADER,
-    SUPPORTED_VERSIONS,
     Buffer,
     LongHeader,
     PacketType,
@@ -29,6 +28,7 @@ from fairway.quic.packet import (
     parse_long_header,
 )
 from fairway.quic.paths import Address, Local
+from fairway.quic.version_information import reserved_version
 from fairway.tls import SealingKeys, ServerConfig
 from fairway.tls.strikes import Strikes
 from fairway.wire import WireError
@@ -81,6 +81,7 @@ class Endpoint:
         if tls.tickets is not None:
             tls.tickets.begin(clock)
         self._configuration = configuration or QuicConfiguration()
+        self._versions = self._configuration.spoken_versions
         self._random = random
         self._clock = clock
         self._admission = Admission(limits)
@@ -189,15 +190,19 @@ class Endpoint:
             header = parse_long_header(buffer, 0, end)
         except WireError:
             return None
-        if header.type is PacketType.ZERO_RTT and self.accepting and not self._retry:
+        speaks = header.version in self._versions
+        if header.type is PacketType.ZERO_RTT and speaks and self.accepting and not self._retry:
             self._early.keep(header.destination, address, bytes(buffer), end, now)
             return None
         if end < MIN_INITIAL_DATAGRAM:
             return None
-        if header.type is None:
-            self._negotiate(header, address, now, local)
+        if not speaks:
+            if header.type is not PacketType.VERSION_NEGOTIATION:
+                self._negotiate(header, address, now, local)
             return None
         if header.type is not PacketType.INITIAL or len(header.destination) < MIN_CLIENT_DESTINATION:
+            return None
+        if not buffer[0] & FIXED_BIT:  # nobody has been told yet that it need not be set: RFC 9287 section 3
             return None
         return self._accept(header, address, now, local)
 
@@ -212,7 +217,9 @@ class Endpoint:
         """Version Negotiation for a version that we do not speak (section 6.1), at a bounded rate."""
         if not self.accepting or not self._admission.may_answer(now):
             return
-        data = encode_version_negotiation(header.source, header.destination, SUPPORTED_VERSIONS, self._random(1)[0])
+        unpredictable = self._random(5)
+        versions = (*self._versions, int.from_bytes(reserved_version(unpredictable[:4]), "big"))
+        data = encode_version_negotiation(header.source, header.destination, versions, unpredictable[4])
         self.replies.append(Reply(data, address, local))
         self.statistics.version_negotiations += 1
 
@@ -221,7 +228,9 @@ class Endpoint:
         if not self.accepting:
             self.statistics.refused["closing"] += 1
             return None
-        verdict = self._tokens.judge(header.token, address, header.destination) if header.token else ABSENT
+        verdict = (
+            self._tokens.judge(header.token, address, header.destination, header.version) if header.token else ABSENT
+        )
         if verdict.invalid_retry:
             self.statistics.invalid_tokens += 1
             self._close(header, ErrorCode.INVALID_TOKEN, address, now, local)
@@ -245,7 +254,7 @@ class Endpoint:
     def _ask_for_proof(self, header: LongHeader, address: Address, local: Local) -> None:
         """Retry (section 8.1.2): nothing of the newcomer is kept."""
         source = self._new_ids.for_anyone(self._random)
-        token = self._tokens.for_retry(address, header.destination, source)
+        token = self._tokens.for_retry(address, header.destination, source, header.version)
         self.replies.append(Reply(retry(header, source, token), address, local))
         self.statistics.retries += 1
 

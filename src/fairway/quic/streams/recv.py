@@ -117,8 +117,8 @@ RECEIVE_FINAL = frozenset({ReceiveState.DATA_READ, ReceiveState.RESET_READ})
 class ReceiveStream:
     """What arrives on one stream, in order, within its window."""
 
-    __slots__ = ("_assembler", "_ready", "discarding", "end", "final_size", "finished", "notified", "ready_bytes",
-                 "reset_code", "state", "stop_code", "stream_id", "window")  # fmt: skip
+    __slots__ = ("_assembler", "_ready", "discarding", "end", "final_size", "finished", "fragment_bytes", "fragments",
+                 "notified", "ready_bytes", "reset_code", "state", "stop_code", "stream_id", "window")  # fmt: skip
 
     def __init__(self, stream_id: int, window: ReceiveWindow) -> None:
         self.stream_id = stream_id
@@ -139,6 +139,9 @@ class ReceiveStream:
         self._ready: list[bytes] = []
         self._assembler: Assembler | None = None
         """Only while there is a gap."""
+        self.fragments = 0
+        """Pieces past a gap."""
+        self.fragment_bytes = 0
 
     @property
     def in_order(self) -> bool:
@@ -200,6 +203,7 @@ class ReceiveStream:
             self._add_ready(piece)
         self.end = assembler.end
         self._assembler = assembler if assembler.gaps else None
+        self.fragments, self.fragment_bytes = assembler.gaps, assembler.buffered
         if assembler.gaps > MAX_STREAM_FRAGMENTS + assembler.buffered // FRAGMENT_BYTES:
             raise PeerError(
                 ErrorCode.PROTOCOL_VIOLATION, "a stream in too many fragments", section="RFC 9000 section 2.2"
@@ -229,7 +233,7 @@ class ReceiveStream:
             self.reset_code = code
             self._ready.clear()
             self.ready_bytes = 0
-            self._assembler = None
+            self._drop_fragments()
             self._go(ReceiveState.RESET_RECVD)
         return grown
 
@@ -298,11 +302,15 @@ class ReceiveStream:
         """The application asks for no more (STOP_SENDING with `code`)."""
         self.discarding = True
         self.stop_code = code
-        self._assembler = None
+        self._drop_fragments()
         if self.state is ReceiveState.DATA_RECVD:
             self._go(ReceiveState.DATA_READ)
         elif self.state is ReceiveState.SIZE_KNOWN:
             self._discarded()
+
+    def _drop_fragments(self) -> None:
+        self._assembler = None
+        self.fragments = self.fragment_bytes = 0
 
     def _go(self, state: ReceiveState) -> None:
         assert state in RECEIVE_TRANSITIONS[self.state], (self.state, state)

@@ -13,6 +13,7 @@ from fairway.quic.frames import (
     STREAMS_BLOCKED_BIDI,
     STREAMS_BLOCKED_UNI,
 )
+from fairway.quic.limits import FRAGMENT_BYTES, MAX_BYTES_KEPT, MAX_FRAGMENTS
 from fairway.quic.streams.flow_control import ReceiveWindow, SendWindow
 from fairway.quic.streams.recv import ReceiveStream
 from fairway.quic.streams.schedule import Schedule
@@ -63,6 +64,11 @@ class StreamTable:
         self._peer_window = [local.initial_max_streams_bidi, local.initial_max_streams_uni]
         self._peer_limit = list(self._peer_window)
         self._peer_finished = [0, 0]
+        self._fragments = 0
+        """Pieces of all streams that wait for what is missing before them."""
+        self._fragment_bytes = 0
+        self.bytes_kept = 0
+        """Bytes that were sent and are kept until they and all before them are acknowledged."""
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -89,7 +95,7 @@ class StreamTable:
 
     def rewind(self) -> None:
         """Nothing of what was sent on any stream has arrived, nor will: all of it is to be sent as new."""
-        self.send_window.used = 0
+        self.send_window.used = self.bytes_kept = 0
         for pair in self._streams.values():
             if pair.send is not None:
                 pair.send.rewind()
@@ -153,6 +159,8 @@ class StreamTable:
         """Give up sending on a stream."""
         stream = self.sending(stream_id)
         if not stream.finished:
+            if stream.reset_code is None:
+                self.bytes_kept -= stream.buffer.sent - stream.buffer.start
             stream.reset(code)
             self.schedule.remove(stream)
             self.control[(RESET_STREAM, stream_id)] = None
@@ -164,7 +172,9 @@ class StreamTable:
             return
         if stream.final_size is None:
             self.control[(STOP_SENDING, stream_id)] = None
+        before = stream.fragments, stream.fragment_bytes
         stream.stop(code)
+        self._count_fragments(stream, *before)
         self._consumed(stream, stream.settle())
 
     def _consumed(self, stream: ReceiveStream, count: int) -> None:
@@ -178,6 +188,22 @@ class StreamTable:
             self.forget_if_finished(stream.stream_id)
 
     # What the peer does
+
+    def receive(self, stream: ReceiveStream, offset: int, data: bytes, fin: bool) -> None:
+        """A STREAM frame arrived."""
+        before = stream.fragments, stream.fragment_bytes
+        self.received(stream, stream.receive(offset, data, fin))
+        if stream.fragments or before[0]:
+            self._count_fragments(stream, *before)
+
+    def _count_fragments(self, stream: ReceiveStream, fragments: int, fragment_bytes: int) -> None:
+        """A stream's fragments are no longer what they were; of all streams together only so many are kept."""
+        self._fragments += stream.fragments - fragments
+        self._fragment_bytes += stream.fragment_bytes - fragment_bytes
+        if self._fragments > MAX_FRAGMENTS + self._fragment_bytes // FRAGMENT_BYTES:
+            raise PeerError(
+                ErrorCode.PROTOCOL_VIOLATION, "streams in too many fragments", section="RFC 9000 section 2.2"
+            )
 
     def received(self, stream: ReceiveStream, grown: int) -> None:
         """A stream's highest offset rose by `grown`: it counts against the connection's window (section 4.1)."""
@@ -194,7 +220,9 @@ class StreamTable:
 
     def received_reset(self, stream: ReceiveStream, final_size: int, code: int) -> None:
         """RESET_STREAM: what was not read is given back to the connection's window."""
+        before = stream.fragments, stream.fragment_bytes
         self.received(stream, stream.reset(final_size, code))
+        self._count_fragments(stream, *before)
         self._consumed(stream, stream.settle())
 
     def for_receiving(self, stream_id: int, frame_type: int) -> ReceiveStream | None:
@@ -236,6 +264,20 @@ class StreamTable:
             self.opened.append(pair.stream_id)
         self._next_peer[kind] = index + 1
         return pair
+
+    def acknowledged(self, stream: SendStream, start: int, stop: int, fin: bool) -> None:
+        """The peer has these bytes (and the stream's end)."""
+        first = stream.buffer.start
+        stream.acknowledged(start, stop, fin)
+        freed = stream.buffer.start - first
+        if freed:
+            if self.bytes_kept >= MAX_BYTES_KEPT:
+                self.schedule.unblock()
+            self.bytes_kept -= freed
+
+    def credit(self) -> int:
+        """New bytes that may be sent now, whatever a stream's own window says."""
+        return min(self.send_window.left, MAX_BYTES_KEPT - self.bytes_kept)
 
     def peer_raises_streams(self, limit: int, unidirectional: bool) -> bool:
         """MAX_STREAMS: True if more can be opened now, and the application waits for it."""
