@@ -44,6 +44,8 @@ def _now() -> datetime:
 class _Client(Generic[AnyConnection]):
     """The outlet of one client connection with a socket of its own."""
 
+    __slots__ = ("_bound", "_later", "_sockets", "connection")
+
     def __init__(
         self,
         sock: socket.socket,

@@ -20,6 +20,10 @@ from fairway.quic.datagrams import DatagramQueue
 class QuicConnection(Lifecycle):
     """A QUIC connection. Made by `connect` and `serve`."""
 
+    __slots__ = (
+        "_arrived", "_available", "_datagram_arrived", "_datagrams", "_ending", "_incoming", "_streams",
+    )  # fmt: skip
+
     def __init__(self, core: Connection, outlet: Outlet, loop: asyncio.AbstractEventLoop, *, is_client: bool) -> None:
         super().__init__(core, outlet, loop, is_client=is_client)
         # Streams live as long as the application holds them, or until the peer has what was sent on them.

@@ -31,6 +31,11 @@ class MigrationError(OSError):
 class Mover:
     """Moves one client connection."""
 
+    __slots__ = (
+        "_bound", "_connection", "_heard", "_loop", "_lost", "_moving", "_outcomes", "_sockets", "_tasks",
+        "_watching",
+    )  # fmt: skip
+
     def __init__(self, connection: Lifecycle, sockets: ClientSockets, bound: str | None) -> None:
         self._connection = connection
         self._sockets = sockets

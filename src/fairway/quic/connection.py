@@ -62,6 +62,8 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
     `now` is always seconds of one monotonic clock; `random` gives so many unpredictable bytes.
     """
 
+    __slots__ = ("__weakref__", "_delivery", "_handshake", "_migration", "_receiver", "_transmitter")
+
     def __init__(
         self, state: ConnectionState, session: ClientSession | ServerSession, original_destination: bytes
     ) -> None:

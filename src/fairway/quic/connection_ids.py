@@ -31,6 +31,8 @@ class IssuedId:
 class LocalIds:
     """Connection IDs that the peer may address us by; `make` gives one with its reset token, random bytes."""
 
+    __slots__ = ("_active", "_announced", "_make", "_next_sequence", "_peer_limit", "_wanted", "added", "removed")
+
     def __init__(self, first: bytes, make: Callable[[], bytes]) -> None:
         self._make = make
         self._active: dict[int, IssuedId] = {0: IssuedId(0, first, b"")}
@@ -109,6 +111,8 @@ class LocalIds:
 
 class RemoteIds:
     """Connection IDs that we address the peer by; the one in use is `current`."""
+
+    __slots__ = ("_known", "_pending", "_retire_prior_to", "_retired", "_taken", "current", "preferred", "sequence")
 
     def __init__(self, first: bytes) -> None:
         self._known: dict[int, tuple[bytes, bytes]] = {0: (first, b"")}

@@ -43,6 +43,8 @@ _NOT_REPEATED = frozenset(
 class Delivery:
     """Acts on acknowledgements, losses and probe timeouts."""
 
+    __slots__ = ("_state",)
+
     def __init__(self, state: ConnectionState) -> None:
         self._state = state
 

@@ -55,6 +55,11 @@ _LEVEL_OF_SPACE = {space: level for level, space in _SPACE_OF_LEVEL.items()}
 class Handshake:
     """Feeds the TLS session and acts on its events."""
 
+    __slots__ = (
+        "_remembered", "_secrets", "_session", "_state", "_suite", "_tickets", "original_destination",
+        "retry_source",
+    )  # fmt: skip
+
     def __init__(self, state: ConnectionState, session: ClientSession | ServerSession) -> None:
         self._state = state
         self._session = session

@@ -40,6 +40,8 @@ class _Draft:
 class LongPackets:
     """Builds the datagrams that carry Initial and Handshake packets."""
 
+    __slots__ = ("_short_packet", "_state")
+
     def __init__(self, state: ConnectionState, short_packet: Callable[[int, float], bytes]) -> None:
         self._state = state
         self._short_packet = short_packet
@@ -48,17 +50,13 @@ class LongPackets:
     def build(self, now: float) -> bytes | None:
         """The next handshake datagram."""
         state = self._state
-        waiting = [
-            space
-            for space in (state.initial, state.handshake)
-            if space.can_seal and (space.received.eliciting or space.probes or space.crypto_pending)
-        ]
-        if not waiting:
-            return None
-        limit = min(MIN_INITIAL_DATAGRAM, state.path.send_allowance)
+        limit, used = -1, 0
         drafts: list[_Draft] = []
-        used = 0
-        for space in waiting:
+        for space in (state.initial, state.handshake):
+            if not (space.can_seal and space.wants_to_send):
+                continue
+            if limit < 0:
+                limit = min(MIN_INITIAL_DATAGRAM, state.path.send_allowance)
             overhead = self._overhead(space)
             room = limit - used - overhead
             if room < MIN_ROOM:
@@ -83,7 +81,7 @@ class LongPackets:
         state = self._state
         size = _OVERHEAD + len(state.remote_ids.current) + len(state.handshake_id)
         if space is state.initial:
-            size += varint_length(len(state.token)) + len(state.token)
+            size += varint_length(len(state.token)) + len(state.token) if state.token else 1
         return size
 
     def _draft(self, space: PacketSpace, room: int) -> _Draft | None:
@@ -100,7 +98,7 @@ class LongPackets:
             received.ack_sent()
         acks = len(parts)
         if sends_more:
-            while space.crypto_pending and room > _CRYPTO_OVERHEAD:
+            while room > _CRYPTO_OVERHEAD and space.crypto_pending:
                 offset, length = space.next_crypto(room - _CRYPTO_OVERHEAD)
                 header = crypto_header(offset, length)
                 parts += (header, space.crypto_out.peek(offset, length))
@@ -112,7 +110,9 @@ class LongPackets:
                 records.append((PING, 0))
         if not parts:
             return None
-        payload = b"".join(parts).ljust(MIN_PAYLOAD, b"\0")
+        payload = b"".join(parts)
+        if len(payload) < MIN_PAYLOAD:
+            payload = payload.ljust(MIN_PAYLOAD, b"\0")
         return _Draft(space, payload, tuple(records), len(parts) > acks)
 
     def _window_free(self) -> bool:

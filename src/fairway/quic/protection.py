@@ -169,7 +169,7 @@ class Sealer:
         packet = self._encrypt((self._iv ^ number).to_bytes(12, "big"), payload, header)
         low = 4 - length
         first_mask, number_mask = _MASK(self.masks(packet[low : low + SAMPLE_LENGTH]))
-        masked = _from_bytes(header[-length:], "big") ^ (number_mask >> 8 * low)
+        masked = (number & ((1 << 8 * length) - 1)) ^ (number_mask >> 8 * low)
         self.sealed += 1
         first = _BYTE[header[0] ^ (first_mask & 0x0F)]
         return b"".join((first, header[1:-length], masked.to_bytes(length, "big"), packet))

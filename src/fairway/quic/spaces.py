@@ -104,6 +104,12 @@ class ReceivedNumbers:
 class PacketSpace:
     """One packet number space."""
 
+    __slots__ = (
+        "_opener", "_sealer", "can_open", "can_seal", "crypto_in", "crypto_out", "discarded", "keys", "kind",
+        "largest_acked", "last_eliciting_at", "loss", "next_number", "probes", "received", "sent", "skipped",
+        "unacknowledged_acks",
+    )  # fmt: skip
+
     def __init__(self, kind: SpaceKind) -> None:
         self.kind = kind
         self.can_seal = False
@@ -165,6 +171,12 @@ class PacketSpace:
         out = self.crypto_out
         return out.end > out.sent or bool(out.lost)
 
+    @property
+    def wants_to_send(self) -> bool:
+        """True if an acknowledgement, a probe or handshake bytes may be due."""
+        out = self.crypto_out
+        return self.received.eliciting > 0 or self.probes > 0 or out.end > out.sent or bool(out.lost)
+
     def next_crypto(self, room: int) -> tuple[int, int]:
         """Offset and length of the next handshake bytes, at most `room`; a length of 0 for none."""
         out = self.crypto_out
@@ -178,7 +190,7 @@ class PacketSpace:
         out = self.crypto_out
         if offset >= out.sent:
             out.sent = offset + length
-        else:
+        elif out.lost:
             out.lost.remove(offset, offset + length)
 
     def discard(self) -> None:

@@ -57,6 +57,15 @@ _UNKNOWN_PARAMETERS = TransportParameters()
 class ConnectionState:
     """Everything that one connection knows."""
 
+    __slots__ = (
+        "application", "arrival", "arrival_mark", "close_pending", "closing", "configuration", "control", "counters",
+        "datagrams", "early", "early_streams", "ecn", "events", "forged", "handshake", "handshake_complete",
+        "handshake_id", "initial", "is_client", "is_open", "limited_at", "local_ids", "local_parameters",
+        "loss_timer_stale", "make_token", "path", "peer_parameters", "phase", "probing", "pto_count", "random",
+        "remote_ids", "resets", "resets_since", "sent_since_receive", "server", "spaces", "stash", "streams",
+        "timers", "token", "version", "watch",
+    )  # fmt: skip
+
     def __init__(
         self,
         configuration: QuicConfiguration,
@@ -74,6 +83,10 @@ class ConnectionState:
         self.random = random
         self.version = configuration.version
         self.phase = Phase.HANDSHAKE
+        self.is_open = True
+        """True until the connection begins to end."""
+        self.handshake_complete = False
+        """True while the application may send (RFC 9001 section 4.1.1)."""
         self.initial = PacketSpace(SpaceKind.INITIAL)
         self.handshake = PacketSpace(SpaceKind.HANDSHAKE)
         self.application = PacketSpace(SpaceKind.APPLICATION)
@@ -158,19 +171,9 @@ class ConnectionState:
         return initial.sent.bytes_in_flight + handshake.sent.bytes_in_flight + application.sent.bytes_in_flight
 
     @property
-    def is_open(self) -> bool:
-        """True until the connection begins to end."""
-        return self.phase in OPEN_PHASES
-
-    @property
-    def handshake_complete(self) -> bool:
-        """True once the application may send (RFC 9001 section 4.1.1)."""
-        return self.phase in _COMPLETE_PHASES
-
-    @property
     def streams_usable(self) -> bool:
         """True once streams may be opened: with early data before the handshake is complete (RFC 9001 4.6)."""
-        return self.phase in _COMPLETE_PHASES or (self.early is not None and self.phase is Phase.HANDSHAKE)
+        return self.handshake_complete or (self.early is not None and self.phase is Phase.HANDSHAKE)
 
     @property
     def max_ack_delay_s(self) -> float:
@@ -186,3 +189,5 @@ class ConnectionState:
         """Change the phase."""
         assert phase in PHASE_TRANSITIONS[self.phase], (self.phase, phase)
         self.phase = phase
+        self.is_open = phase in OPEN_PHASES
+        self.handshake_complete = phase in _COMPLETE_PHASES

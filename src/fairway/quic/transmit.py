@@ -74,6 +74,8 @@ class Transmit:
 class Transmitter:
     """Fills buffers for one connection."""
 
+    __slots__ = ("_held", "_long", "_mtu_probes", "_probes", "_short", "_state")
+
     def __init__(self, state: ConnectionState, migration: Migration) -> None:
         self._state = state
         self._mtu_probes = MtuProbes(state)
@@ -174,6 +176,8 @@ class Transmitter:
 
 class _ShortPackets:
     """Builds batches of 1-RTT packets, and of 0-RTT packets before there are keys for those."""
+
+    __slots__ = ("_datagrams", "_eliciting", "_had_datagrams", "_overhead", "_skip_at", "_state", "_turns")
 
     def __init__(self, state: ConnectionState) -> None:
         self._state = state

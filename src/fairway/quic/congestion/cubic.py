@@ -27,6 +27,11 @@ class _Before:
 class Cubic:
     """Grows with the cube of the time since the last reduction; reduces by 0.3 on loss."""
 
+    __slots__ = (
+        "_before", "_epoch", "_hystart", "_idle_since", "_k", "_packet_size", "_recovery_start", "_threshold",
+        "_w_est", "_w_max", "_window",
+    )  # fmt: skip
+
     def __init__(self, packet_size: int) -> None:
         self._packet_size = packet_size
         self._window = initial_window(packet_size) / packet_size
