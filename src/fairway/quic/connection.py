@@ -256,6 +256,8 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
     def events(self) -> list[Event]:
         """What happened since the last call, in order."""
         state = self._state
+        if not (state.events or state.streams.opened or state.datagrams):
+            return []
         early = state.early_streams
         events: list[Event] = [StreamOpened(stream_id, stream_id in early) for stream_id in state.streams.opened]
         if early:

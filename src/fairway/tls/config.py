@@ -108,6 +108,8 @@ class ServerConfig:
 
     table: IdentityTable = field(init=False, repr=False)
     client_trust: Trust | None = field(init=False, repr=False)
+    alpn_answers: dict[str, bytes] = field(init=False, repr=False)
+    """The body of the extension that answers with a protocol, by the protocol."""
     certificate_request: bytes = field(init=False, repr=False)
     """The CertificateRequest message, encoded; it goes out if there is a `client_trust`."""
 
@@ -118,6 +120,8 @@ class ServerConfig:
         if self.require_client_certificate and self.client_ca is None:
             raise ValueError("client certificates cannot be required without client_ca")
         schemes = {int(ExtensionType.SIGNATURE_ALGORITHMS): extensions.encode_codes(OFFERED_SCHEMES)}
+        answers = {protocol: extensions.encode_protocols((protocol.encode("utf-8"),)) for protocol in self.alpn}
+        object.__setattr__(self, "alpn_answers", answers)
         object.__setattr__(self, "table", IdentityTable(self.identities))
         object.__setattr__(self, "client_trust", None if self.client_ca is None else trust_in(self.client_ca))
         object.__setattr__(self, "certificate_request", CertificateRequest(b"", schemes).encode())

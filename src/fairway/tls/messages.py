@@ -6,6 +6,7 @@ parse is `WireError`, one that breaks a rule with an alert of its own is `TlsAle
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar
@@ -42,6 +43,10 @@ class HandshakeType(IntEnum):
     CERTIFICATE_VERIFY = 15
     FINISHED = 20
     KEY_UPDATE = 24
+
+
+_CODE_AND_VECTOR = struct.Struct("!HH")  # a code, and the length of what follows
+_TICKET_HEAD = struct.Struct("!IIB")  # lifetime, what is added to the age, the length of the nonce
 
 
 def _message(kind: HandshakeType, body: bytes) -> bytes:
@@ -242,7 +247,7 @@ class CertificateVerify:
 
     def encode(self) -> bytes:
         """The whole message."""
-        return _message(self.kind, Writer().u16(self.scheme).vector16(self.signature).finish())
+        return _message(self.kind, _CODE_AND_VECTOR.pack(self.scheme, len(self.signature)) + self.signature)
 
     @classmethod
     def decode(cls, body: bytes) -> CertificateVerify:
@@ -285,8 +290,14 @@ class NewSessionTicket:
 
     def encode(self) -> bytes:
         """The whole message."""
-        body = Writer().u32(self.lifetime_s).u32(self.age_add_ms).vector8(self.nonce).vector16(self.ticket)
-        return _message(self.kind, body.raw(encode_extensions(self.extensions)).finish())
+        body = (
+            _TICKET_HEAD.pack(self.lifetime_s, self.age_add_ms, len(self.nonce)),
+            self.nonce,
+            len(self.ticket).to_bytes(2, "big"),
+            self.ticket,
+            encode_extensions(self.extensions),
+        )
+        return _message(self.kind, b"".join(body))
 
     @classmethod
     def decode(cls, body: bytes) -> NewSessionTicket:

@@ -53,7 +53,7 @@ class Session:
         offset, end = 0, len(data)
         while offset < end:
             state = self._state
-            if level != state.level:
+            if level is not state.level:
                 raise TlsAlert(
                     AlertDescription.UNEXPECTED_MESSAGE,
                     f"a message came at level {level}, expected at {state.level}",
