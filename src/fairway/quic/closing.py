@@ -14,7 +14,7 @@ CLOSE_PROBES = 3  # PTOs that closing and draining last: section 10.2
 def idle_timeout_s(state: ConnectionState) -> float | None:
     """The timeout that holds: the lesser of both sides', at least three PTOs; None for none (section 10.1)."""
     ours, theirs = state.local_parameters.max_idle_timeout_ms, state.peer_parameters.max_idle_timeout_ms
-    least_ms = min(ours, theirs) or ours or theirs  # 0 is a side without a timeout
+    least_ms = ours if not theirs or 0 < ours < theirs else theirs  # 0 is a side without a timeout
     return max(least_ms / 1000, 3 * state.probe_timeout_s) if least_ms else None
 
 

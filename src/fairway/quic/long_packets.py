@@ -50,13 +50,18 @@ class LongPackets:
     def build(self, now: float) -> bytes | None:
         """The next handshake datagram."""
         state = self._state
-        limit, used = -1, 0
+        initial, handshake = state.initial, state.handshake
+        waiting = []
+        if initial.can_seal and initial.wants_to_send:
+            waiting.append(initial)
+        if handshake.can_seal and handshake.wants_to_send:
+            waiting.append(handshake)
+        if not waiting:
+            return None
+        limit = min(MIN_INITIAL_DATAGRAM, state.path.send_allowance)
         drafts: list[_Draft] = []
-        for space in (state.initial, state.handshake):
-            if not (space.can_seal and space.wants_to_send):
-                continue
-            if limit < 0:
-                limit = min(MIN_INITIAL_DATAGRAM, state.path.send_allowance)
+        used = 0
+        for space in waiting:
             overhead = self._overhead(space)
             room = limit - used - overhead
             if room < MIN_ROOM:
@@ -68,7 +73,7 @@ class LongPackets:
         if not drafts:
             return None
         short = b""
-        padded = drafts[0].space is state.initial and (state.is_client or drafts[0].eliciting)
+        padded = drafts[0].space is initial and (state.is_client or drafts[0].eliciting)
         if padded:
             if limit < MIN_INITIAL_DATAGRAM:
                 self._give_back(drafts)
@@ -98,22 +103,18 @@ class LongPackets:
             received.ack_sent()
         acks = len(parts)
         if sends_more:
-            while room > _CRYPTO_OVERHEAD and space.crypto_pending:
-                offset, length = space.next_crypto(room - _CRYPTO_OVERHEAD)
-                header = crypto_header(offset, length)
-                parts += (header, space.crypto_out.peek(offset, length))
-                records.append((CRYPTO, offset, length))
-                space.crypto_sent(offset, length)
-                room -= len(header) + length
+            while room > _CRYPTO_OVERHEAD and (piece := space.take_crypto(room - _CRYPTO_OVERHEAD)) is not None:
+                offset, data = piece
+                header = crypto_header(offset, len(data))
+                parts += (header, data)
+                records.append((CRYPTO, offset, len(data)))
+                room -= len(header) + len(data)
             if probing and len(parts) == acks:
                 parts.append(b"\x01")
                 records.append((PING, 0))
         if not parts:
             return None
-        payload = b"".join(parts)
-        if len(payload) < MIN_PAYLOAD:
-            payload = payload.ljust(MIN_PAYLOAD, b"\0")
-        return _Draft(space, payload, tuple(records), len(parts) > acks)
+        return _Draft(space, b"".join(parts).ljust(MIN_PAYLOAD, b"\0"), tuple(records), len(parts) > acks)
 
     def _window_free(self) -> bool:
         """Early data is not counted: its acknowledgements can be read only when the handshake has gone on."""
@@ -140,7 +141,7 @@ class LongPackets:
             packet = self._packet(space, draft.payload, now)
             if draft.eliciting or padded:  # nobody is owed an answer to a bare ACK: it is not remembered
                 size = len(packet)
-                space.sent.add(Run(number, 1, size, now, frames=draft.frames, eliciting=draft.eliciting))
+                space.sent.add(Run(number, 1, size, now, -1, 0, 0, False, draft.frames, draft.eliciting))
                 controller.on_sent(now, size, number)
             if draft.eliciting:
                 space.last_eliciting_at = now

@@ -177,21 +177,20 @@ class PacketSpace:
         out = self.crypto_out
         return self.received.eliciting > 0 or self.probes > 0 or out.end > out.sent or bool(out.lost)
 
-    def next_crypto(self, room: int) -> tuple[int, int]:
-        """Offset and length of the next handshake bytes, at most `room`; a length of 0 for none."""
+    def take_crypto(self, room: int) -> tuple[int, memoryview | bytes] | None:
+        """The next handshake bytes that wait, at most `room`, and their offset; they go into a packet now."""
         out = self.crypto_out
         if out.lost:
-            start, stop = out.lost[0]
-            return start, min(stop - start, room)
-        return out.sent, min(out.unsent, room)
-
-    def crypto_sent(self, offset: int, length: int) -> None:
-        """Handshake bytes went into a packet."""
-        out = self.crypto_out
-        if offset >= out.sent:
-            out.sent = offset + length
-        elif out.lost:
+            offset, stop = out.lost[0]
+            length = min(stop - offset, room)
             out.lost.remove(offset, offset + length)
+        else:
+            offset = out.sent
+            length = min(out.end - offset, room)
+            if not length:
+                return None
+            out.sent = offset + length
+        return offset, out.peek(offset, length)
 
     def discard(self) -> None:
         """Drop keys and all state (RFC 9001 section 4.9)."""

@@ -21,8 +21,8 @@ from fairway.quic.frames import (
     STREAM,
     STREAM_OFF,
     ConnectionClose,
-    Crypto,
     Datagram,
+    crypto_header,
     encode_ack,
 )
 from fairway.quic.long_packets import LongPackets
@@ -434,13 +434,12 @@ class _ShortPackets:
     ) -> int:
         """CRYPTO and control frames, as many as fit; gives the room that is left."""
         state = self._state
-        while space.crypto_pending and left > 16:
-            offset, length = space.next_crypto(left - 12)
-            frame = Crypto(offset, bytes(space.crypto_out.peek(offset, length))).encode()
-            space.crypto_sent(offset, length)
-            parts.append(frame)
-            records.append((CRYPTO, offset, length))
-            left -= len(frame)
+        while left > 16 and (piece := space.take_crypto(left - 12)) is not None:
+            offset, data = piece
+            header = crypto_header(offset, len(data))
+            parts += (header, data)
+            records.append((CRYPTO, offset, len(data)))
+            left -= len(header) + len(data)
         for key in list(state.control):
             encoded = render(state, key, now)
             if encoded is not None:
