@@ -83,7 +83,7 @@ class Driver:
             transmit = core.transmit(now)
             if transmit is None:
                 break
-            if not send(transmit, self):
+            if not send(transmit, self) or not transmit.more:
                 break
         else:
             self.wake()

@@ -234,7 +234,7 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
     # Output
 
     def transmit(self, now: float, max_segments: int = MAX_SEGMENTS) -> Transmit | None:
-        """Datagrams to send now, at most so many of them; None if there are none. Call until None."""
+        """Datagrams to send now, at most so many of them; None if there are none. Call until None, or no `more`."""
         try:
             out = self._transmitter.transmit(now, max_segments)
         except PeerError as error:

@@ -58,7 +58,7 @@ _FOREVER = float("inf")
 _FOUR_BYTES = 1 << 30  # offsets below it fit a variable-length integer of four bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for every buffer, and that would take twice the time
 class Transmit:
     """Datagrams of `segment` bytes each, one after the other (the last may be shorter), for `address`."""
 
@@ -69,6 +69,8 @@ class Transmit:
     """Which of the caller's sockets sends them."""
     mark: int = 0
     """The ECN bits for their IP headers: 2 for ECT(0)."""
+    more: bool = True
+    """False if another call would give nothing now."""
 
 
 class Transmitter:
@@ -109,7 +111,23 @@ class Transmitter:
                     mark = self._mark(state.application.next_number - first)
         if not data:
             return None
-        return Transmit(data, segment or len(data), state.path.address, state.path.local, mark)
+        path = state.path
+        return Transmit(data, segment or len(data), path.address, path.local, mark, self._goes_on(now))
+
+    def _goes_on(self, now: float) -> bool:
+        """Whether there may be more to send now; True also where only trying can tell."""
+        state = self._state
+        if not state.is_open:
+            return False
+        if not state.handshake.discarded:
+            initial, handshake = state.initial, state.handshake
+            if (initial.can_seal and initial.wants_to_send) or (handshake.can_seal and handshake.wants_to_send):
+                return True
+        if not state.streams_usable:
+            return self._held is not None
+        path = state.path
+        probes = path.bytes_sent > DISCOVERY_FROM and (path.mtu is None or path.mtu.probe_at <= now)
+        return probes or state.probing or self._held is not None or self._short.wanted(now)
 
     def _mark(self, count: int) -> int:
         """The ECN bits for the last `count` packets; none before all packets are 1-RTT packets of their own."""
@@ -140,25 +158,24 @@ class Transmitter:
 
     def _handshake(self, now: float, max_segments: int) -> tuple[bytes | None, int]:
         """Handshake datagrams of equal length, the last one perhaps shorter, and the length of each."""
-        first, self._held = self._held or self._next_handshake(now), None
+        build, path = self._long.build, self._state.path
+        first, self._held = self._held, None
         if first is None:
-            return None, 0
+            first = build(now)
+            if first is None:
+                return None, 0
+            path.bytes_sent += len(first)
         datagrams = [first]
         while len(datagrams) < max_segments and len(datagrams[-1]) == len(first):
-            following = self._next_handshake(now)
+            following = build(now)
             if following is None:
                 break
+            path.bytes_sent += len(following)
             if len(following) > len(first):
                 self._held = following
                 break
             datagrams.append(following)
         return b"".join(datagrams), len(first)
-
-    def _next_handshake(self, now: float) -> bytes | None:
-        data = self._long.build(now)
-        if data is not None:
-            self._state.path.bytes_sent += len(data)
-        return data
 
     def _close(self, now: float) -> bytes | None:
         state = self._state
@@ -197,7 +214,7 @@ class _ShortPackets:
         keys, early = space.keys, state.early
         if keys is None and (early is None or early.sealer is None):
             return None, 0
-        if not state.streams.schedule and not self._mixed_wanted(space, now):
+        if not self.wanted(now):
             return None, 0
         path = state.path
         most = min(max_segments, MAX_BATCH_BYTES // size)
@@ -234,6 +251,11 @@ class _ShortPackets:
                 restart_idle(state, now)
             state.loss_timer_stale = True
         return data, len(payloads[0]) + self._overhead
+
+    def wanted(self, now: float) -> bool:
+        """Whether a packet has something to carry now."""
+        state = self._state
+        return bool(state.streams.schedule) or self._mixed_wanted(state.application, now)
 
     def build_within(self, room: int, now: float) -> bytes:
         """A packet that goes into a handshake datagram's `room`; empty if there is none to send."""
