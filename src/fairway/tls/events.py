@@ -1,6 +1,6 @@
 """What a session tells the QUIC layer, in the order in which it must act on it.
 
-Those that every handshake has several of are not frozen: that would more than double the time that it takes to make one.
+Those that every handshake has several of are not frozen, which would double the time that it takes to make one.
 """
 
 from __future__ import annotations
