@@ -65,14 +65,25 @@ def abandon(state: ConnectionState, closing: Closing, now: float) -> None:
         state.timers.clear_all()
 
 
+def _release(state: ConnectionState) -> None:
+    """Let go of what is of no use any more now, not when the draining period ends."""
+    if state.phase is Phase.CLOSING:  # what still arrives is answered
+        for space in state.spaces:
+            space.sent.clear()
+        return
+    if state.application.keys is not None:
+        state.counters.key_updates = state.application.keys.updates
+    for space in state.spaces:
+        space.discard()
+
+
 def _end(state: ConnectionState, phase: Phase, closing: Closing, now: float) -> None:
     state.go(phase)
     state.closing = closing
     state.timers.clear_all()
     state.timers.set(Timer.CLOSE, now + CLOSE_PROBES * state.probe_timeout_s)
     state.stash.clear()
-    for space in state.spaces:
-        space.sent.clear()
+    _release(state)
     state.events.append(ConnectionTerminated(closing))
     if state.watch is not None:
         state.watch.closed(closing, now)

@@ -131,7 +131,7 @@ class PacketSpace:
         """Packets to send whatever the congestion window says (RFC 9002 section 6.2.4)."""
         self.crypto_out = SendBuffer()
         self.crypto_in = Assembler()
-        self.skipped: list[int] = []
+        self.skipped: tuple[int, ...] = ()
         """Packet numbers that were never used: who acknowledges one has not seen what it acknowledges."""
         self.unacknowledged_acks = 0
         """Packets without an ack-eliciting frame since the last one with."""
@@ -200,6 +200,9 @@ class PacketSpace:
         self.sent.clear()
         self.loss.due = None
         self.received.ack_sent()
-        self.crypto_out = SendBuffer()
-        self.crypto_in = Assembler()
+        out = self.crypto_out
+        out.clear()
+        out.start = out.sent = out.end
+        if self.crypto_in.gaps:
+            self.crypto_in = Assembler(self.crypto_in.end)
         self.probes = 0

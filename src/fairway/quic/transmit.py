@@ -295,8 +295,7 @@ class _ShortPackets:
                 ErrorCode.AEAD_LIMIT_REACHED, "the peer does not follow a key update", section="RFC 9001 6.6"
             )
         if space.next_number >= self._skip_at:
-            space.skipped.append(space.next_number)
-            del space.skipped[:-SKIPS_KEPT]
+            space.skipped = (*space.skipped[1 - SKIPS_KEPT :], space.next_number)
             space.next_number += 1
             state.counters.numbers_skipped += 1
             period = max(64, SKIP_WINDOWS * state.path.controller.window // state.path.packet_size)

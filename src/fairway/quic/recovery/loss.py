@@ -47,7 +47,7 @@ class LossDetector:
         """When a packet that is still too young will be lost by time; None without such a packet."""
         self.packet_threshold = PACKET_THRESHOLD
         self.time_threshold = TIME_THRESHOLD
-        self._lost: list[tuple[int, int, float]] = []
+        self._lost: list[tuple[int, int, float]] | tuple[()] = ()
         self._period_first = self._period_last = -1
         self._period_start = 0.0
 
@@ -70,10 +70,13 @@ class LossDetector:
                 self.due = run.time + delay
                 break
         lost = self.sent.take(runs[0].first, max(lost_before, by_time))
+        if not lost:
+            return losses
+        remembered = [*self._lost]
         for run in lost:
-            self._lost.append((run.first, run.last, run.time))
+            remembered.append((run.first, run.last, run.time))
             losses.persistent |= self._extends_period(run, rtt, max_ack_delay_s)
-        del self._lost[:-MAX_LOST_RUNS]
+        self._lost = remembered[-MAX_LOST_RUNS:]
         losses.runs = lost
         return losses
 
