@@ -38,6 +38,8 @@ class Phase(Enum):
     DRAINING = "draining"
     CLOSED = "closed"
 
+    __hash__ = object.__hash__  # there is one of each, and Enum's own costs more than the rest of a look-up
+
 
 PHASE_TRANSITIONS: dict[Phase, frozenset[Phase]] = {
     Phase.HANDSHAKE: frozenset({Phase.COMPLETE, Phase.CLOSING, Phase.DRAINING, Phase.CLOSED}),

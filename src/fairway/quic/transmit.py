@@ -58,6 +58,11 @@ _FOREVER = float("inf")
 _FOUR_BYTES = 1 << 30  # offsets below it fit a variable-length integer of four bytes
 
 
+# Looking a member of an enum up costs ten times what a name of the module does.
+_CLOSING = Phase.CLOSING
+_CONFIRMED = Phase.CONFIRMED
+
+
 @dataclass(slots=True)  # not frozen: one is made for every buffer, and that would take twice the time
 class Transmit:
     """Datagrams of `segment` bytes each, one after the other (the last may be shorter), for `address`."""
@@ -92,7 +97,7 @@ class Transmitter:
         state = self._state
         data: bytes | None = None
         segment = mark = 0
-        if state.phase is Phase.CLOSING:
+        if state.phase is _CLOSING:
             data = self._close(now)
         elif state.is_open:
             if not state.handshake.discarded:
@@ -132,7 +137,7 @@ class Transmitter:
     def _mark(self, count: int) -> int:
         """The ECN bits for the last `count` packets; none before all packets are 1-RTT packets of their own."""
         state = self._state
-        if state.ecn.failed or state.phase is not Phase.CONFIRMED:
+        if state.ecn.failed or state.phase is not _CONFIRMED:
             return 0
         return state.ecn.mark(state.application.next_number - count, count)
 
@@ -288,7 +293,7 @@ class _ShortPackets:
     def _maintain(self, space: PacketSpace, keys: ApplicationKeys) -> None:
         """Update worn keys, and now and then skip a packet number (RFC 9000 section 21.4)."""
         state = self._state
-        if keys.sealer.worn and state.phase is Phase.CONFIRMED and not keys.awaiting:
+        if keys.sealer.worn and state.phase is _CONFIRMED and not keys.awaiting:
             keys.update(space.next_number, None, _FOREVER)
         if keys.sealer.exhausted:
             raise PeerError(
