@@ -17,6 +17,9 @@ from fairway.wire import RangeSet
 ACK_EVERY = 2  # RFC 9000 section 13.2.2: acknowledge at least every second ack-eliciting packet
 
 
+_ALL = 1 << 62  # above every packet number
+
+
 class SpaceKind(IntEnum):
     """The packet number spaces; 0-RTT packets share the application's."""
 
@@ -82,6 +85,12 @@ class ReceivedNumbers:
         self.eliciting = 0
         self.ack_at = None
         self.ack_now = False
+
+    def close(self) -> None:
+        """Nothing more is taken in or acknowledged."""
+        self.ack_sent()
+        self._ranges.clear()
+        self._floor = _ALL
 
     def count_marks(self, mark: int, count: int) -> None:
         """So many of the packets that arrived had this mark in their IP header."""
@@ -194,12 +203,14 @@ class PacketSpace:
 
     def discard(self) -> None:
         """Drop keys and all state (RFC 9001 section 4.9)."""
+        if self.discarded:
+            return
         self._sealer = self._opener = self.keys = None
         self.can_seal = self.can_open = False
         self.discarded = True
         self.sent.clear()
         self.loss.due = None
-        self.received.ack_sent()
+        self.received.close()
         out = self.crypto_out
         out.clear()
         out.start = out.sent = out.end

@@ -45,6 +45,11 @@ _NONE: Final = ()
 """What stands for a set of ranges until there are some: most streams never have any."""
 
 
+_NO_STARTS: list[int] = []
+_NO_CHUNKS: list[memoryview] = []
+"""What all empty buffers share. Nothing is ever put into it."""
+
+
 class SendBuffer:
     """Bytes by offset from `start` (all before it are acknowledged) to `end`, in the chunks they came in."""
 
@@ -57,8 +62,8 @@ class SendBuffer:
         self.end = 0
         self.lost: RangeSet | tuple[()] = _NONE
         self._acked: RangeSet | tuple[()] = _NONE
-        self._starts: list[int] = []
-        self._chunks: list[memoryview] = []
+        self._starts: list[int] = _NO_STARTS
+        self._chunks: list[memoryview] = _NO_CHUNKS
 
     @property
     def unsent(self) -> int:
@@ -70,8 +75,13 @@ class SendBuffer:
         if not data:
             return
         view = memoryview(data)
-        self._starts.append(self.end)
-        self._chunks.append(view if isinstance(view.obj, bytes) else memoryview(bytes(view)))
+        if not isinstance(view.obj, bytes):
+            view = memoryview(bytes(view))
+        if self._chunks:
+            self._starts.append(self.end)
+            self._chunks.append(view)
+        else:
+            self._starts, self._chunks = [self.end], [view]
         self.end += len(data)
 
     def peek(self, offset: int, length: int) -> memoryview | bytes:
@@ -121,8 +131,7 @@ class SendBuffer:
 
     def clear(self) -> None:
         """Drop all data: the stream was reset, or all of it was acknowledged."""
-        self._starts.clear()
-        self._chunks.clear()
+        self._starts, self._chunks = _NO_STARTS, _NO_CHUNKS
         self.lost = _NONE
 
 
