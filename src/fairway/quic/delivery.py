@@ -47,6 +47,10 @@ _CONFIRMED = Phase.CONFIRMED
 _LOSS = Timer.LOSS
 
 
+def _first(run: Run) -> int:
+    return run.first
+
+
 class Delivery:
     """Acts on acknowledgements, losses and probe timeouts."""
 
@@ -80,8 +84,8 @@ class Delivery:
         if state.watch is not None:
             state.watch.acknowledged(space.kind, acked, now)
         path = state.path
-        newest = max(acked, key=lambda run: run.first)
-        if newest.last == largest and newest.in_flight and any(run.eliciting for run in acked):
+        newest = acked[0] if len(acked) == 1 else max(acked, key=_first)
+        if newest.last == largest and newest.in_flight and (newest.eliciting or any(run.eliciting for run in acked)):
             delay_s = 0.0
             if space.kind is _APPLICATION:
                 delay_s = delay * (1 << state.peer_parameters.ack_delay_exponent) / 1e6
@@ -262,15 +266,18 @@ class Delivery:
         state.loss_timer_stale = False
         if not state.is_open:
             return
-        due = [space.loss.due for space in state.spaces if space.loss.due is not None]
-        if due:
-            state.timers.set(_LOSS, min(due))
+        initial, handshake, application = state.initial.loss.due, state.handshake.loss.due, state.application.loss.due
+        if initial is not None or handshake is not None or application is not None:
+            state.timers.set(_LOSS, min(due for due in (initial, handshake, application) if due is not None))
             return
         if not state.path.validated and state.path.send_allowance < state.path.packet_size:
             state.timers.clear(_LOSS)  # nothing could be sent: section 6.2.2.1
             return
         probe = self._next_probe()
-        state.timers.set(_LOSS, None if probe is None else probe[0])
+        if probe is None:
+            state.timers.clear(_LOSS)
+        else:
+            state.timers.set(_LOSS, probe[0])
 
     def _next_probe(self) -> tuple[float, PacketSpace] | None:
         state = self._state

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import ClassVar
 
 from fairway.tls import limits
@@ -217,23 +218,28 @@ class Certificate:
     @classmethod
     def decode(cls, body: bytes) -> Certificate:
         """Read the body; a chain that is too long or a certificate that is too big is `TlsAlert`."""
-        reader = Reader(body)
-        context = reader.vector8()
-        chain = Reader(reader.vector24())
-        reader.finish()
-        entries: list[CertificateEntry] = []
-        while chain.remaining:
-            if len(entries) == limits.MAX_CHAIN_CERTIFICATES:
-                raise TlsAlert(AlertDescription.BAD_CERTIFICATE, "the chain is too long", "fairway.tls.limits")
-            data = chain.vector24()
-            if not data:
-                raise WireError("a certificate is empty")
-            if len(data) > limits.MAX_CERTIFICATE_BYTES:
-                raise TlsAlert(
-                    AlertDescription.BAD_CERTIFICATE, f"a certificate has {len(data)} bytes", "fairway.tls.limits"
-                )
-            entries.append(CertificateEntry(data, decode_extensions(chain.vector16())))
-        return cls(context, tuple(entries))
+        return _decode_certificate(body)
+
+
+@lru_cache(maxsize=16)  # whoever calls the same servers again is shown the same chains
+def _decode_certificate(body: bytes) -> Certificate:
+    reader = Reader(body)
+    context = reader.vector8()
+    chain = Reader(reader.vector24())
+    reader.finish()
+    entries: list[CertificateEntry] = []
+    while chain.remaining:
+        if len(entries) == limits.MAX_CHAIN_CERTIFICATES:
+            raise TlsAlert(AlertDescription.BAD_CERTIFICATE, "the chain is too long", "fairway.tls.limits")
+        data = chain.vector24()
+        if not data:
+            raise WireError("a certificate is empty")
+        if len(data) > limits.MAX_CERTIFICATE_BYTES:
+            raise TlsAlert(
+                AlertDescription.BAD_CERTIFICATE, f"a certificate has {len(data)} bytes", "fairway.tls.limits"
+            )
+        entries.append(CertificateEntry(data, decode_extensions(chain.vector16())))
+    return Certificate(context, tuple(entries))
 
 
 @dataclass(frozen=True, slots=True)

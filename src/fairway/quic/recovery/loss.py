@@ -35,6 +35,9 @@ class Losses:
     persistent: bool = False
 
 
+_NO_LOSSES = Losses()
+
+
 class LossDetector:
     """Which packets of `sent` are lost, and when more may become so."""
 
@@ -54,10 +57,10 @@ class LossDetector:
     def detect(self, largest_acked: int, now: float, rtt: RttEstimator, max_ack_delay_s: float) -> Losses:
         """Take out of `sent` what is lost now that `largest_acked` is acknowledged, and set `due`."""
         self.due = None
-        losses = Losses()
         runs = self.sent.runs
         if not runs or runs[0].first > largest_acked:
-            return losses
+            return _NO_LOSSES
+        losses = Losses()
         delay = max(self.time_threshold * max(rtt.latest, rtt.smoothed), GRANULARITY_S)
         lost_before = largest_acked - self.packet_threshold  # inclusive
         by_time = -1
