@@ -47,10 +47,6 @@ _CONFIRMED = Phase.CONFIRMED
 _LOSS = Timer.LOSS
 
 
-def _first(run: Run) -> int:
-    return run.first
-
-
 class Delivery:
     """Acts on acknowledgements, losses and probe timeouts."""
 
@@ -84,7 +80,7 @@ class Delivery:
         if state.watch is not None:
             state.watch.acknowledged(space.kind, acked, now)
         path = state.path
-        newest = acked[0] if len(acked) == 1 else max(acked, key=_first)
+        newest = acked[0] if len(acked) == 1 else max(acked, key=lambda run: run.first)
         if newest.last == largest and newest.in_flight and (newest.eliciting or any(run.eliciting for run in acked)):
             delay_s = 0.0
             if space.kind is _APPLICATION:
