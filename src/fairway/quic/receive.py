@@ -40,6 +40,10 @@ from fairway.wire import Reader, WireError
 
 MIN_RESET = 21  # RFC 9000 section 10.3: the smallest datagram that can be a stateless reset
 
+# Looking a member of an enum up costs ten times what a name of the module does.
+_APPLICATION = SpaceKind.APPLICATION
+_HANDSHAKE = SpaceKind.HANDSHAKE
+
 _SPACE_OF_TYPE = {PacketType.INITIAL: SpaceKind.INITIAL, PacketType.HANDSHAKE: SpaceKind.HANDSHAKE}
 
 
@@ -258,7 +262,7 @@ class Receiver:
             self.peer_seen = True
             if state.is_client:
                 state.remote_ids.replace_first(header.source)
-        if space.kind is SpaceKind.HANDSHAKE and not state.is_client:
+        if space.kind is _HANDSHAKE and not state.is_client:
             state.path.validated = True  # section 8.1
             if not state.initial.discarded:
                 state.initial.discard()  # RFC 9001 section 4.9.1
@@ -452,7 +456,7 @@ class Receiver:
         reader, end = Reader(payload), len(payload)
         state, handle = self._state, self._handlers.handle
         eliciting = False
-        streams_allowed = space.kind is SpaceKind.APPLICATION
+        streams_allowed = space.kind is _APPLICATION
         while reader.offset < end and state.is_open:
             frame_type = payload[reader.offset]
             if frame_type in forbidden:

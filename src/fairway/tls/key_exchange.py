@@ -174,13 +174,14 @@ class KeyShares:
     must `forget` what its parent has made.
     """
 
-    __slots__ = ("__weakref__", "_ahead", "_given", "_groups")
+    __slots__ = ("__weakref__", "_ahead", "_given", "_groups", "_prepared")
 
     def __init__(self, groups: Sequence[NamedGroup]) -> None:
         self._groups = groups
         self._ahead: list[dict[NamedGroup, KeyExchange]] = []
         """One at most. A list, as `pop` gives it to one thread only."""
         self._given = 0
+        self._prepared = False
 
     def take(self, random: Random) -> dict[NamedGroup, KeyExchange]:
         """The halves of one connection."""
@@ -191,11 +192,15 @@ class KeyShares:
             return offer(self._groups, random)
 
     def prepare(self, random: Random) -> bool:
-        """Make the next connection's halves now; False if there are some, or if there was only one connection."""
+        """Make the next connection's halves now, unless there are some or there was only one connection.
+
+        True the first time that it made some: from then on there may be something to `forget`.
+        """
         if self._ahead or self._given < 2:
             return False
         self._ahead.append(offer(self._groups, random))
-        return True
+        first, self._prepared = not self._prepared, True
+        return first
 
     def forget(self) -> None:
         """Drop what was made ahead."""
