@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import weakref
 from collections.abc import Generator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,7 @@ from fairway.quic import (
 )
 from fairway.quic.observe import Observe
 from fairway.tls import ClientConfig, Identity
+from fairway.tls.key_exchange import KeyShares
 
 LINGER_S = 5.0
 """How long leaving the context waits for what was sent to be acknowledged."""
@@ -41,8 +43,23 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+_PREPARED: weakref.WeakSet[KeyShares] = weakref.WeakSet()
+
+
+def _forget_prepared() -> None:
+    """A forked child has copies of private keys that its parent will use: it must not use them too."""
+    for halves in list(_PREPARED):
+        halves.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_prepared)
+
+
 class _Client(Generic[AnyConnection]):
     """The outlet of one client connection with a socket of its own."""
+
+    __slots__ = ("_bound", "_later", "_sockets", "_tls", "connection")
 
     def __init__(
         self,
@@ -72,6 +89,7 @@ class _Client(Generic[AnyConnection]):
         )
         self.connection = make(core, self, loop, is_client=True)
         self._bound = bound
+        self._tls = tls
         self._later: asyncio.Task[None] | None = None
         self._sockets = ClientSockets(loop, self.connection, self._error)
         self._sockets.add(udp, None)
@@ -84,6 +102,9 @@ class _Client(Generic[AnyConnection]):
             self.connection.flush()
         self._sockets.listen(None)
         self.connection.mover = Mover(self.connection, self._sockets, self._bound)
+        halves = self._tls.halves
+        if halves.prepare(os.urandom):
+            _PREPARED.add(halves)
 
     def _error(self, error: OSError, local: int | None) -> None:
         if isinstance(error, ConnectionRefusedError):

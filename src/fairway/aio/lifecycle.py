@@ -16,6 +16,8 @@ from fairway.quic import events as quic_events
 class Lifecycle(Driver):
     """The part of a connection that `connect` and `serve` deal with."""
 
+    __slots__ = ("changed", "early", "handshake", "is_client", "mover")
+
     def __init__(self, core: Connection, outlet: Outlet, loop: asyncio.AbstractEventLoop, *, is_client: bool) -> None:
         super().__init__(core, outlet, loop)
         self.is_client = is_client

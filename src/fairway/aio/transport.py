@@ -23,6 +23,8 @@ def _nothing(*_: object) -> None:
 class Transport:
     """Connects a UDP socket to what `on_buffer` and `on_turn` do with its datagrams."""
 
+    __slots__ = ("_closed", "_loop", "_on_buffer", "_on_error", "_on_turn", "_queue", "_relay", "_waiting", "socket")
+
     def __init__(
         self,
         sock: UdpSocket,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 
 from fairway.quic.congestion import CONTROLLERS, ControllerFactory
 from fairway.quic.errors import UsageError
@@ -54,6 +54,9 @@ class QuicConfiguration:
     preferred_ipv6: tuple[str, int] | None = None
     max_datagram_frame_size: int = 0
     """The largest DATAGRAM frame that the peer may send us (RFC 9221): 65535 for any, 0 for none."""
+    controller_factory: ControllerFactory = field(init=False, repr=False, compare=False)
+    """What makes a path's congestion controller."""
+    _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.versions is not None and len(set(self.versions)) != len(self.versions):
@@ -73,13 +76,14 @@ class QuicConfiguration:
             raise UsageError("max_datagram_frame_size must be 0 (no datagrams) to 65535 bytes")
         if isinstance(self.congestion, str) and self.congestion not in CONTROLLERS:
             raise UsageError(f"no congestion controller is called {self.congestion!r}")
+        factory = CONTROLLERS[self.congestion] if isinstance(self.congestion, str) else self.congestion
+        object.__setattr__(self, "controller_factory", factory)
+        object.__setattr__(self, "_hash", hash(tuple(getattr(self, f.name) for f in fields(self) if f.compare)))
 
     @property
     def spoken_versions(self) -> tuple[int, ...]:
         """The versions that may be spoken, in order."""
         return SUPPORTED_VERSIONS if self.versions is None else self.versions
 
-    @property
-    def controller_factory(self) -> ControllerFactory:
-        """What makes a path's congestion controller."""
-        return CONTROLLERS[self.congestion] if isinstance(self.congestion, str) else self.congestion
+    def __hash__(self) -> int:
+        return self._hash  # every connection looks up what was made of its configuration

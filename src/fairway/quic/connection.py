@@ -59,6 +59,8 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
     `now` is always seconds of one monotonic clock; `random` gives so many unpredictable bytes.
     """
 
+    __slots__ = ("__weakref__", "_delivery", "_handshake", "_migration", "_receiver", "_transmitter")
+
     def __init__(
         self,
         state: ConnectionState,
@@ -243,7 +245,7 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
     # Output
 
     def transmit(self, now: float, max_segments: int = MAX_SEGMENTS) -> Transmit | None:
-        """Datagrams to send now, at most so many of them; None if there are none. Call until None."""
+        """Datagrams to send now, at most so many of them; None if there are none. Call until None, or no `more`."""
         try:
             out = self._transmitter.transmit(now, max_segments)
         except PeerError as error:
@@ -265,6 +267,8 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
     def events(self) -> list[Event]:
         """What happened since the last call, in order."""
         state = self._state
+        if not (state.events or state.streams.opened or state.datagrams):
+            return []
         early = state.early_streams
         events: list[Event] = [StreamOpened(stream_id, stream_id in early) for stream_id in state.streams.opened]
         if early:

@@ -37,6 +37,10 @@ class IssuedId:
 class LocalIds:
     """Connection IDs that the peer may address us by, all of one length; `make` gives others."""
 
+    __slots__ = (
+        "_active", "_announced", "_make", "_next_sequence", "_peer_limit", "_wanted", "added", "length", "removed",
+    )  # fmt: skip
+
     def __init__(self, first: bytes, make: MakeId) -> None:
         self.length = len(first)
         self._make = make
@@ -114,6 +118,8 @@ class LocalIds:
 
 class RemoteIds:
     """Connection IDs that we address the peer by; the one in use is `current`."""
+
+    __slots__ = ("_known", "_pending", "_retire_prior_to", "_retired", "_taken", "current", "preferred", "sequence")
 
     def __init__(self, first: bytes) -> None:
         self._known: dict[int, tuple[bytes, bytes]] = {0: (first, b"")}

@@ -1,6 +1,6 @@
 """What each frame means to a connection: a table of frame type to handler and the spaces it may arrive in.
 
-RFC 9000 table 3 gives the spaces. STREAM and ACK are also handled by `receive` beside the table, without objects.
+RFC 9000 table 3 gives the spaces. STREAM, ACK and CRYPTO are handled by `receive` beside the table, without objects.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ NOT_ELICITING = frozenset(
 
 class FrameHandlers:
     """Acts on frames; one method a frame, reached through `TABLE`."""
+
+    __slots__ = ("_delivery", "_handshake", "_migration", "_state", "_tokens", "destination")
 
     def __init__(self, state: ConnectionState, delivery: Delivery, handshake: Handshake, migration: Migration) -> None:
         self._state = state

@@ -63,6 +63,11 @@ FIRST_DESTINATION_LENGTH = 8  # RFC 9000 section 7.2: at least 8 unpredictable b
 class Handshake:
     """Feeds the TLS session and acts on its events."""
 
+    __slots__ = (
+        "_destination", "_other_opener", "_ours", "_remembered", "_secrets", "_session", "_state", "_suite", "_tickets",
+        "new_session", "original_destination", "reacted", "retry_source",
+    )  # fmt: skip
+
     def __init__(
         self, state: ConnectionState, session: ClientSession | ServerSession, ours: ServerParameters | None = None
     ) -> None:

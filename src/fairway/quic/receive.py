@@ -15,7 +15,7 @@ from fairway.quic.delivery import Delivery
 from fairway.quic.dispatch import FrameHandlers
 from fairway.quic.early_data import FORBIDDEN_FRAMES
 from fairway.quic.errors import ClosedBy, Closing, ErrorCode, PeerError, bad_encoding
-from fairway.quic.frames import PADDING, STREAM
+from fairway.quic.frames import CRYPTO, MAX_OFFSET, PADDING, STREAM
 from fairway.quic.gather import Gatherer
 from fairway.quic.handshake import Handshake
 from fairway.quic.limits import MAX_STASHED_BYTES, MAX_STASHED_PACKETS, MIN_INITIAL_DATAGRAM
@@ -33,17 +33,26 @@ from fairway.quic.paths import Address, Local
 from fairway.quic.protection import INTEGRITY_LIMIT
 from fairway.quic.recovery.ecn import CE
 from fairway.quic.spaces import PacketSpace, SpaceKind
-from fairway.quic.state import OPEN_PHASES, ConnectionState, Phase
+from fairway.quic.state import ConnectionState, Phase
 from fairway.quic.stream_frames import STREAM_MASK, take_streams
 from fairway.wire import Reader, WireError
 
 MIN_RESET = 21  # RFC 9000 section 10.3: the smallest datagram that can be a stateless reset
+
+# Looking a member of an enum up costs ten times what a name of the module does.
+_APPLICATION = SpaceKind.APPLICATION
+_HANDSHAKE = SpaceKind.HANDSHAKE
 
 _SPACE_OF_TYPE = {PacketType.INITIAL: SpaceKind.INITIAL, PacketType.HANDSHAKE: SpaceKind.HANDSHAKE}
 
 
 class Receiver:
     """Takes in datagrams for one connection."""
+
+    __slots__ = (
+        "_closing_packets", "_delivery", "_handlers", "_handshake", "_headers", "_heard", "_migration",
+        "_state", "peer_seen",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -245,7 +254,7 @@ class Receiver:
             state.peer_seen = True
             if state.is_client:
                 state.remote_ids.replace_first(header.source)
-        if space.kind is SpaceKind.HANDSHAKE and not state.is_client:
+        if space.kind is _HANDSHAKE and not state.is_client:
             state.path.validated = True  # section 8.1
             if not state.initial.discarded:
                 state.initial.discard()  # RFC 9001 section 4.9.1
@@ -424,8 +433,8 @@ class Receiver:
         reader, end = Reader(payload), len(payload)
         state, handle = self._state, self._handlers.handle
         eliciting = False
-        streams_allowed = space.kind is SpaceKind.APPLICATION
-        while reader.offset < end and state.phase in OPEN_PHASES:
+        streams_allowed = space.kind is _APPLICATION
+        while reader.offset < end and state.is_open:
             frame_type = payload[reader.offset]
             if frame_type in forbidden:
                 raise _violation(f"frame {frame_type:#x} in a 0-RTT packet", "RFC 9000 section 12.5")
@@ -441,9 +450,28 @@ class Receiver:
                 except WireError as error:
                     raise bad_encoding(ACK, "the packet ends within a frame") from error
                 self._delivery.on_ack(space, ranges, delay, now)
+            elif frame_type == CRYPTO:
+                reader.offset += 1
+                self._crypto(reader, space, now)
+                eliciting = True
             elif handle(reader, space, now):
                 eliciting = True
         return eliciting
+
+    def _crypto(self, reader: Reader, space: PacketSpace, now: float) -> None:
+        """A CRYPTO frame, whose type is read."""
+        try:
+            offset = reader.varint()
+            data = reader.take(reader.varint())
+        except WireError as error:
+            raise bad_encoding(CRYPTO, "the packet ends within a frame") from error
+        if offset + len(data) > MAX_OFFSET:
+            raise bad_encoding(CRYPTO, "CRYPTO data passes 2^62 - 1")
+        try:
+            self._handshake.receive(space, offset, data, now)
+        except PeerError as error:
+            error.frame_type = error.frame_type or CRYPTO
+            raise
 
 
 def _rows(numbers: Sequence[int]) -> list[tuple[int, int]]:

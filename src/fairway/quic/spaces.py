@@ -17,6 +17,9 @@ from fairway.wire import RangeSet
 ACK_EVERY = 2  # RFC 9000 section 13.2.2: acknowledge at least every second ack-eliciting packet
 
 
+_ALL = 1 << 62  # above every packet number
+
+
 class SpaceKind(IntEnum):
     """The packet number spaces; 0-RTT packets share the application's."""
 
@@ -122,6 +125,12 @@ class ReceivedNumbers:
         self.ack_at = None
         self.ack_now = False
 
+    def close(self) -> None:
+        """Nothing more is taken in or acknowledged."""
+        self.ack_sent()
+        self._ranges.clear()
+        self._floor = _ALL
+
     def count_marks(self, mark: int, count: int) -> None:
         """So many of the packets that arrived had this mark in their IP header."""
         ect0, ect1, ce = self.ecn or (0, 0, 0)
@@ -142,6 +151,12 @@ class ReceivedNumbers:
 
 class PacketSpace:
     """One packet number space."""
+
+    __slots__ = (
+        "_opener", "_sealer", "can_open", "can_seal", "crypto_in", "crypto_out", "discarded", "keys", "kind",
+        "largest_acked", "last_eliciting_at", "loss", "next_number", "probes", "received", "sent", "skipped",
+        "unacknowledged_acks",
+    )  # fmt: skip
 
     def __init__(self, kind: SpaceKind) -> None:
         self.kind = kind
@@ -164,7 +179,7 @@ class PacketSpace:
         """Packets to send whatever the congestion window says (RFC 9002 section 6.2.4)."""
         self.crypto_out = SendBuffer()
         self.crypto_in = Assembler()
-        self.skipped: list[int] = []
+        self.skipped: tuple[int, ...] = ()
         """Packet numbers that were never used: who acknowledges one has not seen what it acknowledges."""
         self.unacknowledged_acks = 0
         """Packets without an ack-eliciting frame since the last one with."""
@@ -204,30 +219,40 @@ class PacketSpace:
         out = self.crypto_out
         return out.end > out.sent or bool(out.lost)
 
-    def next_crypto(self, room: int) -> tuple[int, int]:
-        """Offset and length of the next handshake bytes, at most `room`; a length of 0 for none."""
+    @property
+    def wants_to_send(self) -> bool:
+        """True if an acknowledgement, a probe or handshake bytes may be due."""
+        out = self.crypto_out
+        return self.received.eliciting > 0 or self.probes > 0 or out.end > out.sent or bool(out.lost)
+
+    def take_crypto(self, room: int) -> tuple[int, memoryview | bytes] | None:
+        """The next handshake bytes that wait, at most `room`, and their offset; they go into a packet now."""
         out = self.crypto_out
         if out.lost:
-            start, stop = out.lost[0]
-            return start, min(stop - start, room)
-        return out.sent, min(out.unsent, room)
-
-    def crypto_sent(self, offset: int, length: int) -> None:
-        """Handshake bytes went into a packet."""
-        out = self.crypto_out
-        if offset >= out.sent:
-            out.sent = offset + length
-        else:
+            offset, stop = out.lost[0]
+            length = min(stop - offset, room)
             out.lost.remove(offset, offset + length)
+        else:
+            offset = out.sent
+            length = min(out.end - offset, room)
+            if not length:
+                return None
+            out.sent = offset + length
+        return offset, out.peek(offset, length)
 
     def discard(self) -> None:
         """Drop keys and all state (RFC 9001 section 4.9)."""
+        if self.discarded:
+            return
         self._sealer = self._opener = self.keys = None
         self.can_seal = self.can_open = False
         self.discarded = True
         self.sent.clear()
         self.loss.due = None
-        self.received.ack_sent()
-        self.crypto_out = SendBuffer()
-        self.crypto_in = Assembler()
+        self.received.close()
+        out = self.crypto_out
+        out.clear()
+        out.start = out.sent = out.end
+        if self.crypto_in.gaps:
+            self.crypto_in = Assembler(self.crypto_in.end)
         self.probes = 0

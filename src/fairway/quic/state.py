@@ -39,6 +39,8 @@ class Phase(Enum):
     DRAINING = "draining"
     CLOSED = "closed"
 
+    __hash__ = object.__hash__  # there is one of each, and Enum's own costs more than the rest of a look-up
+
 
 PHASE_TRANSITIONS: dict[Phase, frozenset[Phase]] = {
     Phase.HANDSHAKE: frozenset({Phase.COMPLETE, Phase.CLOSING, Phase.DRAINING, Phase.CLOSED}),
@@ -57,6 +59,16 @@ _UNKNOWN_PARAMETERS = TransportParameters()
 
 class ConnectionState:
     """Everything that one connection knows."""
+
+    __slots__ = (
+        "ack_delay_s", "ack_request_heard", "ack_requests", "acks_asked", "application", "arrival",
+        "arrival_mark", "asks_for_acks", "close_pending", "closing", "configuration", "control", "counters",
+        "datagrams", "early", "early_streams", "ecn", "events", "fixed_bit", "forged", "handshake",
+        "handshake_complete", "handshake_id", "initial", "is_client", "is_open", "limited_at", "local_ids",
+        "local_parameters", "loss_timer_stale", "make_token", "original_version", "path", "peer_parameters",
+        "peer_seen", "phase", "probing", "pto_count", "random", "remote_ids", "resets", "resets_since",
+        "sent_since_receive", "server", "spaces", "stash", "streams", "timers", "token", "version", "watch",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -77,6 +89,10 @@ class ConnectionState:
         self.original_version = self.version
         """What the client began with: another than `version` after compatible negotiation (RFC 9368 section 2.3)."""
         self.phase = Phase.HANDSHAKE
+        self.is_open = True
+        """True until the connection begins to end."""
+        self.handshake_complete = False
+        """True while the application may send (RFC 9001 section 4.1.1)."""
         self.initial = PacketSpace(SpaceKind.INITIAL)
         self.handshake = PacketSpace(SpaceKind.HANDSHAKE)
         self.application = PacketSpace(SpaceKind.APPLICATION)
@@ -186,19 +202,9 @@ class ConnectionState:
         return initial.sent.bytes_in_flight + handshake.sent.bytes_in_flight + application.sent.bytes_in_flight
 
     @property
-    def is_open(self) -> bool:
-        """True until the connection begins to end."""
-        return self.phase in OPEN_PHASES
-
-    @property
-    def handshake_complete(self) -> bool:
-        """True once the application may send (RFC 9001 section 4.1.1)."""
-        return self.phase in _COMPLETE_PHASES
-
-    @property
     def streams_usable(self) -> bool:
         """True once streams may be opened: with early data before the handshake is complete (RFC 9001 4.6)."""
-        return self.phase in _COMPLETE_PHASES or (self.early is not None and self.phase is Phase.HANDSHAKE)
+        return self.handshake_complete or (self.early is not None and self.phase is Phase.HANDSHAKE)
 
     @property
     def max_ack_delay_s(self) -> float:
@@ -214,3 +220,5 @@ class ConnectionState:
         """Change the phase."""
         assert phase in PHASE_TRANSITIONS[self.phase], (self.phase, phase)
         self.phase = phase
+        self.is_open = phase in OPEN_PHASES
+        self.handshake_complete = phase in _COMPLETE_PHASES

@@ -45,12 +45,14 @@ class Counters:
     """What is counted over a connection's life and is not known from its parts."""
 
     __slots__ = (
-        "bytes_lost", "numbers_skipped", "packets_dropped", "packets_lost", "packets_received",
+        "bytes_lost", "key_updates", "numbers_skipped", "packets_dropped", "packets_lost", "packets_received",
         "packets_spuriously_lost", "probe_timeouts", "stream_bytes_retransmitted",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.bytes_lost = 0
+        self.key_updates = 0
+        """Known from the keys while there are any."""
         self.numbers_skipped = 0
         """Packet numbers that no packet had (RFC 9000 section 21.4)."""
         self.packets_dropped = 0
@@ -65,6 +67,7 @@ def statistics(state: ConnectionState) -> dict[str, float | int]:
     """The connection's figures now, by the names of `KEYS`."""
     counters, path, spaces = state.counters, state.path, state.spaces
     local, by_peer = state.streams.opened_ever
+    keys = state.application.keys
     return {
         "quic_version": state.version,
         "streams": len(state.streams),
@@ -87,7 +90,7 @@ def statistics(state: ConnectionState) -> dict[str, float | int]:
         "packets_spuriously_lost": counters.packets_spuriously_lost,
         "packets_dropped": counters.packets_dropped,
         "probe_timeouts": counters.probe_timeouts,
-        "key_updates": 0 if state.application.keys is None else state.application.keys.updates,
+        "key_updates": counters.key_updates if keys is None else keys.updates,
         "runs_remembered": sum([len(space.sent) for space in spaces]),
         **(state.datagrams or NO_DATAGRAMS).statistics(),
     }

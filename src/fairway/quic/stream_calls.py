@@ -9,6 +9,8 @@ from fairway.quic.state import ConnectionState
 class StreamCalls:
     """The calls about streams of a `Connection`. A caller's mistake is `UsageError`."""
 
+    __slots__ = ("_state",)
+
     def __init__(self, state: ConnectionState) -> None:
         self._state = state
 

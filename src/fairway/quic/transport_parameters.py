@@ -131,7 +131,7 @@ _RANGES = {  # inclusive limits of the integers, by name, where they are not tho
     "active_connection_id_limit": (MIN_ACTIVE_CONNECTION_IDS, VARINT_MAX),
 }
 _INTEGERS = {
-    _IDS[field.name]: _RANGES.get(field.name, (0, VARINT_MAX))
+    _IDS[field.name]: (field.name, *_RANGES.get(field.name, (0, VARINT_MAX)))
     for field in fields(TransportParameters)
     if type(field.default) is int or field.name == "min_ack_delay_us"
 }
@@ -190,7 +190,7 @@ def encode_ids(
 def decode_parameters(data: bytes, *, from_client: bool) -> TransportParameters:
     """Parse a peer's parameters; raises `PeerError` with TRANSPORT_PARAMETER_ERROR."""
     found: dict[str, object] = {}
-    unknown: set[int] = set()
+    seen: set[int] = set()
     offset, end = 0, len(data)
     try:
         while offset < end:
@@ -201,25 +201,23 @@ def decode_parameters(data: bytes, *, from_client: bool) -> TransportParameters:
             offset = start + length
             if offset > end:
                 raise _error("a parameter runs past the end")
-            name = _NAMES.get(number)
-            if name in found or number in unknown:
+            if number in seen:
                 raise _error(f"parameter {number:#x} is given twice")
-            bounds = _INTEGERS.get(number)
-            if bounds is not None:
-                if length not in _VALUE_MASKS or length != 1 << (data[start] >> 6):
+            seen.add(number)
+            if number in _INTEGERS:
+                name, low, high = _INTEGERS[number]
+                mask = _VALUE_MASKS.get(length)
+                if mask is None or length != 1 << (data[start] >> 6):
                     raise _error(f"{name} has a wrong length")
-                value = _from_bytes(data[start:offset], "big") & _VALUE_MASKS[length]
-                if not bounds[0] <= value <= bounds[1]:
-                    raise _error(f"{name} is {value}, outside {bounds[0]} to {bounds[1]}")
-                found[name] = value  # type: ignore[index]  # an integer has a name
-            elif name is not None:
+                value = found[name] = _from_bytes(data[start:offset], "big") & mask
+                if not low <= value <= high:
+                    raise _error(f"{name} is {value}, outside {low} to {high}")
+            elif number in _NAMES:
                 if from_client and number in _SERVER_ONLY:
-                    raise _error(f"a client may not send {name}")
-                found[name] = _decode_value(number, data[start:offset], from_client)
-            else:
-                unknown.add(number)
-                if len(unknown) > MAX_UNKNOWN_PARAMETERS:
-                    raise _error("too many parameters")
+                    raise _error(f"a client may not send {_NAMES[number]}")
+                found[_NAMES[number]] = _decode_value(number, data[start:offset], from_client)
+            elif len(seen) - len(found) > MAX_UNKNOWN_PARAMETERS:
+                raise _error("too many parameters")
     except (WireError, IndexError) as error:
         raise _error("a parameter is cut off") from error
     parameters = TransportParameters(**found)  # type: ignore[arg-type]

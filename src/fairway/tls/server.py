@@ -280,8 +280,7 @@ class ExpectClientHello:
         handshake, config, transcript = self.handshake, self.config, self.handshake.transcript
         answers: dict[int, bytes] = {ExtensionType.QUIC_TRANSPORT_PARAMETERS: parameters}
         if settled.alpn is not None:
-            protocol = extensions.encode_protocols((settled.alpn.encode("utf-8"),))
-            answers[ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION] = protocol
+            answers[ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION] = config.alpn_answers[settled.alpn]
         if settled.early:
             answers[ExtensionType.EARLY_DATA] = b""
         flight = EncryptedExtensions(answers).encode()

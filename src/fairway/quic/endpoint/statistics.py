@@ -65,7 +65,8 @@ class EndpointStatistics:
         """A connection is over; `figures` are its statistics, `completed` says whether its handshake was."""
         (self.closed if completed else self.handshakes_failed)[reason(closing)] += 1
         for name in SUMMED:
-            self.ended_sums[name] += int(figures[name])
+            if figures[name]:
+                self.ended_sums[name] += int(figures[name])
         if figures["minimum_rtt_s"] > 0:
             rtt_s = figures["smoothed_rtt_s"]
             self.rtt_counts[bisect_left(RTT_BOUNDS_S, rtt_s)] += 1

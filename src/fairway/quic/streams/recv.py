@@ -12,6 +12,10 @@ from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.limits import FRAGMENT_BYTES, MAX_STREAM_FRAGMENTS
 from fairway.quic.streams.flow_control import ReceiveWindow
 
+_NO_STARTS: list[int] = []
+_NO_PIECES: list[bytes | bytearray] = []
+"""What assemblers share until a piece arrives past a gap: most never see one. Nothing is ever put into it."""
+
 
 class Assembler:
     """Bytes by offset, given out in order. `end` is where the unbroken part ends."""
@@ -22,8 +26,8 @@ class Assembler:
         self.end = end
         self.buffered = 0
         """Bytes kept past a gap."""
-        self._starts: list[int] = []
-        self._pieces: list[bytes | bytearray] = []
+        self._starts: list[int] = _NO_STARTS
+        self._pieces: list[bytes | bytearray] = _NO_PIECES
 
     @property
     def gaps(self) -> int:
@@ -43,6 +47,8 @@ class Assembler:
             self.end = end
             return [data] if data else []
         if data:
+            if starts is _NO_STARTS:
+                starts, pieces = self._starts, self._pieces = [], []
             self._keep(offset, end, data)
         ready: list[bytes] = []
         while starts and starts[0] == self.end:

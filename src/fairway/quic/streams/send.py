@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fairway.quic.streams.flow_control import SendWindow
 from fairway.wire import RangeSet
@@ -41,8 +41,13 @@ SEND_FINAL = frozenset({SendState.DATA_RECVD, SendState.RESET_RECVD})
 _WRITING = frozenset({SendState.READY, SendState.SEND, SendState.DATA_SENT})
 
 
-_NONE = RangeSet()
-"""What all buffers share until they have ranges of their own: most streams never do. Nothing is added to it."""
+_NONE: Final = ()
+"""What stands for a set of ranges until there are some: most streams never have any."""
+
+
+_NO_STARTS: list[int] = []
+_NO_CHUNKS: list[memoryview] = []
+"""What all empty buffers share. Nothing is ever put into it."""
 
 
 class SendBuffer:
@@ -55,10 +60,10 @@ class SendBuffer:
         self.sent = 0
         """Everything before this offset has been sent once."""
         self.end = 0
-        self.lost = _NONE
-        self._acked = _NONE
-        self._starts: list[int] = []
-        self._chunks: list[memoryview] = []
+        self.lost: RangeSet | tuple[()] = _NONE
+        self._acked: RangeSet | tuple[()] = _NONE
+        self._starts: list[int] = _NO_STARTS
+        self._chunks: list[memoryview] = _NO_CHUNKS
 
     @property
     def unsent(self) -> int:
@@ -70,8 +75,13 @@ class SendBuffer:
         if not data:
             return
         view = memoryview(data)
-        self._starts.append(self.end)
-        self._chunks.append(view if isinstance(view.obj, bytes) else memoryview(bytes(view)))
+        if not isinstance(view.obj, bytes):
+            view = memoryview(bytes(view))
+        if self._chunks:
+            self._starts.append(self.end)
+            self._chunks.append(view)
+        else:
+            self._starts, self._chunks = [self.end], [view]
         self.end += len(data)
 
     def peek(self, offset: int, length: int) -> memoryview | bytes:
@@ -96,8 +106,7 @@ class SendBuffer:
         if self.lost:
             self.lost.remove(start, stop)
         if start > self.start:
-            if self._acked is _NONE:
-                self._acked = RangeSet()
+            self._acked = self._acked or RangeSet()
             self._acked.add(start, stop)
             return
         if stop > self.start:
@@ -112,14 +121,17 @@ class SendBuffer:
 
     def declared_lost(self, start: int, stop: int) -> None:
         """The bytes from `start` to `stop` have to go out again, but for those acknowledged meanwhile."""
-        if self.lost is _NONE:
-            self.lost = RangeSet()
-        self.lost.merge(self._acked.gaps(max(start, self.start), stop))
+        start = max(start, self.start)
+        lost = self.lost or RangeSet()
+        if self._acked:
+            lost.merge(self._acked.gaps(start, stop))
+        else:
+            lost.add(start, stop)
+        self.lost = lost
 
     def clear(self) -> None:
         """Drop all data: the stream was reset, or all of it was acknowledged."""
-        self._starts.clear()
-        self._chunks.clear()
+        self._starts, self._chunks = _NO_STARTS, _NO_CHUNKS
         self.lost = _NONE
 
 
@@ -193,7 +205,7 @@ class SendStream:
         stop = offset + length
         if new:
             buffer.sent = self.window.used = stop
-        elif length:
+        elif buffer.lost:
             buffer.lost.remove(offset, stop)
         fin = self.fin and stop == buffer.end
         if fin:

@@ -41,11 +41,18 @@ class StreamPair:
 class StreamTable:
     """All streams that are not finished, and the limits on more."""
 
+    __slots__ = (
+        "_fragment_bytes", "_fragments", "_local_bit", "_local_limit", "_next_local", "_next_peer",
+        "_peer_finished", "_peer_limit", "_peer_window", "_receive_sizes", "_refused", "_send_limits",
+        "_stream_cap", "_streams", "bytes_kept", "control", "opened", "receive_window", "schedule",
+        "send_window",
+    )  # fmt: skip
+
     def __init__(self, *, is_client: bool, local: TransportParameters, stream_cap: int, connection_cap: int) -> None:
         self._local_bit = 0 if is_client else SERVER_INITIATED
         # By the two lowest bits of a stream's ID; absent where that half does not exist.
         self._receive_sizes = _limits(local, self._local_bit)
-        self._send_limits = _limits(TransportParameters(), self._local_bit ^ SERVER_INITIATED)
+        self._send_limits = _NO_LIMITS[self._local_bit ^ SERVER_INITIATED]
         self._stream_cap = stream_cap
         self._streams: dict[int, StreamPair] = {}
         self.receive_window = ReceiveWindow(local.initial_max_data, connection_cap)
@@ -346,6 +353,10 @@ def _limits(ours: TransportParameters, local: int) -> dict[int, int]:
         remote: ours.initial_max_stream_data_bidi_remote,
         remote | UNIDIRECTIONAL: ours.initial_max_stream_data_uni,
     }
+
+
+_NO_LIMITS = {bit: _limits(TransportParameters(), bit) for bit in (0, SERVER_INITIATED)}
+"""What holds until the peer has said more: nothing may be sent."""
 
 
 def _wrong_state(frame_type: int, reason: str) -> PeerError:
