@@ -265,7 +265,7 @@ class TestReload:
                     while children(master) & before:  # noqa: ASYNC110
                         await asyncio.sleep(0.02)
                     counts.append(descriptors(master))
-                assert counts == [counts[0]] * 6
+                assert max(counts) - min(counts) <= 2  # a process that has ended may be one descriptor for a moment
 
         run(scenario)
 
