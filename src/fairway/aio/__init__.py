@@ -4,6 +4,7 @@ from fairway.aio.client import connect
 from fairway.aio.connection import QuicConnection
 from fairway.aio.moving import MigrationError
 from fairway.aio.server import Server, serve
+from fairway.aio.session_file import FileSessionStore
 from fairway.aio.stream import Stream
 from fairway.quic import (
     ClosedBy,
@@ -20,6 +21,7 @@ __all__ = [
     "Closing",
     "ConnectionClosed",
     "ErrorCode",
+    "FileSessionStore",
     "MigrationError",
     "QuicConfiguration",
     "QuicConnection",

@@ -14,9 +14,10 @@ from typing import Any
 
 import click
 
-from fairway.aio import happy_eyeballs
+from fairway.aio import FileSessionStore, happy_eyeballs
 from fairway.aio.keylog import keylog_to
 from fairway.cli import get_body, get_problems, get_report, problems
+from fairway.cli.cache import sessions_file
 from fairway.cli.get_progress import TransferProgress
 from fairway.cli.output import print_json
 from fairway.http.client import url as urls
@@ -125,6 +126,9 @@ _SECONDS = click.FloatRange(min=0.001)
 @click.option("--priority", help="Say how urgent it is (RFC 9218): u=0 to u=7, i.")
 @click.option("--sha256", is_flag=True, help="Print the digest of what was saved.")
 @click.option("--keylog", type=click.Path(path_type=Path), help="Append TLS secrets here. [$SSLKEYLOGFILE]")
+@click.option(
+    "--resume", "returning", is_flag=True, help="Resume sessions of earlier runs, with 0-RTT; remember new ones."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document about what was fetched.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @click.pass_context
@@ -150,10 +154,13 @@ def get(ctx: click.Context, /, given: tuple[str, ...], **options: Any) -> None:
             run.tell(transfer)
     if as_json:
         print_json({"transfers": [get_report.document(transfer, resolver.seconds) for transfer in transfers]})
-    elif options["sha256"]:
+    else:
         for transfer in transfers:
             if transfer.result.digest:
                 click.echo(f"{transfer.result.digest}  {get_report.place(transfer)}", err=True)
+        if options["returning"]:
+            for line in get_report.sessions([transfer.result for transfer in transfers]):
+                click.echo(line, err=True)
     failed = [transfer.problem.exit_code for transfer in transfers if transfer.problem is not None]
     ctx.exit(failed[0] if failed else 0)
 
@@ -231,6 +238,7 @@ def _dial(options: dict[str, Any], resolver: Resolver) -> Any:
         keylog=keylog_to(options["keylog"]),
         timeout=options["connect_timeout"] or HANDSHAKE_LIMIT_S,
         resolve=resolver,
+        session_store=FileSessionStore(sessions_file()) if options["returning"] else None,
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from fairway.cli.cache import development_certificate
 from fairway.cli.output import plural
 from fairway.cli.problems import warn
 from fairway.net.model.errors import FairwayError
@@ -327,7 +328,7 @@ def _announce(options: Options, settings: Settings, port: int) -> None:
         others = f" and {plural(count - 1, 'other')}" if count > 1 else ""
         click.echo(f"certificate for {names}{others}", err=True)
         return
-    path = Path.home() / ".cache" / "fairway" / f"serve-{port}.pem"
+    path = development_certificate("serve", port)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(pem(identity))
     click.echo(f"self-signed certificate for {names}: {path}", err=True)

@@ -14,6 +14,7 @@ KEYS = {
     "streams_opened_locally": "streams that we opened, in all",
     "streams_opened_by_peer": "streams that the peer opened, in all",
     "bytes_sent": "bytes of UDP payload sent",
+    "early_bytes_sent": "of the bytes sent, those in 0-RTT packets",
     "bytes_received": "bytes of UDP payload received",
     "bytes_in_flight": "bytes sent that are neither acknowledged nor lost",
     "bytes_lost": "bytes in packets that were declared lost",
@@ -43,12 +44,13 @@ class Counters:
     """What is counted over a connection's life and is not known from its parts."""
 
     __slots__ = (
-        "bytes_lost", "numbers_skipped", "packets_dropped", "packets_lost", "packets_received",
+        "bytes_lost", "early_bytes_sent", "numbers_skipped", "packets_dropped", "packets_lost", "packets_received",
         "packets_spuriously_lost", "probe_timeouts", "stream_bytes_retransmitted",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.bytes_lost = 0
+        self.early_bytes_sent = 0
         self.numbers_skipped = 0
         """Packet numbers that no packet had (RFC 9000 section 21.4)."""
         self.packets_dropped = 0
@@ -68,6 +70,7 @@ def statistics(state: ConnectionState) -> dict[str, float | int]:
         "streams_opened_locally": local,
         "streams_opened_by_peer": by_peer,
         "bytes_sent": path.bytes_sent,
+        "early_bytes_sent": counters.early_bytes_sent,
         "bytes_received": path.bytes_received,
         "bytes_in_flight": state.bytes_in_flight,
         "bytes_lost": counters.bytes_lost,

@@ -217,6 +217,7 @@ class _ShortPackets:
         else:
             assert early is not None
             data = early.seal(state.version, destination, state.handshake_id, first, length, payloads)
+            state.counters.early_bytes_sent += len(data)
         if state.watch is not None:
             state.watch.sent(space.kind, first, payloads, self._overhead, now)
         sent = space.sent.bytes_in_flight - in_flight_before
