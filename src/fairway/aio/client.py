@@ -33,6 +33,9 @@ from fairway.quic import (
 from fairway.quic.observe import Observe
 from fairway.tls import ClientConfig, Identity
 
+EARLY_PATIENCE_S = 0.005
+"""How long a ClientHello waits for what the application says early, so that both go out together."""
+
 LINGER_S = 5.0
 """How long leaving the context waits for what was sent to be acknowledged."""
 
@@ -79,8 +82,8 @@ class _Client(Generic[AnyConnection]):
 
     def begin(self) -> None:
         """Send the ClientHello; what else there is to prepare is done while the server thinks about it."""
-        if self.connection.ready:
-            self.connection.wake()  # what the application says early goes with it
+        if self.connection.ready:  # what the application says early goes with it, and does not let it wait longer
+            asyncio.get_running_loop().call_later(EARLY_PATIENCE_S, self.connection.wake)
         else:
             self.connection.flush()
         self._sockets.listen(None)
@@ -99,7 +102,8 @@ class _Client(Generic[AnyConnection]):
 
     async def _await_connected(self) -> None:
         try:
-            await self.connection.wait_connected()
+            while self.connection.handshake is None:
+                await self.connection.wait(self.connection.changed)
         except ConnectionClosed:
             if self._server is not None:
                 self._server.save_address(None)  # next time all addresses are tried

@@ -73,6 +73,8 @@ class Lifecycle(Driver):
 
     async def wait_connected(self) -> None:
         """Wait for the handshake; `ConnectionClosed` if it fails."""
+        if self.is_client and self.core.early:
+            self.wake()  # nothing more is to go with the ClientHello
         while self.handshake is None:
             await self.wait(self.changed)
 
