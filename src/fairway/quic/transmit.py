@@ -92,7 +92,10 @@ class Transmitter:
             data = self._close(now)
         elif state.is_open:
             if not state.handshake.discarded:
+                first = state.application.next_number
                 data, segment = self._handshake(now, max_segments)
+                if state.application.next_number != first:
+                    state.ecn.restart()  # a 1-RTT packet went with others, unmarked
             if data is None and state.streams_usable:
                 keys = state.application.keys
                 if state.probing and keys is not None:
@@ -110,9 +113,9 @@ class Transmitter:
         return Transmit(data, segment or len(data), state.path.address, state.path.local, mark)
 
     def _mark(self, count: int) -> int:
-        """The ECN bits for the last `count` packets; none before all packets are 1-RTT packets of their own."""
+        """The ECN bits for the last `count` packets, if they are 1-RTT packets."""
         state = self._state
-        if state.ecn.failed or state.phase is not Phase.CONFIRMED:
+        if state.ecn.failed or not state.handshake_complete:
             return 0
         return state.ecn.mark(state.application.next_number - count, count)
 
