@@ -23,7 +23,7 @@ def singles(frame: bytes) -> Iterator[bytes]:
         flags, _, _, _, start, offset = VNET_HEADER.unpack_from(part)
         packet = bytearray(part[VNET:])
         if flags & _NEEDS_CSUM:
-            struct.pack_into("!H", packet, start + offset, _checksum(packet[start:]) or 0xFFFF)
+            struct.pack_into("!H", packet, start + offset, checksum(packet[start:]) or 0xFFFF)
         yield bytes(packet)
 
 
@@ -82,17 +82,17 @@ class Packet:
         frame, at = self.frame, self.transport
         if self.version == 4:
             struct.pack_into("!H", frame, 24, 0)
-            struct.pack_into("!H", frame, 24, _checksum(frame[_ETHERNET:at]))
+            struct.pack_into("!H", frame, 24, checksum(frame[_ETHERNET:at]))
         if self.protocol != UDP:
             return
         (length,) = struct.unpack_from("!H", frame, at + 4)
         addresses = frame[26:34] if self.version == 4 else frame[22:54]
         struct.pack_into("!H", frame, at + 6, 0)
         covered = bytes(addresses) + struct.pack("!HH", UDP, length) + bytes(frame[at : at + length])
-        struct.pack_into("!H", frame, at + 6, _checksum(covered) or 0xFFFF)
+        struct.pack_into("!H", frame, at + 6, checksum(covered) or 0xFFFF)
 
 
-def _checksum(data: bytes | bytearray) -> int:
+def checksum(data: bytes | bytearray) -> int:
     """RFC 1071."""
     padded = bytes(data) + b"\0" * (len(data) & 1)
     total: int = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
