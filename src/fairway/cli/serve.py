@@ -51,6 +51,7 @@ class Options:
     client_ca: Path | None
     require_client_certificate: bool
     keylog: Path | None
+    early_data: bool
     workers: int
     reload: bool
     grace: float
@@ -94,6 +95,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         type=click.Path(dir_okay=False, path_type=Path),
         help="Append TLS secrets here, for Wireshark. [$SSLKEYLOGFILE]",
     ),
+    click.option("--early-data", is_flag=True, help="Let returning clients ask in 0-RTT; what is not safe gets 425."),
     click.option(
         "--workers", type=click.IntRange(0, 1024), default=0, help="Processes, with one that looks after them. [none]"
     ),
@@ -245,6 +247,7 @@ def _settings(options: Options) -> Settings:
         ),
         configuration=QuicConfiguration(max_streams_bidi=options.limit_streams),
         root_path=options.root_path.rstrip("/"),
+        early_data=options.early_data,
         access_log=("json" if options.as_json else "text") if options.access_log else None,
         grace_s=options.grace,
     )
