@@ -140,8 +140,9 @@ def get(ctx: click.Context, /, given: tuple[str, ...], **options: Any) -> None:
         raise click.UsageError(str(error)) from error
     as_json = options["as_json"]
     resolver = Resolver(options["fixed"])
+    store = FileSessionStore(sessions_file()) if options["returning"] else None
     try:
-        pool = Pool(_dial(options, resolver))
+        pool = Pool(_dial(options, resolver, store))
     except (OSError, ValueError, TypeError) as error:
         raise click.UsageError(f"--ca, --cert or --key: {error}") from error
     progress = TransferProgress(len(transfers), quiet=options["quiet"] or as_json)
@@ -152,6 +153,8 @@ def get(ctx: click.Context, /, given: tuple[str, ...], **options: Any) -> None:
         progress.clear()
         for transfer in transfers:
             run.tell(transfer)
+    if store is not None and store.failure is not None:
+        problems.warn(f"sessions are not kept: {store.failure}")
     if as_json:
         print_json({"transfers": [get_report.document(transfer, resolver.seconds) for transfer in transfers]})
     else:
@@ -228,7 +231,7 @@ def _savings(given: list[urls.Url], options: dict[str, Any]) -> list[Saving]:
     return [Stream(1)]
 
 
-def _dial(options: dict[str, Any], resolver: Resolver) -> Any:
+def _dial(options: dict[str, Any], resolver: Resolver, store: FileSessionStore | None) -> Any:
     cert = options["cert"]
     identity = Identity.from_files(cert, options["key"] or cert) if cert else None
     return dialer(
@@ -238,7 +241,7 @@ def _dial(options: dict[str, Any], resolver: Resolver) -> Any:
         keylog=keylog_to(options["keylog"]),
         timeout=options["connect_timeout"] or HANDSHAKE_LIMIT_S,
         resolve=resolver,
-        session_store=FileSessionStore(sessions_file()) if options["returning"] else None,
+        session_store=store,
     )
 
 

@@ -28,6 +28,7 @@ from fairway.aio.metrics import QuicCollector, serve_metrics
 from fairway.cli import perf_client
 from fairway.cli.cache import development_certificate, sessions_file
 from fairway.cli.perf_client import ALPN, REQUEST, send
+from fairway.cli.problems import warn
 from fairway.http.server.certificates import development_names, make_identity, pem
 from fairway.quic.congestion import CONTROLLERS
 from fairway.tls import ClientConfig, Identity, ServerConfig, Tickets
@@ -248,6 +249,7 @@ def get_command(
     log = perf_client.HandshakeCount(keylog_to(keylog))
     tls = ClientConfig(host, (ALPN,), verify=not insecure, ca=ca, identity=identity, keylog=log)
     move = (migrate_to or "", 0) if migrate or migrate_to else None
+    store = FileSessionStore(sessions_file()) if resume else None
     plan = perf_client.Plan(size, upload, max(streams, 1), move)
 
     def dial() -> connect:
@@ -258,7 +260,7 @@ def get_command(
             tls=tls,
             configuration=_configuration(udp_payload, congestion),
             qlog=qlog,
-            session_store=FileSessionStore(sessions_file()) if resume else None,
+            session_store=store,
             early_data=resume,
         )
 
@@ -271,4 +273,6 @@ def get_command(
         raise click.ClickException(str(error)) from error
     except (ConnectionClosed, TimeoutError, OSError) as error:
         raise click.ClickException(f"{host}:{port}: {error or 'no answer'}") from error
+    if store is not None and store.failure is not None:
+        warn(f"the session is not kept: {store.failure}")
     click.echo(json.dumps(result) if as_json else perf_client.describe(result, resume=resume))

@@ -307,3 +307,13 @@ def test_a_second_run_resumes_the_session_and_asks_early(
     done = run(shop, authority, tmp_path, "/file.bin", "--resume", "-o", "file")
     assert re.search(rb"resumed; \d+ bytes were sent early, and accepted", done.stderr)
     assert (tmp_path / "fairway" / "sessions.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_sessions_that_cannot_be_kept_are_told_and_nothing_fails(
+    shop: Shop, authority: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    done = run(shop, authority, tmp_path, "/file.bin", "--resume")
+    assert (done.returncode, done.stdout) == (0, BODY)
+    assert b"sessions are not kept: " in done.stderr
