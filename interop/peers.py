@@ -155,6 +155,13 @@ KNOWN = {
     ("qh3", None, "retry"): "qh3 begins its packet numbers anew, against RFC 9000 section 17.2.5.3",
     ("qh3", None, "amplificationlimit"): "qh3 takes no chain of nine certificates for good",
     ("qh3", None, "zerortt"): "qh3's pacing may let only a part of the requests go before the handshake is complete",
+    (
+        "qh3",
+        None,
+        "handshakecorruption",
+    ): "qh3 at times gives a handshake up, without a word, after a packet was corrupted",
+    (None, "aioquic", "rebind-port"): "aioquic may acknowledge on a new path before it asks whether it is one",
+    (None, "aioquic", "rebind-addr"): "aioquic may acknowledge on a new path before it asks whether it is one",
     (None, "ngtcp2", "rebind-port"): "ngtcp2 0.12 may send data on a new path before it asks whether it is one",
     (None, "ngtcp2", "rebind-addr"): "ngtcp2 0.12 may send data on a new path before it asks whether it is one",
 }

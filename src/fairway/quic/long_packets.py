@@ -99,6 +99,9 @@ class LongPackets:
             room -= len(ack)
             received.ack_sent()
         acks = len(parts)
+        if probing and not space.crypto_pending:  # a further probe: what the peer may lack helps it more than a PING
+            out = space.crypto_out
+            out.declared_lost(out.start, min(out.sent, out.start + room - _CRYPTO_OVERHEAD))
         if sends_more:
             while space.crypto_pending and room > _CRYPTO_OVERHEAD:
                 offset, length = space.next_crypto(room - _CRYPTO_OVERHEAD)
