@@ -24,6 +24,7 @@ _NOT_BENCHMARKS = (
     "plot",
     "quic_peers",
     "result",
+    "startup_peers",
 )
 
 

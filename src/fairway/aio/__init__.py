@@ -4,6 +4,7 @@ from fairway.aio.client import connect
 from fairway.aio.connection import QuicConnection
 from fairway.aio.moving import MigrationError
 from fairway.aio.server import Server, serve
+from fairway.aio.session_file import FileSessionStore
 from fairway.aio.stream import Stream
 from fairway.aio.workers.serving import Workers
 from fairway.quic import (
@@ -23,6 +24,7 @@ __all__ = [
     "Closing",
     "ConnectionClosed",
     "ErrorCode",
+    "FileSessionStore",
     "MigrationError",
     "QuicConfiguration",
     "QuicConnection",

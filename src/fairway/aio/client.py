@@ -35,6 +35,9 @@ from fairway.quic.observe import Observe
 from fairway.tls import ClientConfig, Identity
 from fairway.tls.key_exchange import KeyShares
 
+EARLY_PATIENCE_S = 0.005
+"""How long a ClientHello waits for what the application says early, so that both go out together."""
+
 LINGER_S = 5.0
 """How long leaving the context waits for what was sent to be acknowledged."""
 
@@ -59,7 +62,9 @@ if hasattr(os, "register_at_fork"):
 class _Client(Generic[AnyConnection]):
     """The outlet of one client connection with a socket of its own."""
 
-    __slots__ = ("_bound", "_later", "_sockets", "_tls", "connection")
+    __slots__ = (
+        "_bound", "_later", "_server", "_sockets", "_tls", "connection",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -90,14 +95,15 @@ class _Client(Generic[AnyConnection]):
         self.connection = make(core, self, loop, is_client=True)
         self._bound = bound
         self._tls = tls
+        self._server = server
         self._later: asyncio.Task[None] | None = None
         self._sockets = ClientSockets(loop, self.connection, self._error)
         self._sockets.add(udp, None)
 
     def begin(self) -> None:
         """Send the ClientHello; what else there is to prepare is done while the server thinks about it."""
-        if self.connection.ready:
-            self.connection.wake()  # what the application says early goes with it
+        if self.connection.ready:  # what the application says early goes with it, and does not let it wait longer
+            asyncio.get_running_loop().call_later(EARLY_PATIENCE_S, self.connection.wake)
         else:
             self.connection.flush()
         self._sockets.listen(None)
@@ -118,12 +124,19 @@ class _Client(Generic[AnyConnection]):
         self._later = asyncio.get_running_loop().create_task(self._await_connected())
 
     async def _await_connected(self) -> None:
-        with contextlib.suppress(ConnectionClosed):
-            await self.connection.wait_connected()
+        try:
+            while self.connection.handshake is None:
+                await self.connection.wait(self.connection.changed)
+        except ConnectionClosed:
+            if self._server is not None:
+                self._server.save_address(None)  # next time all addresses are tried
+        else:
             self.connected()
 
     def connected(self) -> None:
         """The handshake is complete."""
+        if self._server is not None:
+            self._server.save_address(str(self.connection.peer_address[0]))
         if self.connection.mover is not None:
             self.connection.mover.start()
 
@@ -140,6 +153,20 @@ class _Client(Generic[AnyConnection]):
             self.connection.mover.stop()
             self.connection.mover = None  # it leads back to the connection
         self._sockets.close_all()
+
+    async def wait_session(self) -> None:
+        """Wait for what the server gives for the next visit, as long as that takes to come: one probe timeout.
+
+        A server that answers early data can have said all before it has seen that the handshake is complete.
+        """
+        connection, server = self.connection, self._server
+        if server is None or connection.handshake is None:
+            return
+        rtt = connection.core.path.rtt
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(rtt.timeout):
+                while not server.sessions_saved and connection.closing is None:  # noqa: ASYNC110 - no event tells of it
+                    await asyncio.sleep(rtt.smoothed / 8)
 
     def give_up(self) -> None:
         """Tell the server that the connection is not wanted any more; then `release`."""
@@ -171,8 +198,8 @@ class Dialer(Generic[AnyConnection]):
     `qlog` is a directory for a log of the connection ($QLOGDIR by default): docs/qlog.md.
     What the server gives for the next visit is kept in `session_store` and made use of. With `early_data` the block
     begins at once where the server took early data before: what is sent until `wait_connected` returns may be replayed
-    by others, and a failure to connect shows only when a stream is used. Early data that the server rejects is sent
-    again by itself.
+    by others, and a failure to connect shows only when a stream is used. Of several addresses that where the server was
+    last is tried first, and no other is sent early data. What the server rejects is sent again by itself.
     Raises `ConnectionClosed` if the handshake fails, `TimeoutError` after `timeout` seconds, `OSError` for a
     name that is not known.
     """
@@ -216,6 +243,8 @@ class Dialer(Generic[AnyConnection]):
         if session_store is not None:
             self._server = KnownServer(session_store, (self._tls.server_name or host, port, self._tls.alpn))
         self._early_data = early_data
+        self._early_at: str | None = None
+        """The address that is sent early data."""
         self._make = make
         self._observe = qlog_to(qlog)
         self._client: _Client[AnyConnection] | None = None
@@ -226,6 +255,9 @@ class Dialer(Generic[AnyConnection]):
     async def _connect(self) -> AnyConnection:
         async with asyncio.timeout(self._timeout):
             addresses = interleave(await self._resolve(self._host, self._port))
+            if self._server is not None and self._early_data:
+                self._early_at = self._server.address() if len(addresses) > 1 else addresses[0][4][0]
+                addresses.sort(key=lambda where: where[4][0] != self._early_at)
             self._client = await race(addresses, self._try, _Client.give_up, final=_is_final)
         return self._client.connection
 
@@ -243,7 +275,7 @@ class Dialer(Generic[AnyConnection]):
                 self._make,
                 self._observe,
                 self._server,
-                self._early_data,
+                address[0] == self._early_at,
                 self._bound,
             )
         except OSError:
@@ -274,7 +306,15 @@ class Dialer(Generic[AnyConnection]):
             with contextlib.suppress(TimeoutError, ConnectionClosed):
                 async with asyncio.timeout(LINGER_S):
                     await client.connection.wait_acknowledged()
+        if kind is None:
+            await client.wait_session()
         client.give_up()
+
+    async def aclose(self) -> None:
+        """Close without waiting for what was not acknowledged, but for the session that the next visit resumes."""
+        if self._client is not None:
+            await self._client.wait_session()
+            self._client.give_up()
 
     def close(self) -> None:
         """Close at once, without waiting for what was not acknowledged."""

@@ -132,12 +132,10 @@ class QuicConnection(Lifecycle):
         self.changed.fire()
         self._available.fire()
 
-    def _early_accepted(self, event: quic_events.EarlyDataAccepted) -> None:
-        self.early = True
+    def early_accepted(self, event: quic_events.EarlyDataAccepted) -> None:
+        """What was sent early has arrived, or will; and more streams may be opened."""
+        super().early_accepted(event)
         self._available.fire()
-
-    def _early_rejected(self, event: quic_events.EarlyDataRejected) -> None:
-        self.early = False
 
     def _stream_opened(self, event: quic_events.StreamOpened) -> None:
         self._incoming.append(self._keep(Stream(self, event.stream_id, early=event.early)))
@@ -197,8 +195,6 @@ class QuicConnection(Lifecycle):
 
 _ON_EVENT: dict[type[Any], Callable[[QuicConnection, Any], None]] = {
     quic_events.HandshakeCompleted: QuicConnection._handshake_completed,
-    quic_events.EarlyDataAccepted: QuicConnection._early_accepted,
-    quic_events.EarlyDataRejected: QuicConnection._early_rejected,
     quic_events.StreamOpened: QuicConnection._stream_opened,
     quic_events.StreamReadable: QuicConnection._stream_readable,
     quic_events.StreamWritable: QuicConnection._stream_writable,
@@ -209,5 +205,6 @@ _ON_EVENT: dict[type[Any], Callable[[QuicConnection, Any], None]] = {
     quic_events.DatagramReceived: QuicConnection._datagram_received,
     quic_events.ObserverFailed: QuicConnection.observer_failed,
     quic_events.ConnectionTerminated: QuicConnection._terminated,
-    **QuicConnection.on_path_event,
+    **QuicConnection.on_common_event,
+    quic_events.EarlyDataAccepted: QuicConnection.early_accepted,
 }

@@ -30,7 +30,7 @@ from fairway.quic.endpoint.ids import Ids, ServerId
 from fairway.quic.endpoint.statistics import EndpointStatistics
 from fairway.quic.observe import Observe, nobody
 from fairway.quic.paths import Local
-from fairway.tls import Identity, SealingKeys, ServerConfig
+from fairway.tls import Identity, SealingKeys, ServerConfig, Tickets
 
 Handler = Callable[[QuicConnection], Awaitable[None]]
 AnyHandler = Callable[[AnyConnection], Awaitable[None]]
@@ -226,9 +226,10 @@ class Listener(Generic[AnyConnection]):
     `token_keys`. `preferred_address` is a host and port at which the server would rather be reached: clients go there
     after the handshake (RFC 9000 section 9.6). With the same `reset_key`, a secret, after a restart, clients learn at
     once that their connections are gone (section 10.3); servers that run beside each other on one port must not share
-    it. `limits` are those of admission. With `server_id` connection IDs tell a balancer whose they are:
-    docs/workers.md. `place` is that of one worker of several. `qlog` is a directory for a log of each connection
-    ($QLOGDIR by default): docs/qlog.md.
+    it. With `early_data` returning clients may send before the handshake is complete: a server that answers streams
+    marked `early` at once must not mind replays. `limits` are those of admission. With `server_id` connection IDs tell
+    a balancer whose they are: docs/workers.md. `place` is that of one worker of several. `qlog` is a directory for a
+    log of each connection ($QLOGDIR by default): docs/qlog.md.
     """
 
     def __init__(
@@ -252,6 +253,7 @@ class Listener(Generic[AnyConnection]):
         token_keys: SealingKeys | None = None,
         preferred_address: tuple[str, int] | None = None,
         reset_key: bytes | None = None,
+        early_data: bool = False,
         limits: AdmissionLimits | None = None,
         server_id: ServerId | None = None,
         place: Place | None = None,
@@ -272,6 +274,7 @@ class Listener(Generic[AnyConnection]):
             client_ca=client_ca,
             require_client_certificate=require_client_certificate,
             keylog=keylog_to(keylog),
+            tickets=Tickets(early_data=early_data),
         )
         self._make = make
         self._observe = qlog_to(qlog)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from fairway.cli.cache import development_certificate
 from fairway.cli.output import plural
 from fairway.cli.problems import warn
 from fairway.cli.quic_version import for_servers
@@ -52,6 +53,7 @@ class Options:
     client_ca: Path | None
     require_client_certificate: bool
     keylog: Path | None
+    early_data: bool
     workers: int
     reload: bool
     grace: float
@@ -101,6 +103,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         type=click.Path(dir_okay=False, path_type=Path),
         help="Append TLS secrets here, for Wireshark. [$SSLKEYLOGFILE]",
     ),
+    click.option("--early-data", is_flag=True, help="Let returning clients ask in 0-RTT; what is not safe gets 425."),
     click.option(
         "--workers", type=click.IntRange(0, 512), default=0, help="Processes, with one that looks after them. [none]"
     ),
@@ -288,6 +291,7 @@ def _settings(options: Options) -> Settings:
         ),
         server_id=_server_id(options),
         root_path=options.root_path.rstrip("/"),
+        early_data=options.early_data,
         access_log=("json" if options.as_json else "text") if options.access_log else None,
         grace_s=options.grace,
     )
@@ -385,7 +389,7 @@ def _announce(options: Options, settings: Settings, port: int) -> None:
         others = f" and {plural(count - 1, 'other')}" if count > 1 else ""
         click.echo(f"certificate for {names}{others}", err=True)
         return
-    path = Path.home() / ".cache" / "fairway" / f"serve-{port}.pem"
+    path = development_certificate("serve", port)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(pem(identity))
     click.echo(f"self-signed certificate for {names}: {path}", err=True)

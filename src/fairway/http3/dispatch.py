@@ -43,6 +43,18 @@ class EventHandlers:
                 pass  # an event that comes later says so
 
     def _handshake_completed(self, event: quic_events.HandshakeCompleted) -> None:
+        if self._state.control_id < 0:
+            self._open_streams()
+        self._state.events.append(event)
+
+    def _early_accepted(self, event: quic_events.EarlyDataAccepted) -> None:
+        """A server answers early requests at once: what their answers refer to must not come after the handshake."""
+        if not self._state.is_client:
+            self._open_streams()
+        self._state.events.append(event)
+
+    def _open_streams(self) -> None:
+        """The control stream and those of QPACK (RFC 9114 section 6.2)."""
         opened = [self._state.quic.open_stream(unidirectional=True) for _ in range(3)]
         if None in opened:
             raise Http3Error(
@@ -64,7 +76,6 @@ class EventHandlers:
         stream = grease.stream()
         if stream and (extra := self._state.quic.open_stream(unidirectional=True)) is not None:
             self._state.quic.write(extra, stream, end=True, whole=True)
-        state.events.append(event)
 
     def _opened(self, event: quic_events.StreamOpened) -> None:
         stream_id, state = event.stream_id, self._state
@@ -159,6 +170,7 @@ class EventHandlers:
 
 _ON_EVENT: dict[type[Any], Callable[[EventHandlers, Any], None]] = {
     quic_events.HandshakeCompleted: EventHandlers._handshake_completed,
+    quic_events.EarlyDataAccepted: EventHandlers._early_accepted,
     quic_events.StreamOpened: EventHandlers._opened,
     quic_events.DatagramReceived: EventHandlers._datagram,
     quic_events.StreamReadable: EventHandlers._readable,

@@ -166,6 +166,8 @@ class Handshake:
 
     def receive(self, space: PacketSpace, offset: int, data: bytes, now: float) -> None:
         """A CRYPTO frame (RFC 9000 section 7.5)."""
+        if space.discarded:  # by a frame before it in the same packet, which completed the handshake
+            return
         crypto = space.crypto_in
         end = offset + len(data)
         after = space.kind is SpaceKind.APPLICATION

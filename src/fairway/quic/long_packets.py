@@ -103,6 +103,9 @@ class LongPackets:
             room -= len(ack)
             received.ack_sent()
         acks = len(parts)
+        if probing and not space.crypto_pending:  # a further probe: what the peer may lack helps it more than a PING
+            out = space.crypto_out
+            out.declared_lost(out.start, min(out.sent, out.start + room - _CRYPTO_OVERHEAD))
         if sends_more:
             while room > _CRYPTO_OVERHEAD and (piece := space.take_crypto(room - _CRYPTO_OVERHEAD)) is not None:
                 offset, data = piece

@@ -15,6 +15,7 @@ KEYS = {
     "streams_opened_locally": "streams that we opened, in all",
     "streams_opened_by_peer": "streams that the peer opened, in all",
     "bytes_sent": "bytes of UDP payload sent",
+    "early_bytes_sent": "of the bytes sent, those in 0-RTT packets",
     "bytes_received": "bytes of UDP payload received",
     "bytes_in_flight": "bytes sent that are neither acknowledged nor lost",
     "bytes_lost": "bytes in packets that were declared lost",
@@ -45,14 +46,15 @@ class Counters:
     """What is counted over a connection's life and is not known from its parts."""
 
     __slots__ = (
-        "bytes_lost", "key_updates", "numbers_skipped", "packets_dropped", "packets_lost", "packets_received",
-        "packets_spuriously_lost", "probe_timeouts", "stream_bytes_retransmitted",
+        "bytes_lost", "early_bytes_sent", "key_updates", "numbers_skipped", "packets_dropped", "packets_lost",
+        "packets_received", "packets_spuriously_lost", "probe_timeouts", "stream_bytes_retransmitted",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.bytes_lost = 0
         self.key_updates = 0
         """Known from the keys while there are any."""
+        self.early_bytes_sent = 0
         self.numbers_skipped = 0
         """Packet numbers that no packet had (RFC 9000 section 21.4)."""
         self.packets_dropped = 0
@@ -74,6 +76,7 @@ def statistics(state: ConnectionState) -> dict[str, float | int]:
         "streams_opened_locally": local,
         "streams_opened_by_peer": by_peer,
         "bytes_sent": path.bytes_sent,
+        "early_bytes_sent": counters.early_bytes_sent,
         "bytes_received": path.bytes_received,
         "bytes_in_flight": state.bytes_in_flight,
         "bytes_lost": counters.bytes_lost,

@@ -101,7 +101,10 @@ class Transmitter:
             data = self._close(now)
         elif state.is_open:
             if not state.handshake.discarded:
+                first = state.application.next_number
                 data, segment = self._handshake(now, max_segments)
+                if state.application.next_number != first:
+                    state.ecn.restart()  # a 1-RTT packet went with others, unmarked
             if data is None and state.streams_usable:
                 keys = state.application.keys
                 if state.probing and keys is not None:
@@ -135,9 +138,9 @@ class Transmitter:
         return probes or state.probing or self._held is not None or self._short.wanted(now)
 
     def _mark(self, count: int) -> int:
-        """The ECN bits for the last `count` packets; none before all packets are 1-RTT packets of their own."""
+        """The ECN bits for the last `count` packets, if they are 1-RTT packets."""
         state = self._state
-        if state.ecn.failed or state.phase is not _CONFIRMED:
+        if state.ecn.failed or not state.handshake_complete:
             return 0
         return state.ecn.mark(state.application.next_number - count, count)
 
@@ -243,6 +246,7 @@ class _ShortPackets:
         else:
             assert early is not None
             data = early.seal(destination, state.handshake_id, first, length, payloads)
+            state.counters.early_bytes_sent += len(data)
         if state.watch is not None:
             state.watch.sent(space.kind, first, payloads, self._overhead, now)
         sent = space.sent.bytes_in_flight - in_flight_before

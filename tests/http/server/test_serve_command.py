@@ -21,7 +21,7 @@ import pytest
 from asgi_serving import Answer, ask_h3
 
 from fairway.aio import http3
-from fairway.quic import ClosedBy, ConnectionClosed, ErrorCode, UsageError
+from fairway.quic import ClosedBy, ConnectionClosed, ErrorCode, MemorySessionStore, UsageError
 
 COMMAND = [sys.executable, "-c", "from fairway.cli import main; main(prog_name='fairway')", "serve"]
 
@@ -34,6 +34,10 @@ async def app(scope, receive, send):
     if scope["path"] == "/die":
         os._exit(3)
     await send({"type": "http.response.start", "status": 200, "headers": []})
+    extensions = scope.get("extensions") or {}
+    if scope["path"] == "/early":
+        what = "fairway.early_data" in extensions, extensions["tls"]["cipher_suite"]
+        return await send({"type": "http.response.body", "body": repr(what).encode()})
     await send({"type": "http.response.body", "body": f"{VERSION} {os.getpid()} ".encode(), "more_body": True})
     if scope["path"] == "/slow":
         await receive()
@@ -124,6 +128,28 @@ def test_it_answers_by_quic_and_tcp_and_stops_at_sigterm(tmp_path: Path) -> None
         assert [(line["protocol"], line["target"], line["status"]) for line in lines] == [
             ("h3", "/", 200), ("h2", "/x?y", 200),
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_early_data_is_taken_where_that_was_asked_for(takes: bool, tmp_path: Path) -> None:
+    store = MemorySessionStore()
+
+    async def ask(port: int) -> tuple[bool, bool | None, bytes, bytes]:
+        async with http3.connect(
+            "127.0.0.1", port, server_name="localhost", verify=False, session_store=store, early_data=True
+        ) as connection:
+            first = await ask_h3(connection, "/early")
+            await connection.wait_connected()
+            later = await ask_h3(connection, "/early")
+        assert connection.handshake is not None
+        return connection.handshake.resumed, connection.early, first.body, later.body
+
+    with running(tmp_path, *(["--early-data"] if takes else [])) as server:
+        known = b"(False, 4865)"  # the cipher suite
+        assert asyncio.run(ask(server.port)) == (False, None, known, known)
+        resumed, accepted, first, later = asyncio.run(ask(server.port))
+        assert (resumed, accepted, later) == (True, True if takes else None, known)
+        assert first == known or (takes and first == b"(True, None)")  # as busy as the machine was
 
 
 def test_workers_share_the_port_and_one_that_dies_is_started_again(tmp_path: Path) -> None:

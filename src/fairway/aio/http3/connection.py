@@ -193,6 +193,7 @@ class HttpConnection(Lifecycle):
     def _handshake_completed(self, event: quic_events.HandshakeCompleted) -> None:
         self.handshake = event
         self.changed.fire()
+        self.available.fire()
 
     def _settings_received(self, event: http_events.SettingsReceived) -> None:
         self.changed.fire()
@@ -264,7 +265,7 @@ class HttpConnection(Lifecycle):
         quic_events.StreamFinished: _stream_finished,
         quic_events.ObserverFailed: Lifecycle.observer_failed,
         quic_events.ConnectionTerminated: _terminated,
-        **Lifecycle.on_path_event,
+        **Lifecycle.on_common_event,
         quic_events.StreamsAvailable: _streams_available,
         http_events.TunnelStreamOpened: _tunnel_opened,
         http_events.DatagramReceived: _datagram_received,

@@ -40,6 +40,8 @@ class Settings:
     root_path: str = ""
     access_log: str | None = None
     """`text`, `json` or None."""
+    early_data: bool = False
+    """Whether returning clients may ask in 0-RTT; what is not safe is answered with 425 (RFC 8470)."""
     grace_s: float = 10.0
     """How long requests may take to end once the server stops."""
 
@@ -121,6 +123,7 @@ class Service:
             require_client_certificate=certificates.require_client_certificate,
             configuration=settings.configuration,
             keylog=certificates.keylog,
+            early_data=settings.early_data,
             sock=self._udp,
             limits=settings.admission,
             server_id=settings.server_id,

@@ -59,7 +59,9 @@ class AsgiHandler:
         connection = request.connection
         surroundings = connection.context
         if surroundings is None:
-            surroundings = connection.context = Surroundings(connection, self.server, self._identities)
+            surroundings = Surroundings(connection, self.server, self._identities)
+            if connection.handshake is not None:  # in 0-RTT what it says of the client is not known yet
+                connection.context = surroundings
         limit = self._limits.max_requests
         if limit is not None and len(self._running) >= limit:
             _refuse(request, b"503", b"Service Unavailable\n", (b"retry-after", b"1"))
