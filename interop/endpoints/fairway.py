@@ -12,7 +12,7 @@ from fairway.aio import QuicConfiguration, QuicConnection, Stream, connect, http
 from fairway.aio.keylog import keylog_to
 from fairway.quic import MemorySessionStore
 from fairway.tls import CipherSuite, ClientConfig, Identity, ServerConfig, Tickets
-from interop.endpoints.environment import PORT, Environment, environment, unsupported
+from interop.endpoints.environment import PORT, Environment, environment
 
 PIECE = 1 << 18
 VERSION_1, VERSION_2 = 0x00000001, 0x6B3343CF
@@ -29,10 +29,7 @@ def configuration(asked: Environment, *, is_client: bool) -> QuicConfiguration:
         options |= {"versions": (VERSION_2, VERSION_1)}
         if is_client:
             options |= {"first_version": VERSION_1}
-    try:
-        return QuicConfiguration(**options)
-    except TypeError:
-        unsupported("this Fairway cannot be told which versions to speak")
+    return QuicConfiguration(**options)
 
 
 # The server

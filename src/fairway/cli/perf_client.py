@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from fairway.aio import QuicConnection, Stream, UsageError, connect
+from fairway.cli.quic_version import version_name
 from fairway.tls import KeyLog
 
 ALPN = "fairway-perf/1"
@@ -97,6 +98,7 @@ async def transfer(plan: Plan, dial: Callable[[], connect], log: HandshakeCount,
         "gbit_per_s": plan.size * 8 / max(ended - usable, 1e-9) / 1e9,
         "handshake_ms": handshake_s * 1e3,
         "first_byte_ms": None if half.first_byte is None or plan.upload else (half.first_byte - begun) * 1e3,
+        "quic_version": version_name(int(figures["quic_version"])),
         "rtt_ms": figures["smoothed_rtt_s"] * 1e3,
         "packets_sent": figures["packets_sent"],
         "handshakes": log.handshakes,
@@ -220,7 +222,8 @@ def describe(result: dict[str, Any], *, resume: bool) -> str:
     lines = [
         f"{result['bytes'] / 1e6:,.0f} MB in {result['seconds']:.2f} s: {result['gbit_per_s']:.2f} Gbit/s "
         f"({result['direction']}, {result['streams']} stream{'s' if result['streams'] > 1 else ''}; "
-        f"handshake {result['handshake_ms']:.1f} ms, round trip {result['rtt_ms']:.2f} ms)"
+        f"handshake {result['handshake_ms']:.1f} ms, round trip {result['rtt_ms']:.2f} ms, "
+        f"QUIC version {result['quic_version']})"
     ]
     if resume:
         lines.append(_of_session(result))
