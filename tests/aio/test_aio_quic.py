@@ -239,6 +239,32 @@ class TestBackpressure:
 
 
 class TestStreams:
+    def test_what_was_committed_is_read_before_the_reset_is_raised(self) -> None:
+        async def scenario() -> None:
+            read: asyncio.Future[tuple[list[bytes], int]] = asyncio.get_running_loop().create_future()
+
+            async def handler(connection: QuicConnection) -> None:
+                async for stream in connection.incoming_streams():
+                    await asyncio.sleep(0.1)  # reset long before it is read
+                    parts: list[bytes] = []
+                    try:
+                        while part := await stream.receive(4):
+                            parts.append(part)
+                    except StreamReset as error:
+                        read.set_result((parts, error.code))
+
+            async with server(handler) as running, client(running) as connection:
+                stream = await connection.open_stream()
+                await stream.send(b"header")
+                stream.commit()
+                await stream.send(b"the rest")
+                stream.reset(5)
+                parts, code = await read
+                assert b"".join(parts).startswith(b"header")
+                assert code == 5
+
+        run(scenario)
+
     def test_reset_and_stop_reach_the_other_side(self) -> None:
         seen: list[StreamReset] = []
         both = asyncio.Event()

@@ -66,6 +66,12 @@ FRAMES = st.one_of(
     st.builds(frames.Ping),
     acks(),
     st.builds(frames.ResetStream, varint, varint, varint),
+    st.builds(
+        lambda stream, code, sizes: frames.ResetStreamAt(stream, code, max(sizes), min(sizes)),
+        varint,
+        varint,
+        st.tuples(varint, varint),
+    ),
     st.builds(frames.StopSending, varint, varint),
     st.builds(frames.Crypto, small, st.binary(max_size=100)),
     st.builds(frames.NewToken, st.binary(min_size=1, max_size=100)),
@@ -131,6 +137,7 @@ class TestFrames:
             bytes([frames.ACK, 1, 0, 0, 5]),  # the first range goes below zero
             bytes([frames.ACK, 9, 0, 1, 2, 5, 5]),  # the second one does
             bytes([frames.NEW_TOKEN, 0]),
+            bytes([frames.RESET_STREAM_AT, 0, 0, 5, 6]),  # more is reliable than there is
             bytes([frames.NEW_CONNECTION_ID, 0, 1, 1, 0]) + bytes(16),  # retires more than it is
             bytes([frames.NEW_CONNECTION_ID, 1, 0, 0]) + bytes(16),  # no ID
             bytes([frames.MAX_STREAMS_BIDI]) + b"\xff" * 8,
@@ -233,9 +240,17 @@ class TestTransportParameters:
             active_connection_id_limit=8,
             initial_source_connection_id=b"",
             retry_source_connection_id=b"retry",
+            max_datagram_frame_size=65535,
+            reset_stream_at=True,
         )
         encoded = encode_parameters(parameters, grease=(3, b"grease"))
         assert decode_parameters(encoded, from_client=False) == parameters
+
+    @pytest.mark.parametrize("number", [0x0C, 0x1D])
+    def test_a_parameter_that_is_a_flag_has_no_value(self, number: int) -> None:
+        assert fault(lambda: decode_parameters(bytes([number, 0]), from_client=True)) is None
+        code = fault(lambda: decode_parameters(bytes([number, 1, 1]), from_client=True))
+        assert code == ErrorCode.TRANSPORT_PARAMETER_ERROR
 
     @given(st.binary(max_size=200), st.booleans())
     def test_any_bytes_are_parameters_or_the_peers_fault(self, data: bytes, from_client: bool) -> None:

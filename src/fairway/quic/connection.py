@@ -404,6 +404,7 @@ def _parameters(configuration: QuicConfiguration) -> tuple[TransportParameters, 
         max_datagram_frame_size=configuration.max_datagram_frame_size,
         active_connection_id_limit=ACTIVE_CONNECTION_ID_LIMIT,
         disable_active_migration=configuration.disable_active_migration,
+        reset_stream_at=True,
     )
     return parameters, encode_parameters(parameters)
 

@@ -39,6 +39,7 @@ _LIMITS = (
     "initial_max_streams_uni",
     "active_connection_id_limit",
     "max_datagram_frame_size",
+    "reset_stream_at",
 )
 
 

@@ -67,7 +67,7 @@ class PreferredAddress:
 
 @dataclass(frozen=True, slots=True)
 class TransportParameters:
-    """Every parameter of RFC 9000 and RFC 9221, with the default that holds where it is absent."""
+    """Every parameter of RFC 9000, RFC 9221 and reliable stream resets, with the default that holds without it."""
 
     original_destination_connection_id: bytes | None = None
     max_idle_timeout_ms: int = 0
@@ -87,6 +87,7 @@ class TransportParameters:
     initial_source_connection_id: bytes | None = None
     retry_source_connection_id: bytes | None = None
     max_datagram_frame_size: int = 0
+    reset_stream_at: bool = False
 
 
 _NAMES = {
@@ -107,11 +108,13 @@ _NAMES = {
     0x0E: "active_connection_id_limit",
     0x0F: "initial_source_connection_id",
     0x10: "retry_source_connection_id",
+    0x1D: "reset_stream_at",  # draft-ietf-quic-reliable-stream-reset section 3
     0x20: "max_datagram_frame_size",  # RFC 9221 section 3
 }
 _IDS = {name: number for number, name in _NAMES.items()}
 _FIELDS = tuple((field.name, encode_varint(_IDS[field.name]), field.default) for field in fields(TransportParameters))
 _CONNECTION_IDS = frozenset({0x00, 0x0F, 0x10})
+_FLAGS = frozenset({0x0C, 0x1D})
 _SERVER_ONLY = frozenset({0x00, 0x02, 0x0D, 0x10})  # section 18.2: a client MUST NOT send these
 
 _RANGES = {  # inclusive limits of the integers, by name, where they are not those of the encoding
@@ -223,8 +226,8 @@ def _decode_value(number: int, value: bytes) -> object:
         if len(value) != 16:
             raise _error("stateless_reset_token is not 16 bytes")
         return value
-    if name == "disable_active_migration":
+    if number in _FLAGS:
         if value:
-            raise _error("disable_active_migration has a value")
+            raise _error(f"{name} has a value")
         return True
     return PreferredAddress.decode(value)

@@ -63,6 +63,7 @@ class StreamTable:
         self._peer_window = [local.initial_max_streams_bidi, local.initial_max_streams_uni]
         self._peer_limit = list(self._peer_window)
         self._peer_finished = [0, 0]
+        self._peer_takes_reliable = False
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -79,6 +80,7 @@ class StreamTable:
         """The peer's limits are known."""
         self._send_limits = _limits(parameters, self._local_bit ^ SERVER_INITIATED)
         self.send_window.raise_limit(parameters.initial_max_data)
+        self._peer_takes_reliable = parameters.reset_stream_at
         self._local_limit = [parameters.initial_max_streams_bidi, parameters.initial_max_streams_uni]
         for pair in self._streams.values():
             if pair.send is not None:
@@ -149,13 +151,19 @@ class StreamTable:
         self._consumed(stream, len(data))
         return data
 
-    def reset(self, stream_id: int, code: int) -> None:
-        """Give up sending on a stream."""
+    def reset(self, stream_id: int, code: int) -> int:
+        """Give up sending on a stream, but for what was committed if the peer takes that; gives the final size."""
         stream = self.sending(stream_id)
-        if not stream.finished:
-            stream.reset(code)
+        again = stream.finished or stream.reset_code is not None
+        final_size = stream.reset(code, reliably=self._peer_takes_reliable)
+        if again:
+            return final_size
+        if stream.sending and not stream.idle:
+            self.schedule.add(stream)
+        else:
             self.schedule.remove(stream)
-            self.control[(RESET_STREAM, stream_id)] = None
+        self.control[(RESET_STREAM, stream_id)] = None
+        return final_size
 
     def stop_sending(self, stream_id: int, code: int) -> None:
         """Ask the peer to give up sending on a stream; what is unread counts as read."""
@@ -192,10 +200,17 @@ class StreamTable:
         if stream.discarding:
             self._consumed(stream, stream.settle())
 
-    def received_reset(self, stream: ReceiveStream, final_size: int, code: int) -> None:
-        """RESET_STREAM: what was not read is given back to the connection's window."""
-        self.received(stream, stream.reset(final_size, code))
-        self._consumed(stream, stream.settle())
+    def received_reset(self, stream: ReceiveStream, final_size: int, code: int, reliable_size: int = 0) -> None:
+        """RESET_STREAM and RESET_STREAM_AT: what nobody will read is given back to the connection's window."""
+        self.received(stream, stream.reset(final_size, code, reliable_size))
+        if not stream.reliable_size:
+            self._consumed(stream, stream.settle())
+
+    def acknowledge_reset(self, stream_id: int) -> None:
+        """The application has learnt of a reset: nothing more of the stream is read."""
+        pair = self._streams.get(stream_id)
+        if pair is not None and pair.recv is not None:
+            self._consumed(pair.recv, pair.recv.acknowledge_reset())
 
     def for_receiving(self, stream_id: int, frame_type: int) -> ReceiveStream | None:
         """The half that a frame about data from the peer is for; None if the stream is finished."""
