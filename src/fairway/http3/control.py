@@ -122,9 +122,12 @@ class PeerStreams:
         check_session_id(session_id)
         message = Message(stream_id, Arriving.TUNNEL, Leaving.ENDED)
         message.session_id = session_id
+        message.prefix = after
         message.buffer = data[after:]
         self._state.messages[stream_id] = message
         self._state.events.append(TunnelStreamOpened(session_id, stream_id))
+        self._state.sessions.opened(message)
+        self._state.sessions.arrived(message)
 
     # The QPACK streams
 

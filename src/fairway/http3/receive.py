@@ -15,6 +15,7 @@ from fairway.http3.events import (
     Fields,
     InformationalReceived,
     MessageFailed,
+    ReadingStopped,
     RequestReceived,
     ResponseReceived,
     TrailersReceived,
@@ -29,6 +30,7 @@ from fairway.http3.limits import (
 )
 from fairway.http3.message import Arriving, Leaving, Message
 from fairway.http3.priorities import DEFAULT, Priority
+from fairway.http3.sessions import Sessions
 from fairway.http3.state import Http3State
 from fairway.quic import ConnectionClosed, UsageError
 
@@ -47,6 +49,7 @@ class RequestReceiver:
     def __init__(self, state: Http3State) -> None:
         self._state = state
         self._quic = state.quic
+        state.sessions = Sessions(state, self.fail)
 
     def readable(self, message: Message) -> None:
         """Bytes or the end have arrived."""
@@ -54,6 +57,8 @@ class RequestReceiver:
             if not message.blocked:
                 self._guarded(message)
         elif message.arriving is not Arriving.ENDED:
+            if message.session_id is not None:
+                self._state.sessions.arrived(message)
             self._state.events.append(BodyReadable(message.stream_id))
 
     def unblocked(self, stream_id: int) -> None:
@@ -114,7 +119,9 @@ class RequestReceiver:
             data = data if limit < 0 else data[:limit]
         elif not self._quic.at_end(message.stream_id):
             data = self._quic.read(message.stream_id, limit)
-        if not message.buffer and self._quic.at_end(message.stream_id):
+        if data:
+            self._state.sessions.read(message, len(data))
+        if not message.buffer and message.arriving is Arriving.TUNNEL and self._quic.at_end(message.stream_id):
             message.arrive(Arriving.ENDED)
             self._state.forget_if_over(message)
         return data
@@ -192,7 +199,9 @@ class RequestReceiver:
         if kind == frames.DATA:
             self._data_frame(message, length)
         elif kind == frames.WEBTRANSPORT_STREAM and self._state.webtransport:
-            self._tunnel(message, length)
+            message.buffer = message.buffer[after:]
+            self._tunnel(message, length, after)
+            return True
         elif kind in frames.CONTROL_ONLY or kind in frames.RESERVED:
             raise _unexpected(kind, "on a request stream")
         elif kind == frames.PUSH_PROMISE:
@@ -244,8 +253,8 @@ class RequestReceiver:
             self._fields(message, fields)
         return True
 
-    def _tunnel(self, message: Message, session_id: int) -> None:
-        """The stream belongs to a WebTransport session."""
+    def _tunnel(self, message: Message, session_id: int, prefix: int) -> None:
+        """The stream belongs to a WebTransport session, as its first `prefix` bytes say."""
         if message.arriving is not Arriving.FIELDS or message.idle_frames or message.method or message.interim:
             raise Http3Error(
                 H3Code.H3_FRAME_ERROR,
@@ -254,9 +263,15 @@ class RequestReceiver:
             )
         check_session_id(session_id)
         message.session_id = session_id
+        message.prefix = prefix
         message.arrive(Arriving.TUNNEL)
         message.leaving = Leaving.TUNNEL
         self._state.events.append(TunnelStreamOpened(session_id, message.stream_id))
+        self._state.sessions.opened(message)
+        self._state.sessions.arrived(message)
+        if message.stopped is not None:
+            self._state.give_up(message, message.stopped)
+            self._state.events.append(ReadingStopped(message.stream_id, message.stopped))
 
     def _end(self, message: Message) -> None:
         """The stream ended where a frame may begin, or within one."""
@@ -291,6 +306,10 @@ class RequestReceiver:
 
     def _request(self, message: Message, fields: Fields) -> None:
         stream_id = message.stream_id
+        if message.stopped is not None:  # given up before it arrived: nobody hears of it (RFC 9114 section 4.1.1)
+            self._state.abort(message, H3Code.H3_REQUEST_REJECTED)
+            self._state.count_abandoned(message)
+            return
         line = check_request(fields, extended_connect=self._state.local.enable_connect_protocol)
         message.method = line.method
         message.expected = line.content_length

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import TYPE_CHECKING
 
 from fairway.http3 import frames
 from fairway.http3.errors import H3Code, Http3Error
@@ -14,6 +15,9 @@ from fairway.http3.priorities import Priority
 from fairway.http3.qpack import FieldCoder
 from fairway.http3.settings import Settings
 from fairway.quic import Connection, ConnectionClosed, UsageError
+
+if TYPE_CHECKING:
+    from fairway.http3.sessions import Sessions
 
 
 class Http3State:
@@ -30,6 +34,8 @@ class Http3State:
         """Bytes of a field section that we take."""
         self.messages: dict[int, Message] = {}
         """Streams of requests and of WebTransport sessions that are not over."""
+        self.sessions: Sessions
+        """What limits the streams of WebTransport sessions; set by who parses them."""
         self.events: list[Event] = []
         self.failure: Http3Error | None = None
         """What ends the connection, found outside `events`, which knows the time and closes."""
@@ -55,7 +61,8 @@ class Http3State:
     def forget_if_over(self, message: Message) -> None:
         """Drop a stream on which nothing can happen any more."""
         if message.arriving is Arriving.ENDED and message.leaving is Leaving.ENDED:
-            self.messages.pop(message.stream_id, None)
+            if self.messages.pop(message.stream_id, None) is not None and self.local.limits_sessions:
+                self.sessions.over(message)
             self.early_priorities.pop(message.stream_id, None)
 
     def abort(self, message: Message, code: int) -> None:
@@ -63,10 +70,15 @@ class Http3State:
         if message.arriving is not Arriving.ENDED:
             self.take_no_more(message)
             self.stop(message.stream_id, code)
+            self.sessions.stopped(message)
         if message.leaving is not Leaving.ENDED:
-            self.reset(message.stream_id, code)
-            message.leaving = Leaving.ENDED
+            self.give_up(message, code)
         self.forget_if_over(message)
+
+    def give_up(self, message: Message, code: int) -> None:
+        """Send no more on a stream."""
+        message.leaving = Leaving.ENDED
+        self.sessions.gave_up(message, self.reset(message.stream_id, code))
 
     def take_no_more(self, message: Message) -> None:
         """Nothing of what the peer sends on the stream is wanted any more."""
@@ -104,10 +116,11 @@ class Http3State:
 
     # A stream may be gone in QUIC before its last events were told here; then there is nothing left to do to it.
 
-    def reset(self, stream_id: int, code: int) -> None:
-        """Give up sending."""
+    def reset(self, stream_id: int, code: int) -> int | None:
+        """Give up sending; the stream's final size, None if it is gone."""
         with contextlib.suppress(UsageError, ConnectionClosed):
-            self.quic.reset(stream_id, code)
+            return self.quic.reset(stream_id, code)
+        return None
 
     def stop(self, stream_id: int, code: int) -> None:
         """Ask the peer to send no more."""

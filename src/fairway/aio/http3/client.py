@@ -25,7 +25,7 @@ from fairway.http3 import (
     ResponseReceived,
     Settings,
 )
-from fairway.http3.webtransport import session_request, with_webtransport
+from fairway.http3.webtransport import PROTOCOL, session_request, with_webtransport
 from fairway.quic import Connection, ConnectionClosed, UsageError
 
 Body = bytes | AsyncIterable[bytes]
@@ -162,10 +162,11 @@ class ClientConnection(HttpConnection):
 
         Raises `RequestError` if the server does not grant it, with its status in the reason.
         """
-        settings = await self.wait_settings()
-        if not settings.webtransport or not settings.enable_connect_protocol:
-            raise UsageError("the server does not speak WebTransport: its settings say nothing of it")
-        request = session_request(authority.encode("ascii"), path.encode("ascii"), fields or [])
+        await self.wait_settings()
+        protocol = self.http.session_protocol
+        if protocol == PROTOCOL and self._asked_for_session and not self.http.sessions_limited:
+            raise UsageError("the server takes one session at a time: it announces no flow control within sessions")
+        request = session_request(authority.encode("ascii"), path.encode("ascii"), fields or [], protocol=protocol)
         stream = await self.begin(request)
         stream.wants_session = True
         try:
@@ -175,7 +176,11 @@ class ClientConnection(HttpConnection):
         except BaseException:
             await stream.aclose()
             raise
-        return self.begin_session(stream)
+        return self.sessions.begin(stream, protocol)
+
+    @property
+    def _asked_for_session(self) -> bool:
+        return any(isinstance(stream, ClientStream) and stream.wants_session for stream in self._streams.values())
 
     def _response_received(self, event: ResponseReceived) -> None:
         stream = self._streams.get(event.stream_id)

@@ -16,12 +16,7 @@ from fairway.aio.server import Listener
 from fairway.aio.signal import Signal
 from fairway.http3 import ALPN, DEFAULT_SETTINGS, Fields, H3Code, RequestReceived, Settings
 from fairway.http3.limits import MAX_SESSIONS, REQUEST_TIMEOUT_S
-from fairway.http3.webtransport import (
-    BUFFERED_STREAM_REJECTED,
-    is_session_request,
-    session_response,
-    with_webtransport,
-)
+from fairway.http3.webtransport import PROTOCOL, session_protocol, session_response, with_webtransport
 from fairway.quic import Connection, ConnectionClosed, UsageError
 from fairway.quic.events import ConnectionTerminated
 
@@ -73,7 +68,7 @@ class Request(HttpStream):
     @property
     def wants_session(self) -> bool:
         """True if the client asks for a WebTransport session."""
-        return is_session_request(self.fields)
+        return session_protocol(self.fields) is not None
 
     @property
     def origin(self) -> str | None:
@@ -86,12 +81,13 @@ class Request(HttpStream):
 
         `UsageError` if none was asked for, or the server was not started with `webtransport=True`.
         """
-        if not self.wants_session:
+        protocol = session_protocol(self.fields)
+        if protocol is None:
             raise UsageError("the request asks for no WebTransport session: see `wants_session`")
         if not self.connection.takes_sessions:
             raise UsageError("the server was started without webtransport=True")
-        self.respond(session_response(fields or []))
-        return self.connection.begin_session(self)
+        self.respond(session_response(fields or [], protocol=protocol))
+        return self.connection.sessions.begin(self, protocol)
 
 
 class ServerConnection(HttpConnection):
@@ -154,21 +150,38 @@ class ServerConnection(HttpConnection):
         since = now - self._request_timeout_s
         for stream_id in self.http.unfinished(since):
             self.http.abort(stream_id, H3Code.H3_REQUEST_INCOMPLETE)
-        self._refuse_tunnels(lambda _, arrived: arrived <= since, BUFFERED_STREAM_REJECTED)
-        if self._waiting_tunnels or self.http.unfinished(now):
+        self.sessions.refuse(lambda _, arrived: arrived <= since, H3Code.WT_BUFFERED_STREAM_REJECTED)
+        if self.sessions.waiting or self.http.unfinished(now):
             self._expect_requests()
         self.wake()
 
     def _request_received(self, event: RequestReceived) -> None:
         self.requests += 1
         request = Request(self, event)
-        if request.wants_session and sum(other.wants_session for other in self._tasks.values()) >= MAX_SESSIONS:
+        if request.wants_session and self._asked_for_sessions() >= MAX_SESSIONS:
             self.http.abort(event.stream_id, H3Code.H3_REQUEST_REJECTED)
             return
         self._streams[event.stream_id] = request
         task = self._loop.create_task(self._run(request))
         self._tasks[task] = request
         task.add_done_callback(self._done)
+
+    def _asked_for_sessions(self) -> int:
+        """Sessions that stand, and requests for some."""
+        return sum(other.wants_session for other in self._tasks.values())
+
+    async def _settle_session(self, request: Request, protocol: bytes) -> bool:
+        """Whether the client may ask for a session; else the request is given up (section 3.1 and 5.1)."""
+        await self.wait_settings()
+        if not self.takes_sessions:
+            return True  # a request like any other, which the handler answers
+        if not self.http.takes_session(protocol):
+            self.http.abort(request.stream_id, H3Code.H3_MESSAGE_ERROR)
+        elif protocol == PROTOCOL and not self.http.sessions_limited and self._asked_for_sessions() > 1:
+            self.http.abort(request.stream_id, H3Code.H3_REQUEST_REJECTED)
+        else:
+            return True
+        return False
 
     async def _run(self, request: Request) -> None:
         """Run the handler; what it left undone is ended here."""
@@ -177,9 +190,9 @@ class ServerConnection(HttpConnection):
             if request.early and not self._early_unsafe and request.field(b":method") not in SAFE_METHODS:
                 request.respond(TOO_EARLY, end=True)
                 return
-            if request.wants_session:
-                await self.wait_settings()  # section 3.1: they say whether the client takes datagrams
-            await self._handler(request)
+            protocol = session_protocol(request.fields)
+            if protocol is None or await self._settle_session(request, protocol):
+                await self._handler(request)
         except (ConnectionClosed, RequestError):
             code = H3Code.H3_REQUEST_CANCELLED  # the client left: the handler need not catch it
         except asyncio.CancelledError:
@@ -196,7 +209,7 @@ class ServerConnection(HttpConnection):
             self._finish(request, code)
 
     def _finish(self, request: Request, code: H3Code) -> None:
-        session = self._sessions.get(request.stream_id)
+        session = self.sessions.get(request.stream_id)
         if session is not None:
             session.abandoned()
         if self.closing is None and not self.http.is_over(request.stream_id):
