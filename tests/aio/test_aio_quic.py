@@ -75,6 +75,18 @@ def client(running: Server, host: str = "127.0.0.1", **more: object) -> connect:
     return connect(host, running.port, **(arguments | more))  # type: ignore[arg-type]
 
 
+class TestOptions:
+    def test_a_misspelled_option_is_an_error_that_names_the_right_one(self) -> None:
+        with pytest.raises(TypeError, match="'verfy': did you mean 'verify'"):
+            connect("localhost", 1, alpn="t", verfy=False)  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match="'client_cas': did you mean 'client_ca'"):
+            serve(echo, "localhost", 1, alpn="t", identities=[IDENTITY], client_cas=())  # type: ignore[call-arg]
+
+    def test_a_server_needs_an_identity(self) -> None:
+        with pytest.raises(TypeError, match="'identities' is missing"):
+            serve(echo, "localhost", 1, alpn="t")  # type: ignore[call-arg]
+
+
 class TestConnections:
     @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
     def test_what_is_sent_comes_back_over_both_kinds_of_addresses(self, host: str) -> None:

@@ -3,6 +3,7 @@
 from fairway.aio.client import connect
 from fairway.aio.connection import QuicConnection
 from fairway.aio.moving import MigrationError
+from fairway.aio.options import ConnectOptions, ServeOptions
 from fairway.aio.server import Server, serve
 from fairway.aio.stream import Stream
 from fairway.quic import (
@@ -18,11 +19,13 @@ from fairway.quic import (
 __all__ = [
     "ClosedBy",
     "Closing",
+    "ConnectOptions",
     "ConnectionClosed",
     "ErrorCode",
     "MigrationError",
     "QuicConfiguration",
     "QuicConnection",
+    "ServeOptions",
     "Server",
     "Stream",
     "StreamReset",

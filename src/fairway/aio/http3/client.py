@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Sequence
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from fairway.aio.client import Dialer
 from fairway.aio.driver import Outlet
@@ -15,6 +15,7 @@ from fairway.aio.http3.connection import HttpConnection
 from fairway.aio.http3.errors import RequestError
 from fairway.aio.http3.stream import HttpStream
 from fairway.aio.http3.webtransport import Session, taking_datagrams
+from fairway.aio.options import ConnectOptions
 from fairway.http3 import (
     ALPN,
     DEFAULT_SETTINGS,
@@ -215,7 +216,7 @@ async def _once(body: bytes) -> Any:
 class connect(Dialer[ClientConnection]):  # noqa: N801 - used like a function
     """`async with connect(host, port) as connection`, or `connection = await connect(...)`.
 
-    `webtransport` lets sessions be asked for. The other arguments are those of `fairway.aio.connect`.
+    `webtransport` lets sessions be asked for. What else may be said is in `ConnectOptions`.
     """
 
     def __init__(
@@ -225,10 +226,10 @@ class connect(Dialer[ClientConnection]):  # noqa: N801 - used like a function
         *,
         settings: Settings = DEFAULT_SETTINGS,
         webtransport: bool = False,
-        **options: Any,
+        alpn: str | Sequence[str] = ALPN,
+        **options: Unpack[ConnectOptions],
     ) -> None:
-        options.setdefault("alpn", ALPN)
         if webtransport:
             settings = with_webtransport(settings)
             options["configuration"] = taking_datagrams(options.get("configuration"))
-        super().__init__(host, port, functools.partial(ClientConnection, settings=settings), **options)
+        super().__init__(host, port, functools.partial(ClientConnection, settings=settings), alpn=alpn, **options)

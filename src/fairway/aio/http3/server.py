@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, ClassVar, Unpack
 
 from fairway.aio.driver import Outlet
 from fairway.aio.http3.connection import HttpConnection
 from fairway.aio.http3.errors import RequestError
 from fairway.aio.http3.stream import HttpStream
 from fairway.aio.http3.webtransport import Session, taking_datagrams
+from fairway.aio.options import ServeOptions
 from fairway.aio.server import Listener
 from fairway.aio.signal import Signal
 from fairway.http3 import ALPN, DEFAULT_SETTINGS, Fields, H3Code, RequestReceived, Settings
@@ -284,7 +285,7 @@ class serve(Listener[ServerConnection]):  # noqa: N801 - used like a function
     `outlive`: then it learns of the end from what it waits for. `webtransport` lets clients ask for sessions. A stream
     on which no whole request has come within `request_timeout_s` (to twice as long) is given up; None waits for ever.
     Where the tickets of `tls` allow early data, requests that may be replays are marked (`Request.early`), and those
-    that are not safe answered with 425 unless `early_unsafe`. The other arguments are those of `fairway.aio.serve`.
+    that are not safe answered with 425 unless `early_unsafe`. What else may be said is in `ServeOptions`.
     """
 
     def __init__(
@@ -298,7 +299,8 @@ class serve(Listener[ServerConnection]):  # noqa: N801 - used like a function
         webtransport: bool = False,
         early_unsafe: bool = False,
         request_timeout_s: float | None = REQUEST_TIMEOUT_S,
-        **options: Any,
+        alpn: str | Sequence[str] = ALPN,
+        **options: Unpack[ServeOptions],
     ) -> None:
         if webtransport:
             settings = with_webtransport(settings)
@@ -311,5 +313,4 @@ class serve(Listener[ServerConnection]):  # noqa: N801 - used like a function
             early_unsafe=early_unsafe,
             request_timeout_s=request_timeout_s,
         )
-        options.setdefault("alpn", ALPN)
-        super().__init__(_attend, host, port, make, **options)
+        super().__init__(_attend, host, port, make, alpn=alpn, **options)
