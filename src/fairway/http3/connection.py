@@ -254,7 +254,7 @@ class Http3Connection(TunnelCalls):
             self._state.forget_if_over(message)
 
     def stop_reading(self, stream_id: int, code: int = H3Code.H3_NO_ERROR) -> None:
-        """Read no more of a message; a server that has answered says H3_NO_ERROR (RFC 9114 section 4.1.1)."""
+        """Read no more of a message; a server that has answered says H3_NO_ERROR (RFC 9114 section 4.1)."""
         message = self._state.messages.get(stream_id)
         if message is not None and message.arriving is not Arriving.ENDED:
             self._state.take_no_more(message)

@@ -44,6 +44,7 @@ class EventHandlers:
                 pass  # an event that comes later says so
 
     def _handshake_completed(self, event: quic_events.HandshakeCompleted) -> None:
+        self._state.events.append(event)
         opened = [self._state.quic.open_stream(unidirectional=True) for _ in range(3)]
         if None in opened:
             raise Http3Error(
@@ -65,7 +66,6 @@ class EventHandlers:
         stream = grease.stream()
         if stream and (extra := self._state.quic.open_stream(unidirectional=True)) is not None:
             self._state.quic.write(extra, stream, end=True, whole=True)
-        state.events.append(event)
 
     def _opened(self, event: quic_events.StreamOpened) -> None:
         stream_id, state = event.stream_id, self._state

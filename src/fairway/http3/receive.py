@@ -135,7 +135,7 @@ class RequestReceiver:
         if isinstance(error, FieldsTooLargeError) and not state.is_client and message.leaving is Leaving.FIELDS:
             with contextlib.suppress(UsageError, ConnectionClosed):
                 state.send_fields(stream_id, [(b":status", b"431"), (b"content-length", b"0")], end=True)
-            code = H3Code.H3_NO_ERROR  # the answer is complete, and did not need the rest (section 4.1.1)
+            code = H3Code.H3_NO_ERROR  # the answer is complete, and did not need the rest (section 4.1)
         elif message.leaving is not Leaving.ENDED:
             state.reset(stream_id, error.code)
         state.stop(stream_id, code)
@@ -203,13 +203,13 @@ class RequestReceiver:
             self._tunnel(message, length, after)
             return True
         elif kind in frames.CONTROL_ONLY or kind in frames.RESERVED:
-            raise _unexpected(kind, "on a request stream")
+            raise _unexpected(kind, "on a request stream", "7.2.8" if kind in frames.RESERVED else "7.2")
         elif kind == frames.PUSH_PROMISE:
             if self._state.is_client:
                 raise Http3Error(
                     H3Code.H3_ID_ERROR, "a push, though none was allowed", section="RFC 9114 section 7.2.5"
                 )
-            raise _unexpected(kind, "from a client")
+            raise _unexpected(kind, "from a client", "7.2.5")
         else:
             message.skipping = length
             self._count_idle(message)
@@ -218,7 +218,7 @@ class RequestReceiver:
 
     def _data_frame(self, message: Message, length: int) -> None:
         if message.arriving is not Arriving.BODY:
-            raise _unexpected(frames.DATA, f"while {message.arriving.value}")
+            raise _unexpected(frames.DATA, f"while {message.arriving.value}", "4.1")
         message.count_body(length)
         message.remaining = length
         if length:
@@ -233,7 +233,8 @@ class RequestReceiver:
 
     def _headers_frame(self, message: Message, length: int, after: int) -> bool:
         if message.arriving is Arriving.TRAILERS or message.tunnel:
-            raise _unexpected(frames.HEADERS, f"while {message.arriving.value}")
+            section = "4.4" if message.tunnel else "4.1"
+            raise _unexpected(frames.HEADERS, f"while {message.arriving.value}", section)
         if length > MAX_ENCODED_FIELDS:
             raise FieldsTooLargeError(f"a HEADERS frame of {length} bytes")
         end = after + length
@@ -283,7 +284,7 @@ class RequestReceiver:
             raise MessageError(
                 "the stream ended before the request's fields",
                 code=H3Code.H3_REQUEST_INCOMPLETE,
-                section="RFC 9114 section 4.1.1",
+                section="RFC 9114 section 4.1",
             )
         if message.arriving is Arriving.BODY:
             message.check_body()
@@ -359,12 +360,12 @@ def check_session_id(session_id: int) -> None:
         raise Http3Error(
             H3Code.H3_ID_ERROR,
             f"{session_id} is no request stream, so no session",
-            section="draft-ietf-webtrans-http3 section 4.2",
+            section="draft-ietf-webtrans-http3-16 section 4",
         )
 
 
-def _unexpected(kind: int, where: str) -> Http3Error:
-    return Http3Error(H3Code.H3_FRAME_UNEXPECTED, f"{frames.name(kind)} {where}", section="RFC 9114 section 7.2")
+def _unexpected(kind: int, where: str, section: str) -> Http3Error:
+    return Http3Error(H3Code.H3_FRAME_UNEXPECTED, f"{frames.name(kind)} {where}", section=f"RFC 9114 section {section}")
 
 
 def _cut_short(message: Message) -> Http3Error:

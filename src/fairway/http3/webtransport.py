@@ -21,7 +21,7 @@ PROTOCOL = b"webtransport-h3"  # section 9.1
 OLDER_PROTOCOL = b"webtransport"
 
 MAX_CLOSE_REASON = 1024
-"""Bytes of the reason in CLOSE_WEBTRANSPORT_SESSION (section 6)."""
+"""Bytes of the reason in WT_CLOSE_SESSION (section 6)."""
 
 _FIRST_CODE = 0x52E4A40FA8DB
 _LAST_CODE = 0x52E5AC983162

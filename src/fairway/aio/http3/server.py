@@ -215,7 +215,7 @@ class ServerConnection(HttpConnection):
             session.abandoned()
         if self.closing is None and not self.http.is_over(request.stream_id):
             if code is H3Code.H3_NO_ERROR:
-                self.http.stop_reading(request.stream_id)  # section 4.1.1: the answer did not need the rest
+                self.http.stop_reading(request.stream_id)  # section 4.1: the answer did not need the rest
                 if session is not None and self.http.can_send(request.stream_id):
                     self.http.send_data(request.stream_id, b"", end=True)
                 code = H3Code.H3_INTERNAL_ERROR  # for an answer that was not ended

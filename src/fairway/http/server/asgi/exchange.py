@@ -148,7 +148,7 @@ class Exchange:
         self._phase = Phase.DONE
         request = self._request
         if not request.ended:
-            request.stop_reading()  # RFC 9114 section 4.1.1: the answer did not need the rest
+            request.stop_reading()  # RFC 9114 section 4.1: the answer did not need the rest
         request.writable.fire()  # for a `receive` that waits for the end
 
     # receive
