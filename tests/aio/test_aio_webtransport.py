@@ -8,9 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fairway.aio import http3
 from fairway.http3 import DEFAULT_SETTINGS, H3Code, Settings
+from fairway.http3.session_protocols import available, chosen, offer
 from fairway.http3.webtransport import session_request, with_webtransport
 from fairway.quic import QuicConfiguration, UsageError
 from fairway.tls import self_signed_identity
@@ -116,6 +119,69 @@ def test_without_limits_within_sessions_there_is_one_at_a_time() -> None:  # dra
             assert raised.value.code == H3Code.H3_REQUEST_REJECTED
 
     asyncio.run(main())
+
+
+def test_client_and_server_agree_on_what_they_speak() -> None:  # draft 16, section 3.3
+    spoken: list[list[str]] = []
+    odd = 'with "quotes" and \\'
+
+    async def handler(request: http3.Request) -> None:
+        spoken.append(request.session_protocols)
+        if request.field(b":path") == b"/mischief":
+            session = request.accept_session([(b"wt-protocol", b'"never offered"')])
+        else:
+            with pytest.raises(UsageError, match="offers no protocol"):
+                request.accept_session(protocol="chat.3")
+            session = request.accept_session(protocol=next(iter(request.session_protocols[1:]), None))
+        await session.wait_closed()
+
+    async def main() -> None:
+        async with (
+            http3.serve(handler, "127.0.0.1", 0, identities=[IDENTITY], webtransport=True, grace_s=1.0) as server,
+            http3.connect(
+                "127.0.0.1", server.port, server_name="localhost", verify=False, webtransport=True
+            ) as connection,
+        ):
+            async with await connection.webtransport(
+                "localhost", protocols=["chat.2", 'with "quotes" and \\']
+            ) as session:
+                assert session.protocol == 'with "quotes" and \\'
+            async with await connection.webtransport("localhost") as session:
+                assert session.protocol is None
+            with pytest.raises(http3.RequestError, match="was not offered") as raised:
+                await connection.webtransport("localhost", "/mischief", protocols=["chat.2"])
+            assert raised.value.code == H3Code.WT_ALPN_ERROR
+            with pytest.raises(UsageError, match="printable ASCII"):
+                await connection.webtransport("localhost", protocols=["tschüß"])
+        assert spoken == [["chat.2", odd], [], ["chat.2"]]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("value", "understood"),
+    [
+        (b'"a"', ["a"]),
+        (b'"a" ,\t"b";q=1;x, "c";y="z"', ["a", "b", "c"]),
+        (b"a", []),  # a token, no string
+        (b'"a", b', []),
+        (b'"a",', []),
+        (b'"a" "b"', []),
+        (b'"a', []),
+        (b'"a\\n"', []),
+        (b'("a" "b")', []),
+        (b"", []),
+    ],
+)
+def test_an_offer_that_is_no_list_of_strings_is_as_none(value: bytes, understood: list[str]) -> None:
+    assert available([(b"wt-available-protocols", value)]) == understood
+    assert chosen([(b"wt-protocol", value)]) == (understood[0] if len(understood) == 1 else None)
+
+
+@given(st.lists(st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E)), max_size=5), st.binary(max_size=30))
+def test_every_offer_is_understood_and_nothing_else_does_harm(protocols: list[str], other: bytes) -> None:
+    assert available(offer(protocols)) == protocols
+    available([(b"wt-available-protocols", other)])
 
 
 def test_unidirectional_streams_go_each_way() -> None:

@@ -26,6 +26,7 @@ from fairway.http3 import (
     ResponseReceived,
     Settings,
 )
+from fairway.http3.session_protocols import chosen, offer
 from fairway.http3.webtransport import PROTOCOL, session_request, with_webtransport
 from fairway.quic import Connection, ConnectionClosed, UsageError
 
@@ -158,26 +159,36 @@ class ClientConnection(HttpConnection):
             raise
         return stream
 
-    async def webtransport(self, authority: str, path: str = "/", *, fields: Fields | None = None) -> Session:
+    async def webtransport(
+        self, authority: str, path: str = "/", *, fields: Fields | None = None, protocols: Sequence[str] = ()
+    ) -> Session:
         """Ask for a WebTransport session; the connection must have been made with `webtransport=True`.
 
-        Raises `RequestError` if the server does not grant it, with its status in the reason.
+        `protocols` are those of the application that it may speak, the best first: the session's `protocol` is the
+        server's choice. Raises `RequestError` if the server does not grant the session, with its status in the reason.
         """
         await self.wait_settings()
         protocol = self.http.session_protocol
         if protocol == PROTOCOL and self._asked_for_session and not self.http.sessions_limited:
             raise UsageError("the server takes one session at a time: it announces no flow control within sessions")
-        request = session_request(authority.encode("ascii"), path.encode("ascii"), fields or [], protocol=protocol)
+        fields = [*offer(protocols), *(fields or [])]
+        request = session_request(authority.encode("ascii"), path.encode("ascii"), fields, protocol=protocol)
         stream = await self.begin(request)
         stream.wants_session = True
         try:
             await stream.wait_response()
             if not 200 <= stream.status < 300:
                 raise RequestError(H3Code.H3_REQUEST_REJECTED, f"the session was refused with status {stream.status}")
+            chosen_protocol = chosen(stream.response or [])
+            if chosen_protocol is not None and chosen_protocol not in protocols:
+                stream.abort(H3Code.WT_ALPN_ERROR)  # section 3.3
+                raise RequestError(H3Code.WT_ALPN_ERROR, f"the server chose {chosen_protocol!r}, which was not offered")
         except BaseException:
             await stream.aclose()
             raise
-        return self.sessions.begin(stream, protocol)
+        session = self.sessions.begin(stream, protocol)
+        session.protocol = chosen_protocol
+        return session
 
     @property
     def _asked_for_session(self) -> bool:

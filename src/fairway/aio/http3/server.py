@@ -17,6 +17,7 @@ from fairway.aio.server import Listener
 from fairway.aio.signal import Signal
 from fairway.http3 import ALPN, DEFAULT_SETTINGS, Fields, H3Code, RequestReceived, Settings
 from fairway.http3.limits import MAX_SESSIONS, REQUEST_TIMEOUT_S
+from fairway.http3.session_protocols import available, choice
 from fairway.http3.webtransport import PROTOCOL, session_protocol, session_response, with_webtransport
 from fairway.quic import Connection, ConnectionClosed, UsageError
 from fairway.quic.events import ConnectionTerminated
@@ -77,18 +78,28 @@ class Request(HttpStream):
         value = self.field(b"origin")
         return None if value is None else value.decode("ascii", "replace")
 
-    def accept_session(self, fields: Fields | None = None) -> Session:
+    @property
+    def session_protocols(self) -> list[str]:
+        """The application's protocols that a client offers for its session, the best first."""
+        return available(self.fields)
+
+    def accept_session(self, fields: Fields | None = None, *, protocol: str | None = None) -> Session:
         """Grant the WebTransport session that was asked for; look at `origin` before.
 
+        `protocol` is one of `session_protocols`, if the application chooses among them.
         `UsageError` if none was asked for, or the server was not started with `webtransport=True`.
         """
-        protocol = session_protocol(self.fields)
-        if protocol is None:
+        version = session_protocol(self.fields)
+        if version is None:
             raise UsageError("the request asks for no WebTransport session: see `wants_session`")
         if not self.connection.takes_sessions:
             raise UsageError("the server was started without webtransport=True")
-        self.respond(session_response(fields or [], protocol=protocol))
-        return self.connection.sessions.begin(self, protocol)
+        if protocol is not None and protocol not in self.session_protocols:
+            raise UsageError(f"the client offers no protocol {protocol!r}: see `session_protocols`")
+        self.respond(session_response([*choice(protocol), *(fields or [])], protocol=version))
+        session = self.connection.sessions.begin(self, version)
+        session.protocol = protocol
+        return session
 
 
 class ServerConnection(HttpConnection):

@@ -79,6 +79,8 @@ class Session:
         self.session_id = stream.stream_id
         self.closed: SessionClosed | None = None
         """How the session ended; None while it has not."""
+        self.protocol: str | None = None
+        """The application's protocol that was agreed on, if one was."""
         self._stream = stream
         self._incoming: deque[TunnelStream] = deque()
         self._datagrams = DatagramQueue()
