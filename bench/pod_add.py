@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import tempfile
 import time
@@ -17,6 +18,7 @@ from fairway.net.host import Host
 
 ROUNDS = 100
 CROWD = 1000
+TURNS = 3
 PEER = "ptp + host-local"
 PLUGINS = Path("/usr/lib/cni")
 # The state is on a disk, not in memory: what a user pays for durability is part of the figure.
@@ -65,20 +67,29 @@ def _measure() -> Result:
 
 
 def _crowd(result: Result, host: Host) -> None:
-    for number in range(CROWD):
-        host.add_pod(f"crowd{number}")
-    deleted = []
-    added = [_timed(host.add_pod, f"pod{number}") for number in range(ROUNDS)]
-    for number in range(ROUNDS):
-        deleted.append(_timed(host.remove_pod, f"pod{number}"))
-        host.wait_removed(f"pod{number}")
-    alone = {row.what: row.value for row in result.rows if row.who == "fairway"}
-    crowd = result.add("fairway", "add, among 1,000", added, "ms")
-    result.add_percentile("fairway", "add, among 1,000", added, "ms")
-    result.add("fairway", "delete, among 1,000", deleted, "ms")
-    result.ratios["add among 1,000/alone"] = crowd / alone["add"]
-    for pod in host.pods():
-        host.remove_pod(pod.name)
+    """A pod after the other, without the peer's processes in between: with few others and among a thousand, in turn."""
+    added: dict[str, list[float]] = {"one after the other": [], "among 1,000": []}
+    deleted: dict[str, list[float]] = {what: [] for what in added}
+    for _ in range(TURNS):
+        for what in added:
+            crowd = [f"crowd{number}" for number in range(CROWD if what == "among 1,000" else 0)]
+            for name in crowd:
+                host.add_pod(name)
+            names = [f"pod{number}" for number in range(ROUNDS)]
+            added[what] += [_timed(host.add_pod, name) for name in names]
+            for name in names:
+                deleted[what].append(_timed(host.remove_pod, name))
+                host.wait_removed(name)
+            for name in crowd:
+                host.remove_pod(name)
+            for name in crowd:
+                host.wait_removed(name)
+    for what in added:
+        result.add("fairway", f"add, {what}", added[what], "ms")
+        result.add_percentile("fairway", f"add, {what}", added[what], "ms")
+        result.add("fairway", f"delete, {what}", deleted[what], "ms")
+    ratio = statistics.median(added["among 1,000"]) / statistics.median(added["one after the other"])
+    result.ratios["add among 1,000/one after the other"] = ratio
 
 
 class _Peer:

@@ -21,7 +21,7 @@ def test_an_unknown_shell_is_a_usage_error():
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [("fairway po", ["pod", "pool"]), ("fairway pod s", ["show"]), ("fairway check --re", ["--repair"])],
+    [("fairway po", ["pod", "pool", "policy"]), ("fairway pod s", ["show"]), ("fairway check --re", ["--repair"])],
 )
 def test_commands_are_completed(words: str, expected: list[str]):
     environment = {

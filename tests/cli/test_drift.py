@@ -16,14 +16,17 @@ from fairway.net.model.facts import (
     Firewall,
     ForeignChain,
     ForwardAccept,
+    Masquerade,
     Namespace,
     Neighbour,
+    PolicyRules,
     Route,
     Sysctl,
     Up,
     Veth,
 )
 from fairway.net.model.operations import Change, Create, Delete, Operation
+from fairway.net.model.policy_table import PolicyTable
 
 VETH = Veth("", "fwy-a", "a", "eth0", 1500, "ee:ee:ee:ee:ee:ee", "0a:00:00:00:00:01")
 NFT = ForeignChain("nft", "ip", "filter", "FORWARD", "policy drop")
@@ -45,6 +48,11 @@ CASES: list[tuple[Operation, str]] = [
     ),
     (Create(ROUTE), "the route to 10.0.1.2 by fwy-a is missing"),
     (Delete(FAR), "the route to 10.3.0.0/24 via 192.0.2.1 is left over"),
+    (Delete(Masquerade("", "m")), "the chain that hides pods' addresses from outside the network is left over"),
+    (
+        Change(PolicyRules("", PolicyTable(active=True)), PolicyRules("", PolicyTable())),
+        "the network policies in Fairway's nftables table were changed by somebody else",
+    ),
     (Create(DEFAULT), "the default route via fe80::1 by eth0 in a is missing"),
     (
         Create(AllowedSources("", "fwy-a", frozenset([ip_address("10.0.1.2"), ip_address("fd00::2")]))),

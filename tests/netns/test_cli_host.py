@@ -60,6 +60,27 @@ def test_a_pod_is_added_shown_listed_and_removed():
     assert not Path("/run/netns/demo01").exists()
 
 
+def test_the_way_between_two_pods_is_explained_and_what_drops_on_it_is_named():
+    fairway("pod", "add", "demo01")
+    fairway("pod", "add", "demo02")
+    assert document("explain", "demo01", "demo02")["verdict"] == "accepted"
+    subprocess.run(
+        [
+            "nft",
+            "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }",
+        ],
+        check=True,
+    )
+    try:
+        found = document("explain", "demo01", "demo02", code=1)
+        assert found["verdict"] == "dropped"
+        assert found["mend"]
+        stopped = [s for d in found["directions"] for h in d["hosts"] for s in h["stages"] if s["verdict"] == "dropped"]
+        assert (stopped[0]["hook"], stopped[0]["table"], stopped[0]["chain"]) == ("FORWARD", "ip filter", "FORWARD")
+    finally:
+        subprocess.run(["nft", "delete table ip filter"], check=True)
+
+
 def test_the_hosts_own_addresses_stay():
     before = {"127.0.0.1", "::1", "192.0.2.1"}
     fairway("pod", "add", "demo01")
@@ -101,7 +122,15 @@ def test_what_cannot_be_is_a_usage_error(arguments: list[str], words: str):
 
 def test_pools_and_routes_are_kept():
     fairway("pool", "add", "10.7.0.0/24")
-    assert document("pool", "ls") == {"pools": [{"network": "10.7.0.0/24", "taken": 0}]}
+    fairway("pool", "add", "10.8.3.0/24", "--name", "shop", "--of", "10.8.0.0/16", "--for-namespace", "shop")
+    common = {"networks": [], "cooldown_s": 60, "masquerade": False, "taken": 0, "capacity": 254}
+    assert document("pool", "ls")["pools"] == [
+        {"name": "10.7.0.0/24", "network": "10.7.0.0/24", "of": "", "namespaces": [], **common},
+        {"name": "shop", "network": "10.8.3.0/24", "of": "10.8.0.0/16", "namespaces": ["shop"], **common},
+    ]
+    assert fairway("pod", "add", "shop", "--pool", "shop").stdout == "shop 10.8.3.1\n"
+    fairway("pod", "rm", "shop")
+    fairway("pool", "rm", "10.8.3.0/24")
     fairway("route", "add", "10.3.0.0/24", "--via", "192.0.2.2")
     assert document("route", "ls") == {"routes": [{"destination": "10.3.0.0/24", "via": "192.0.2.2"}]}
     assert "10.3.0.0/24  192.0.2.2" in fairway("route", "ls").stdout

@@ -196,7 +196,7 @@ class TestBadInput:
         host.pools.add(ip_network("10.7.0.0/30"))
         host.add_pod("a")
         host.add_pod("b")
-        with pytest.raises(FairwayError, match=r"every address of 10\.7\.0\.0/30 is taken"):
+        with pytest.raises(FairwayError, match=r"every address of the pool 10\.7\.0\.0/30 is taken"):
             host.add_pod("c")
         host.remove_pod("a")
         host.close()

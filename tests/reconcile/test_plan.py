@@ -22,11 +22,11 @@ from fairway.net.model.facts import (
     Veth,
 )
 from fairway.net.model.operations import Change, Create, Delete, Operation
-from fairway.net.model.pod import Pod
+from fairway.net.model.pod import Pod, Site
 from fairway.net.reconcile import plan, pod_facts
 
 POD = Pod("demo01", (ip_address("10.0.1.2"), ip_address("fd00::2")), 1500)
-FACTS = pod_facts("", "demo01", "fairway pod demo01", POD)
+FACTS = pod_facts("", Site("demo01", "fairway pod demo01"), POD)
 
 
 def ends(fact: Fact) -> set[tuple[str, str]]:
@@ -181,7 +181,7 @@ def test_a_link_whose_far_end_is_elsewhere_is_made_anew_with_all_that_stood_on_i
 
 def test_another_mtu_is_a_change_and_not_a_new_link():
     (veth,) = (fact for fact in FACTS if isinstance(fact, Veth))
-    narrow = pod_facts("", "demo01", "fairway pod demo01", Pod(POD.name, POD.addresses, 1400))
+    narrow = pod_facts("", Site("demo01", "fairway pod demo01"), Pod(POD.name, POD.addresses, 1400))
     (operation,) = plan(narrow, FACTS)
     assert isinstance(operation, Change)
     assert operation.observed == veth

@@ -20,6 +20,7 @@ SUBCOMMANDS = (
     Lazy("pod", "fairway.cli.pod:pod", "Add, list, show and remove this host's pods.", HOST),
     Lazy("pool", "fairway.cli.pool:pool", "What this host's pods take their addresses from.", HOST),
     Lazy("route", "fairway.cli.route:route", "Routes to other hosts' pods.", HOST),
+    Lazy("policy", "fairway.cli.policy:policy", "Who may speak with whom.", HOST),
     Lazy("check", "fairway.cli.check:check", "Find what is not as it should be; --repair mends it.", HOST),
     Lazy("up", "fairway.cli.up:up", "Bring up the lab that a file describes, or change it to that.", LAB),
     Lazy("down", "fairway.cli.down:down", "Take labs down.", LAB),

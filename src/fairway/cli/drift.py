@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from fairway.net.model.facts import AllowedSources, Fact, Firewall, Namespace, Route, Sysctl, Up, Veth
+from fairway.net.model.facts import (
+    AllowedSources,
+    Fact,
+    Firewall,
+    Masquerade,
+    Namespace,
+    PolicyRules,
+    Route,
+    Sysctl,
+    Up,
+    Veth,
+)
 from fairway.net.model.operations import Change, Create, Operation
 from fairway.net.model.words import describe
 
@@ -39,8 +50,10 @@ def _difference(fact: Fact, observed: Fact) -> str:
     """What of `fact` is not so in `observed`: "has mtu 1500, and should have 1400"."""
     if isinstance(fact, Sysctl) and isinstance(observed, Sysctl):
         return f"is {observed.value}, and should be {fact.value}"
-    if isinstance(fact, Firewall | AllowedSources):
+    if isinstance(fact, Firewall | AllowedSources | Masquerade):
         return "was changed by somebody else"
+    if isinstance(fact, PolicyRules):
+        return "were changed by somebody else"
     if isinstance(fact, Veth) and isinstance(observed, Veth) and not observed.mtu:
         return f"has an MTU at one end that differs from the other's; both should be {fact.mtu}"
     names = [name for name in fact.__slots__ if _wanted(fact, name) and getattr(fact, name) != getattr(observed, name)]

@@ -54,7 +54,7 @@ def _pools() -> list[str]:
     from fairway.cli.host import this_host
 
     with this_host() as host:
-        return [str(pool) for pool in host.pools.all()]
+        return [str(pool.block) for pool in host.pools.all()]
 
 
 def _routes() -> list[str]:

@@ -70,7 +70,7 @@ def places(owner: str = "") -> Iterator[Place]:
     if owner in ("", HOST) and _host_is_ours() and has_state():
         with this_host() as host:
             for own in host.pods():
-                yield Place(HOST, own.name, host.identity.namespace(own.name), own.addresses)
+                yield Place(HOST, own.name, host.identity.site(own).namespace, own.addresses)
 
 
 def _host_is_ours() -> bool:

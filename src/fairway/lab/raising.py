@@ -149,9 +149,9 @@ class _Raising:
             gone = [pod for pod in host.pods() if not _as_wanted(pod, wanted.get(pod.name))]
             for pod in gone:
                 host.remove_pod(pod.name)
-            for pool in host.store.pools():
-                if pool not in node.pools and not host.pools.in_use(pool):
-                    host.pools.remove(pool)
+            for pool in host.store.addresses.pools():
+                if pool.block not in node.pools and not host.pools.in_use(pool.block):
+                    host.pools.remove(pool.block)
         return changed + len(drift) + len(gone)
 
     def _settle(self, node: Node, made: int) -> int:

@@ -31,6 +31,11 @@ def for_chain(host: Host, chain: Chain, passage: Passage) -> tuple[str, ...]:
             " let the pod use its own address (fairway pod show)",
             f"if it is the pod's own, the table has lost it: {REPAIR}",
         )
+    if (chain.family, chain.table) == _OWN_TABLE:
+        return (
+            "a rule of a policy that allows it: fairway policy apply FILE",
+            "what isolates a pod: fairway policy of POD",
+        )
     if chain.hook != "forward":
         return ()
     insert = inside(host, f"nft insert rule {chain.family} {chain.table} {chain.name}")

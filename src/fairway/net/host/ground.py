@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fairway.net.host.masquerade import Masquerading
 from fairway.net.host.observed import Observer
 from fairway.net.host.store import Store
 from fairway.net.kernel import Kernel
@@ -17,10 +18,11 @@ _NOT_LINKS = ("all", "default")
 class Ground:
     """Brought about with the first pod, taken away after the last. Looked at once, until somebody has taken it away."""
 
-    def __init__(self, store: Store, kernel: Kernel, observer: Observer) -> None:
+    def __init__(self, store: Store, kernel: Kernel, observer: Observer, masquerading: Masquerading) -> None:
         self._store = store
         self._kernel = kernel
         self._observer = observer
+        self._masquerading = masquerading
         self._seen: set[tuple[frozenset[int], int]] = set()  # IP versions that it carries, as of a generation
 
     def prepare(self, pod: Pod) -> None:
@@ -30,6 +32,7 @@ class Ground:
         if (versions, generation) not in self._seen:
             wanted = self.facts([pod])
             apply(plan(wanted, self._observer.node(wanted)), self._kernel.execute)
+            self._masquerading.enforce()
             self._seen.add((versions, generation))
 
     def remove(self) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fairway.net.model.attachment import attachment_mark
 from fairway.net.model.facts import HERE
+from fairway.net.model.pod import Pod, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +27,9 @@ class Identity:
     def mark_of(self, pod: str) -> str:
         """The mark of the pod's namespace."""
         return f"{self.mark} {pod}"
+
+    def site(self, pod: Pod) -> Site:
+        """The namespace that `pod` is in, and how what is in it is marked."""
+        if pod.attachment is not None:
+            return Site(pod.attachment.namespace.path, attachment_mark(pod.attachment, pod.interface), own=False)
+        return Site(self.namespace(pod.name), self.mark_of(pod.name))

@@ -15,13 +15,15 @@ from fairway.net.model.facts import (
     IPNetwork,
     Namespace,
     Neighbour,
+    PolicyRules,
     Route,
     Sysctl,
     Up,
     Veth,
 )
-from fairway.net.model.names import INTERFACE_PREFIX, POD_INTERFACE
-from fairway.net.model.pod import Pod
+from fairway.net.model.names import INTERFACE_PREFIX
+from fairway.net.model.pod import Pod, Site
+from fairway.net.model.policy_table import PolicyTable
 
 
 class Observer:
@@ -39,27 +41,44 @@ class Observer:
             facts.add(Firewall(self._home))
         return facts
 
-    def pod(self, pod: Pod, namespace: str, mark: str) -> set[Fact]:
-        """What there is of one pod that goes: its namespace and link if they are ours, and its rules."""
+    def pod(self, pod: Pod, site: Site) -> set[Fact]:
+        """What there is of one pod that goes: its link, and its namespace, if they are ours, and its rules."""
         facts: set[Fact] = {AllowedSources(self._home, pod.link, frozenset(pod.addresses))}
         link = self._kernel.link(self._home, pod.link)
         if link is not None and link.ours:
-            facts.add(Veth(self._home, pod.link, namespace, POD_INTERFACE, link.mtu, link.mac))
-        if self._kernel.has_namespace(namespace) and self._kernel.mark(namespace) == mark:
-            facts.add(Namespace(namespace, mark))
-        facts |= {accept for accept in self._kernel.accepts(self._home) if accept.link == pod.link}
-        return facts
+            facts.add(Veth(self._home, pod.link, site.namespace, pod.interface, link.mtu, link.mac))
+        if site.own and self._kernel.has_namespace(site.namespace) and self._kernel.mark(site.namespace) == site.mark:
+            facts.add(Namespace(site.namespace, site.mark))
+        return facts | self._accepts(pod)
+
+    def attachment(self, pod: Pod, site: Site, wanted: Iterable[Fact]) -> set[Fact]:
+        """All that there is of one attachment, whose namespace is to be had; the number of others costs little."""
+        outer = self._kernel.link_view(self._home, pod.link)
+        inner = self._kernel.link_view(site.namespace, pod.interface)
+        facts = self._settings(wanted) | self._accepts(pod) | outer.own() | _own_facts(inner, set(wanted))
+        facts |= self._kernel.allowed_sources(self._home, pod.link)
+        return facts | link_facts(link for link in (*outer.links, *inner.links) if link.ours)
+
+    def _accepts(self, pod: Pod) -> set[Fact]:
+        return {accept for accept in self._kernel.accepts(self._home) if accept.link == pod.link}
 
     def routes(self, destinations: Iterable[IPNetwork]) -> set[Fact]:
         """Our routes to `destinations`."""
         wanted = set(destinations)
         return {fact for fact in self._kernel.routes(self._home) if fact.destination in wanted}
 
-    def everything(self, desired: Iterable[Fact], prefix: str, mark: str, marks: Mapping[str, str]) -> set[Fact]:
+    def policies(self, wanted: PolicyRules | None) -> set[Fact]:
+        """What there is of network policies, held against what is `wanted`."""
+        found = self._kernel.policy_rules(self._home, wanted.table if wanted is not None else PolicyTable())
+        return {found} if found is not None else set()
+
+    def everything(
+        self, desired: Iterable[Fact], prefix: str, mark: str, own: Mapping[str, str], given: Iterable[tuple[Pod, str]]
+    ) -> set[Fact]:
         """All that is ours in the host's namespace, in its pods' and in those of pods that should not be.
 
-        `marks` says which namespaces should be there and how each should be marked; another one is ours if its name
-        begins with `prefix` and its mark with `mark`.
+        `own` says which namespaces should be there and how each should be marked; another one is ours if its name
+        begins with `prefix` and its mark with `mark`. `given` are pods in namespaces that a runtime made, and these.
         """
         wanted = set(desired)
         home = self._kernel.view(self._home)
@@ -67,17 +86,21 @@ class Observer:
         facts |= {fact for fact in home.own() if isinstance(fact, Route) or _links_host(fact)}
         facts |= self._kernel.firewall(self._home)
         facts |= self._kernel.accepts(self._home)
+        hidden = self._kernel.masqueraded(self._home)
+        facts |= {hidden} if hidden is not None else set()
         links = [link for link in home.links if link.name.startswith(INTERFACE_PREFIX)]
         for name in self._kernel.namespace_names(prefix):
             found = self._kernel.mark(name)
-            if found != marks.get(name) and not found.startswith(f"{mark} "):
+            if found != own.get(name) and not found.startswith(f"{mark} "):
                 continue
             view = self._kernel.view(name)
             facts.add(Namespace(name, view.mark))
-            facts |= {fact for fact in view.own() if not isinstance(fact, Sysctl)}
-            # A kernel before 5.18 keeps no mark of an address: one that should be there is ours.
-            facts |= {record.fact for record in view.addresses if record.fact in wanted}
+            facts |= _own_facts(view, wanted)
             links += _pod_links(view)
+        for pod, namespace in given:
+            view = self._kernel.link_view(namespace, pod.interface)
+            facts |= _own_facts(view, wanted)
+            links += [link for link in view.links if link.ours]
         return facts | link_facts(links)
 
     def _settings(self, wanted: Iterable[Fact]) -> set[Fact]:
@@ -97,6 +120,13 @@ def _links_host(fact: Fact) -> bool:
     if isinstance(fact, Address | Neighbour | Up):
         return fact.link == "lo" or fact.link.startswith(INTERFACE_PREFIX)
     return isinstance(fact, ForwardAccept)
+
+
+def _own_facts(view: View, wanted: set[Fact]) -> set[Fact]:
+    """What is ours in a pod's namespace. A kernel before 5.18 keeps no mark of an address: one that should be is."""
+    facts: set[Fact] = {fact for fact in view.own() if not isinstance(fact, Sysctl)}
+    facts.update(record.fact for record in view.addresses if record.fact in wanted)
+    return facts
 
 
 def _pod_links(view: View) -> list[LinkRecord]:

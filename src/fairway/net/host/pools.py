@@ -2,67 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from fairway.net.host import uplink
+from fairway.net.host.masquerade import Masquerading
 from fairway.net.host.store import PodState, Store
-from fairway.net.ipam import DEFAULT_POOL, check_pool, pool_of
+from fairway.net.ipam import DEFAULT_POOL, capacity, check_pool, check_wanted, eligible
 from fairway.net.kernel import Kernel
-from fairway.net.model.errors import FairwayError, UsageError
+from fairway.net.model.errors import UsageError
 from fairway.net.model.facts import IPAddress, IPNetwork
+from fairway.net.model.pool import Pool, PoolUse, Wish
 
 
 class Pools:
     """The pools of one host; without any of its own there is the default one."""
 
-    def __init__(self, store: Store, kernel: Kernel) -> None:
+    def __init__(self, store: Store, kernel: Kernel, masquerading: Masquerading) -> None:
         self._store = store
         self._kernel = kernel
+        self._masquerading = masquerading
 
-    def all(self) -> list[IPNetwork]:
+    def all(self) -> list[Pool]:
         """The pools, in the order they were added."""
-        return self._store.pools() or [DEFAULT_POOL]
+        return [use.pool for use in self.statistics()]
 
-    def add(self, pool: IPNetwork) -> None:
-        """Take pods' addresses from `pool` too; the default pool is given up with the first of one's own."""
+    def statistics(self) -> list[PoolUse]:
+        """How full each pool is, without counting."""
+        default = Pool(DEFAULT_POOL)
+        return self._store.addresses.statistics() or [PoolUse(default, capacity(default.block), 0)]
+
+    def add(self, pool: Pool | IPNetwork) -> None:
+        """Take pods' addresses from `pool` too; the default pool is given up with the first of one's own.
+
+        Of a pool that is there already, all but its block is changed to this.
+        """
+        wanted = pool if isinstance(pool, Pool) else Pool(pool)
         with self._store.lock():
-            check_pool(pool, self._store.pools())
-            uplink.check_overlap(self._kernel, pool)
-            self._store.add_pool(pool)
+            check_pool(wanted, [other.block for other in self._store.addresses.pools()])
+            uplink.check_overlap(self._kernel, wanted.block)
+            self._store.addresses.add_pool(wanted)
+            self._masquerading.enforce()
 
-    def remove(self, pool: IPNetwork) -> None:
-        """Take no more addresses from `pool`; an error while a pod has one of them."""
+    def remove(self, block: IPNetwork) -> None:
+        """Take no more addresses from the pool with that block; an error while a pod has one of them."""
         with self._store.lock():
-            if pool not in self._store.pools():
-                raise UsageError(f"{pool} is not a pool of this node", mend="see: fairway pool ls")
-            if self.in_use(pool):
-                raise UsageError(f"a pod has an address of the pool {pool}", mend="remove the pod first")
-            self._store.delete_pool(pool)
+            if block not in [pool.block for pool in self._store.addresses.pools()]:
+                raise UsageError(f"{block} is not a pool of this node", mend="see: fairway pool ls")
+            if self.in_use(block):
+                raise UsageError(f"a pod has an address of the pool {block}", mend="remove the pod first")
+            self._store.addresses.delete_pool(block)
+            self._masquerading.enforce()
 
-    def in_use(self, pool: IPNetwork) -> bool:
-        """Whether a pod has an address of `pool`."""
-        pods = (entry.pod for entry in self._store.entries() if entry.state is PodState.PRESENT)
-        return any(address.version == pool.version and address in pool for pod in pods for address in pod.addresses)
+    def in_use(self, block: IPNetwork) -> bool:
+        """Whether a pod that is not being removed has an address of the pool with that block."""
+        query = "SELECT 1 FROM addresses JOIN pods ON pod = name WHERE pool = ? AND state = ? LIMIT 1"
+        return bool(self._store.rows(query, str(block), PodState.PRESENT.value))
 
-    def choose(self, wanted: Sequence[IPAddress]) -> tuple[IPAddress, ...]:
-        """The addresses of a new pod: those `wanted`, or a free one of each IP version that there is a pool of."""
+    def choose(self, wish: Wish) -> tuple[IPAddress, ...]:
+        """The addresses of a new pod: those wished for, or one of each IP version that there is a pool of for it."""
         pools = self.all()
-        if wanted:
-            if len(set(wanted)) != len(wanted):
-                raise UsageError("the same address is given twice")
-            for address in wanted:
-                pool_of(pools, address)
-            return tuple(wanted)
-        if not self._store.pools():
+        if wish.addresses:
+            return check_wanted(pools, wish)
+        if not self._store.addresses.pools():
             uplink.check_overlap(self._kernel, DEFAULT_POOL)
-            self._store.add_pool(DEFAULT_POOL)
-        versions = sorted({pool.version for pool in pools})
-        return tuple(self._free_of([pool for pool in pools if pool.version == version]) for version in versions)
-
-    def _free_of(self, pools: Sequence[IPNetwork]) -> IPAddress:
-        for pool in pools:
-            address = self._store.free_address(pool)
-            if address is not None:
-                return address
-        names = ", ".join(str(pool) for pool in pools)
-        raise FairwayError(f"every address of {names} is taken", mend="remove a pod, or: fairway pool add CIDR")
+            self._store.addresses.add_pool(Pool(DEFAULT_POOL))
+        chosen = eligible(pools, wish)
+        return tuple(self._store.addresses.choose(some, wish.sticky) for some in chosen.values())

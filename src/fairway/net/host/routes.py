@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from fairway.net.host.masquerade import Masquerading
 from fairway.net.host.observed import Observer
 from fairway.net.host.store import Store
 from fairway.net.kernel import Kernel
@@ -16,9 +17,10 @@ from fairway.net.reconcile import apply, plan, route_facts
 class StaticRoutes:
     """The hand-written routes of one host: on disk and in the kernel, or in neither."""
 
-    def __init__(self, store: Store, kernel: Kernel, observer: Observer) -> None:
+    def __init__(self, store: Store, kernel: Kernel, observer: Observer, masquerading: Masquerading) -> None:
         self._store = store
         self._kernel = kernel
+        self._masquerading = masquerading
         self._observer = observer
 
     def all(self) -> list[StaticRoute]:
@@ -57,6 +59,7 @@ class StaticRoutes:
         try:
             wanted = route_facts(self._kernel.home, changed)
             apply(plan(wanted, self._observer.routes(touched)), self._kernel.execute)
+            self._masquerading.enforce()
         except FairwayError:
             back = [former[destination] for destination in touched if destination in former]
             self._store.change_routes(back, touched - set(former))

@@ -82,7 +82,12 @@ class Namespaces(Mapping[str, Host]):
             if name not in self._bound():
                 raise KeyError(name)
             label = self._labels.get(name) or name or socket.gethostname()
-            self._read[name] = namespaces.inside(name, lambda: _host(name, label, self._bound()))
+            # Once the thread is inside another namespace, /proc names its own by no path.
+            home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self._read[name] = namespaces.inside(name, lambda: _host(name, label, self._bound(), home))
+            finally:
+                os.close(home)
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -115,11 +120,11 @@ def _inode(name: str) -> int:
         return 0
 
 
-def _host(name: str, label: str, bound: list[str]) -> Host:
-    """The namespace that the calling thread is in."""
+def _host(name: str, label: str, bound: list[str], home: int) -> Host:
+    """The namespace that the calling thread is in; `home` is a descriptor of the one that Fairway runs in."""
     netlink = Netlink()
     try:
-        peers = _Peers(name, netlink, bound)
+        peers = _Peers(name, netlink, bound, home)
         programs = _programs(netlink)
         links = tuple(_link(message, peers, programs, _taps()) for message in netlink.dump(messages.dump_links()))
         names = {link.index: link.name for link in links}
@@ -143,10 +148,11 @@ def _host(name: str, label: str, bound: list[str]) -> Host:
 class _Peers:
     """Which namespace is behind an id that the kernel uses for it inside this one."""
 
-    def __init__(self, name: str, netlink: Netlink, bound: list[str]) -> None:
+    def __init__(self, name: str, netlink: Netlink, bound: list[str], home: int) -> None:
         self._name = name
         self._netlink = netlink
         self._bound = bound
+        self._home = home
         self._by_id: dict[int, str] | None = None
 
     def find(self, index: int, identifier: int | None) -> Peer | None:
@@ -164,8 +170,7 @@ class _Peers:
         return None if other is None or identifier < 0 else Peer(other, index)
 
     def _identifier(self, name: str) -> int:
-        path = str(namespaces.path_of(name)) if name else "/proc/self/ns/net"
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(namespaces.path_of(name), os.O_RDONLY | os.O_CLOEXEC) if name else os.dup(self._home)
         try:
             body = struct.pack("=B3xHHI", 0, 8, _NETNSA_FD, descriptor)
             answer = self._netlink.get(_request(_RTM_GETNSID, body))

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
-import fcntl
-import os
-import sqlite3
-import threading
-from collections.abc import Iterable, Iterator
+import json
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
-from fairway.net.ipam import candidates
-from fairway.net.model.errors import FairwayError, UsageError
+from fairway.net.host.addresses import Addresses
+from fairway.net.host.state_file import CorruptStateError, StateFile
+from fairway.net.model.attachment import Attachment, GivenNamespace, Kubernetes
+from fairway.net.model.errors import UsageError
 from fairway.net.model.facts import IPAddress, IPNetwork
+from fairway.net.model.names import host_interface
 from fairway.net.model.pod import Pod, StaticRoute
 
-_VERSION = 1
-_BUSY_S = 60.0
-_SCHEMA = """
-CREATE TABLE pods (name TEXT PRIMARY KEY, mtu INTEGER NOT NULL, state TEXT NOT NULL) STRICT;
-CREATE TABLE addresses (address TEXT PRIMARY KEY, pod TEXT NOT NULL REFERENCES pods, position INTEGER NOT NULL) STRICT;
-CREATE INDEX addresses_of_pod ON addresses (pod, position);
-CREATE TABLE pools (network TEXT PRIMARY KEY, last INTEGER NOT NULL, position INTEGER NOT NULL) STRICT;
-CREATE TABLE ground (times_removed INTEGER NOT NULL) STRICT;
-INSERT INTO ground VALUES (0);
-CREATE TABLE routes (destination TEXT PRIMARY KEY, gateway TEXT NOT NULL) STRICT;
-"""
+__all__ = ["CorruptStateError", "Entry", "PodState", "Store"]
+
+_POD = """SELECT name, state, mtu, link, interface, mac, default_route, container, network, path, device, inode, boot,
+    kubernetes_namespace, kubernetes_pod, labels, annotations FROM pods LEFT JOIN attachments ON pod = name"""
 
 
 class PodState(enum.Enum):
@@ -48,112 +41,70 @@ class Entry:
     state: PodState
 
 
-class CorruptStateError(FairwayError):
-    """The state file cannot be read; it was moved aside to `kept`, and a new one begun."""
+class Store(StateFile):
+    """One host's state file, as pods, their addresses, and routes."""
 
-    def __init__(self, path: Path, kept: Path, reason: str) -> None:
-        super().__init__(f"the state file {path} cannot be read ({reason}); it is kept as {kept}")
-        self.kept = kept
-
-
-class Store:
-    """One host's state file. Changes are made under `lock`, so that whoever holds it sees nothing half-made."""
-
-    def __init__(self, directory: Path) -> None:
-        self.path = directory / "state.db"
-        try:
-            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-            self._lock_file = open(directory / "lock", "w")  # noqa: SIM115 - lives as long as the store
-        except OSError as error:
-            raise _unwritable(directory, error) from None
-        self._thread_lock = threading.RLock()
-        self._depth = 0
-        self._database: sqlite3.Connection | None = None
-
-    def open(self) -> CorruptStateError | None:
-        """Open the file, made if it is not there. One that cannot be read is moved aside, and that is returned."""
-        with self.lock():
-            try:
-                self._connect()
-            except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError) and "not a database" not in str(error):
-                    raise _unwritable(self.path, error) from None
-                corrupt = CorruptStateError(self.path, self._move_aside(), str(error))
-                self._connect()
-                return corrupt
-        return None
-
-    def close(self) -> None:
-        """End the connection."""
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-        self._lock_file.close()
-
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep every other thread and process from changing this host; may be nested."""
-        with self._thread_lock:
-            if self._depth == 0:
-                fcntl.flock(self._lock_file, fcntl.LOCK_EX)
-            self._depth += 1
-            try:
-                yield
-            finally:
-                self._depth -= 1
-                if self._depth == 0:
-                    fcntl.flock(self._lock_file, fcntl.LOCK_UN)
-
-    @contextlib.contextmanager
-    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
-        """One transaction: all of it or none, on disk when the outermost ends.
-
-        One that is not `durable` outlives the program, but not a power cut: for notes on what a power cut ends anyway.
-        """
-        assert self._database is not None, "the store is not open"
-        with self.lock():
-            if self._database.in_transaction:
-                yield self._database
-                return
-            try:
-                self._database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-                self._database.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._database
-                    self._database.execute("COMMIT")
-                except BaseException:
-                    with contextlib.suppress(sqlite3.Error):  # SQLite has rolled back by itself after some errors
-                        self._database.execute("ROLLBACK")
-                    raise
-            except sqlite3.Error as error:
-                raise _unwritable(self.path, error) from None
+    def __init__(self, directory: Path, now: Callable[[], float] = time.time) -> None:
+        super().__init__(directory)
+        self.addresses = Addresses(self, now)
 
     def entries(self) -> list[Entry]:
         """Every pod, by name."""
         addresses: dict[str, list[IPAddress]] = {}
-        for pod, address in self._rows("SELECT pod, address FROM addresses ORDER BY pod, position"):
+        for pod, address in self.rows("SELECT pod, address FROM addresses ORDER BY pod, position"):
             addresses.setdefault(pod, []).append(ip_address(address))
-        return [
-            Entry(Pod(name, tuple(addresses.get(name, ())), mtu), PodState(state))
-            for name, mtu, state in self._rows("SELECT name, mtu, state FROM pods ORDER BY name")
-        ]
+        return [_entry(row, addresses.get(row[0], ())) for row in self.rows(f"{_POD} ORDER BY name")]
 
     def entry(self, name: str) -> Entry | None:
         """One pod, if it is known."""
-        for mtu, state in self._rows("SELECT mtu, state FROM pods WHERE name = ?", name):
-            rows = self._rows("SELECT address FROM addresses WHERE pod = ? ORDER BY position", name)
-            return Entry(Pod(name, tuple(ip_address(row[0]) for row in rows), mtu), PodState(state))
+        for row in self.rows(f"{_POD} WHERE name = ?", name):
+            addresses = self.rows("SELECT address FROM addresses WHERE pod = ? ORDER BY position", name)
+            return _entry(row, [ip_address(address) for (address,) in addresses])
         return None
 
-    def insert(self, pod: Pod, state: PodState = PodState.ADDING) -> None:
-        """Add `pod` with its addresses; An address that is taken is an error that says by whom."""
+    def entries_of_container(self, beginning: str) -> list[Entry]:
+        """The attachments whose names begin so: with a part of a container's ID, and the interface or not."""
+        container, _, interface = beginning.partition("/")
+        query = "SELECT pod FROM attachments JOIN pods ON pod = name WHERE substr(container, 1, length(?1)) = ?1"
+        rows = self.rows(f"{query} AND ?2 IN ('', interface) ORDER BY pod", container, interface) if container else []
+        return [entry for (name,) in rows if (entry := self.entry(name)) is not None]
+
+    def count(self, state: PodState) -> int:
+        """How many pods have come as far as that."""
+        ((number,),) = self.rows("SELECT count(*) FROM pods WHERE state = ?", state.value)
+        return int(number)
+
+    def is_empty(self) -> bool:
+        """Whether there is no pod at all, whatever its state."""
+        return not self.rows("SELECT 1 FROM pods LIMIT 1")
+
+    def insert(self, pod: Pod, state: PodState = PodState.ADDING, *, config: str = "", sticky: str = "") -> None:
+        """Add `pod` with its addresses, kept for the key `sticky`; what another has is an error that says who."""
         with self.transaction() as database:
-            database.execute("INSERT INTO pods VALUES (?, ?, ?)", (pod.name, pod.mtu, state.value))
-            for position, address in enumerate(pod.addresses):
-                holder = self.holder(address)
-                if holder:
-                    raise UsageError(f"{address} is taken by the pod {holder}", mend="choose another address, or none")
-                database.execute("INSERT INTO addresses VALUES (?, ?, ?)", (str(address), pod.name, position))
+            values = (pod.name, pod.mtu, state.value, pod.link, pod.interface, pod.mac, int(pod.default_route))
+            holder = self.link_holder(pod.link)
+            if holder:
+                raise UsageError(f"the interface {pod.link} is the pod {holder}'s", mend="choose another name")
+            database.execute(
+                "INSERT INTO pods (name, mtu, state, link, interface, mac, default_route) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                values,
+            )
+            self.addresses.take(pod.name, pod.addresses, sticky)
+            if pod.attachment is not None:
+                row = (pod.name, *_attachment_row(pod.attachment), config, "")
+                database.execute(f"INSERT INTO attachments VALUES ({', '.join('?' * len(row))})", row)
+
+    def finish(self, name: str, result: str) -> None:
+        """Note that the pod of an attachment is present, and what its runtime was told."""
+        with self.transaction() as database:
+            database.execute("UPDATE attachments SET result = ? WHERE pod = ?", (result, name))
+            self.set_state(name, PodState.PRESENT)
+
+    def texts(self, name: str) -> tuple[str, str]:
+        """What a runtime gave and was told of its attachment: `config` and `result`."""
+        for config, result in self.rows("SELECT config, result FROM attachments WHERE pod = ?", name):
+            return config, result
+        return "", ""
 
     def set_state(self, name: str, state: PodState) -> None:
         """Note how far the pod has come."""
@@ -163,7 +114,8 @@ class Store:
     def delete(self, name: str) -> None:
         """Forget the pod; its addresses are free."""
         with self.transaction() as database:
-            database.execute("DELETE FROM addresses WHERE pod = ?", (name,))
+            self.addresses.release(name)
+            database.execute("DELETE FROM attachments WHERE pod = ?", (name,))
             database.execute("DELETE FROM pods WHERE name = ?", (name,))
 
     def forget_removed(self, name: str) -> None:
@@ -173,41 +125,15 @@ class Store:
             if entry is not None and entry.state is PodState.REMOVING:
                 self.delete(name)
 
-    def holder(self, address: IPAddress) -> str:
-        """The pod that has `address`; empty if it is free."""
-        for (name,) in self._rows("SELECT pod FROM addresses WHERE address = ?", str(address)):
+    def link_holder(self, link: str) -> str:
+        """The pod whose host end is called `link`; empty if there is none."""
+        for (name,) in self.rows("SELECT name FROM pods WHERE link = ?", link):
             return str(name)
         return ""
 
-    def free_address(self, pool: IPNetwork) -> IPAddress | None:
-        """An address of `pool` that nobody has: the one behind the last given, so that a freed one rests longest."""
-        row = next(iter(self._rows("SELECT last FROM pools WHERE network = ?", str(pool))), (-1,))
-        for offset, address in candidates(pool, int(row[0])):
-            if not self.holder(address):
-                with self.transaction() as database:
-                    database.execute("UPDATE pools SET last = ? WHERE network = ?", (min(offset, 2**62), str(pool)))
-                return address
-        return None
-
-    def pools(self) -> list[IPNetwork]:
-        """The pools, in the order they were added."""
-        return [ip_network(row[0]) for row in self._rows("SELECT network FROM pools ORDER BY position")]
-
-    def add_pool(self, pool: IPNetwork) -> None:
-        """Add a pool behind the others; one that is there already stays."""
-        with self.transaction() as database:
-            database.execute(
-                "INSERT OR IGNORE INTO pools SELECT ?, -1, coalesce(max(position), 0) + 1 FROM pools", (str(pool),)
-            )
-
-    def delete_pool(self, pool: IPNetwork) -> None:
-        """Forget a pool."""
-        with self.transaction() as database:
-            database.execute("DELETE FROM pools WHERE network = ?", (str(pool),))
-
     def routes(self) -> list[StaticRoute]:
         """The routes written by hand."""
-        rows = self._rows("SELECT destination, gateway FROM routes ORDER BY destination")
+        rows = self.rows("SELECT destination, gateway FROM routes ORDER BY destination")
         return [StaticRoute(ip_network(destination), ip_address(gateway)) for destination, gateway in rows]
 
     def change_routes(self, add: Iterable[StaticRoute] = (), delete: Iterable[IPNetwork] = ()) -> None:
@@ -219,7 +145,7 @@ class Store:
 
     def ground_generation(self) -> int:
         """A number that changes whenever somebody takes away what every pod stands on."""
-        ((number,),) = self._rows("SELECT times_removed FROM ground")
+        ((number,),) = self.rows("SELECT times_removed FROM ground")
         return int(number)
 
     def note_ground_removed(self) -> None:
@@ -227,48 +153,32 @@ class Store:
         with self.transaction() as database:
             database.execute("UPDATE ground SET times_removed = times_removed + 1")
 
-    def _connect(self) -> None:
-        database = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-        try:
-            database.execute("PRAGMA journal_mode = WAL")
-            (version,) = database.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
-            elif version != _VERSION:
-                raise FairwayError(
-                    f"the state file {self.path} is of version {version}; this program knows version {_VERSION}",
-                    mend="use the program that wrote it, or move the file away",
-                )
-            (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
-            if verdict != "ok":
-                raise sqlite3.DatabaseError(verdict)
-        except BaseException:
-            database.close()
-            raise
-        self._database = database
 
-    def _move_aside(self) -> Path:
-        number = 1
-        while (kept := self.path.with_name(f"state.db.corrupt-{number}")).exists():
-            number += 1
-        self.path.rename(kept)
-        for suffix in ("-wal", "-shm"):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-        return kept
-
-    def _rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
-        assert self._database is not None, "the store is not open"
-        try:
-            return self._database.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise _unwritable(self.path, error) from None
+def _entry(row: tuple[Any, ...], addresses: Iterable[IPAddress]) -> Entry:
+    name, state, mtu, link, interface, mac, default_route, container, *attached = row
+    attachment = None if container is None else _attachment(container, *attached)
+    outside = "" if link == host_interface(name) else link
+    pod = Pod(name, tuple(addresses), mtu, interface, mac, outside, bool(default_route), attachment)
+    return Entry(pod, PodState(state))
 
 
-def _unwritable(path: Path, error: Exception) -> FairwayError:
-    if isinstance(error, OSError):
-        words = os.strerror(error.errno or 0)
-        mend = "run it as root, or set FAIRWAY_STATE to a directory of your own"
-    else:
-        words = str(error)
-        mend = "look for free space and at the file's permissions; nothing was changed"
-    return FairwayError(f"cannot write the state in {path}: {words}", mend=mend)
+def _attachment(container: str, network: str, path: str, device: int, inode: int, boot: str, *known: str) -> Attachment:
+    namespace, pod, labels, annotations = known
+    kubernetes = Kubernetes(namespace, pod, json.loads(labels), json.loads(annotations))
+    return Attachment(container, network, GivenNamespace(path, device, inode, boot), kubernetes)
+
+
+def _attachment_row(attachment: Attachment) -> tuple[str | int, ...]:
+    namespace, known = attachment.namespace, attachment.kubernetes
+    return (
+        attachment.container,
+        attachment.network,
+        namespace.path,
+        namespace.device,
+        namespace.inode,
+        namespace.boot,
+        known.namespace,
+        known.pod,
+        json.dumps(dict(known.labels), separators=(",", ":")),
+        json.dumps(dict(known.annotations), separators=(",", ":")),
+    )

@@ -6,12 +6,14 @@ or /31 has neither), nor an IPv6 pool's first, the subnet-router anycast address
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, ip_network
 
 from fairway.net.model.errors import UsageError
 from fairway.net.model.facts import IPAddress, IPNetwork
 from fairway.net.model.pod import GATEWAYS
+from fairway.net.model.pool import Pool
 
 DEFAULT_POOL = IPv4Network("10.0.0.0/16")
 """What a node takes its pods' addresses from until it is given a pool of its own."""
@@ -19,14 +21,11 @@ DEFAULT_POOL = IPv4Network("10.0.0.0/16")
 _RESERVED = (ip_network("169.254.0.0/16"), ip_network("fe80::/10"), ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
-def candidates(pool: IPNetwork, after: int = -1) -> Iterator[tuple[int, IPAddress]]:
-    """Every address of `pool` that a pod may have, with its offset, beginning behind offset `after` and wrapping."""
-    first, last = _bounds(pool)
-    start = after + 1 if first <= after < last else first
-    for offset in range(start, last + 1):
-        yield offset, pool[offset]
-    for offset in range(first, start):
-        yield offset, pool[offset]
+def ahead(block: IPNetwork, after: int = -1) -> Iterator[tuple[int, IPAddress]]:
+    """Every address of `block` that a pod may have, with its offset, from behind the offset `after` to the end."""
+    first, last = _bounds(block)
+    for offset in range(max(first, after + 1), last + 1):
+        yield offset, block[offset]
 
 
 def capacity(pool: IPNetwork) -> int:
@@ -36,7 +35,7 @@ def capacity(pool: IPNetwork) -> int:
 
 
 def pool_of(pools: Iterable[IPNetwork], address: IPAddress) -> IPNetwork:
-    """The pool that `address` may be taken from; an error that names the pools if there is none."""
+    """The pool, by its block, that `address` may be taken from; an error that names the pools if there is none."""
     known = list(pools)
     for pool in known:
         if address.version == pool.version and address in pool:
@@ -51,8 +50,17 @@ def pool_of(pools: Iterable[IPNetwork], address: IPAddress) -> IPNetwork:
     )
 
 
-def check_pool(pool: IPNetwork, others: Iterable[IPNetwork]) -> IPNetwork:
-    """`pool` itself, if it can be one beside `others`."""
+def check_pool(wanted: Pool, others: Iterable[IPNetwork]) -> Pool:
+    """`wanted` itself, if it can be a pool beside those with the blocks `others`."""
+    pool, whole = wanted.block, wanted.whole
+    if wanted.name and not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}", wanted.name):
+        raise UsageError(f"pool name {wanted.name!r} is not valid", mend="use letters, digits, and inner '.', '_', '-'")
+    if any(not name or any(map(str.isspace, name)) for name in wanted.kubernetes_namespaces | wanted.networks):
+        raise UsageError(f"pool {pool}: a namespace or network that it is for has no name, or one with blanks")
+    if wanted.cooldown_s < 0:
+        raise UsageError(f"pool {pool}: an address cannot rest for {wanted.cooldown_s} s", mend="give 0 or more")
+    if whole is not None and not (whole.version == pool.version and _holds(whole, pool)):
+        raise UsageError(f"pool {pool} is not a part of {whole}", mend="give a block of that network")
     for reserved in _RESERVED:
         if pool.version == reserved.version and pool.overlaps(reserved):
             raise UsageError(f"pool {pool} overlaps {reserved}, which is not for pods (they reach {GATEWAYS[0]} there)")
@@ -61,7 +69,11 @@ def check_pool(pool: IPNetwork, others: Iterable[IPNetwork]) -> IPNetwork:
     for other in others:
         if pool != other and pool.version == other.version and pool.overlaps(other):
             raise UsageError(f"pool {pool} overlaps the pool {other}", mend="choose another, or remove that one first")
-    return pool
+    return wanted
+
+
+def _holds(whole: IPNetwork, block: IPNetwork) -> bool:
+    return int(whole[0]) <= int(block[0]) and int(block[-1]) <= int(whole[-1])
 
 
 def _bounds(pool: IPNetwork) -> tuple[int, int]:

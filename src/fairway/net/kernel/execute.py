@@ -19,14 +19,17 @@ from fairway.net.model.facts import (
     Fact,
     Firewall,
     ForwardAccept,
+    Masquerade,
     Namespace,
     Neighbour,
+    PolicyRules,
     Route,
     Sysctl,
     Up,
     Veth,
 )
 from fairway.net.model.operations import Change, Delete, Failure, Operation
+from fairway.net.model.policy_table import PolicyTable
 from fairway.net.model.words import describe
 
 _GONE = (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL)
@@ -165,6 +168,26 @@ def _sources(sessions: Sessions, operations: Sequence[Operation]) -> list[Failur
     return _each(operations, one)
 
 
+def _policies(sessions: Sessions, operations: Sequence[Operation]) -> list[Failure]:
+    driver = sessions.policies(_namespace(operations[0].fact))
+
+    def one(operation: Operation) -> None:
+        assert isinstance(operation.fact, PolicyRules)
+        driver.replace(PolicyTable() if isinstance(operation, Delete) else operation.fact.table)
+
+    return _each(operations, one)
+
+
+def _masquerade(sessions: Sessions, operations: Sequence[Operation]) -> list[Failure]:
+    driver = sessions.masquerade(_namespace(operations[0].fact))
+
+    def one(operation: Operation) -> None:
+        assert isinstance(operation.fact, Masquerade)
+        driver.replace(None if isinstance(operation, Delete) else operation.fact)
+
+    return _each(operations, one)
+
+
 def _accepts(sessions: Sessions, operations: Sequence[Operation]) -> list[Failure]:
     foreign = sessions.foreign(_namespace(operations[0].fact))
     facts = [operation.fact for operation in operations if isinstance(operation.fact, ForwardAccept)]
@@ -292,5 +315,7 @@ _STEPS: dict[type, Step] = {
     Sysctl: _sysctls,
     Firewall: _firewall,
     AllowedSources: _sources,
+    PolicyRules: _policies,
+    Masquerade: _masquerade,
     ForwardAccept: _accepts,
 }

@@ -124,6 +124,11 @@ class FirewallDriver:
             facts.add(Firewall(self._namespace))
         return facts
 
+    def observe_link(self, link: str) -> set[AllowedSources]:
+        """What one link may send from, if it has a chain; the others' number costs nothing."""
+        chain = self._socket.chain(TABLE, link)
+        return set() if chain is None else {self._sources(chain, self._socket.rules(TABLE, link))}
+
     def allow(self, sources: AllowedSources) -> None:
         """Let the link, which is there, send from these addresses and no others; a chain that it has is replaced.
 
@@ -178,14 +183,18 @@ class FirewallDriver:
         return chain.handle if chain is not None else 0
 
     def _pods(self) -> Iterator[AllowedSources]:
-        """Each pod's chain as a fact; one that is not as it should be lets nothing pass for certain: no addresses."""
+        """Each pod's chain as a fact."""
         rules: dict[str, list[RuleRecord]] = {}
         for rule in self._socket.rules(TABLE):
             rules.setdefault(rule.chain, []).append(rule)
         for chain in self._socket.chains(nfmessages.NFPROTO_INET):
             if chain.table == TABLE and chain.name.startswith(INTERFACE_PREFIX):
-                found = _addresses(rules.get(chain.name, [])) if _is_at_its_link(chain) else None
-                yield AllowedSources(self._namespace, chain.name, frozenset(found or ()))
+                yield self._sources(chain, rules.get(chain.name, []))
+
+    def _sources(self, chain: ChainRecord, rules: list[RuleRecord]) -> AllowedSources:
+        """A pod's chain; one that is not as it should be lets nothing pass for certain: no addresses."""
+        found = _addresses(rules) if _is_at_its_link(chain) else None
+        return AllowedSources(self._namespace, chain.name, frozenset(found or ()))
 
     def _repairs(self) -> Iterator[Json]:
         """The commands that make what all pods share whole, to be run as one; none if it is."""

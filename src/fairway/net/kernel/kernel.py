@@ -12,9 +12,22 @@ from fairway.net.kernel.nftables import Json, Nft
 from fairway.net.kernel.observe import View
 from fairway.net.kernel.records import LinkRecord
 from fairway.net.kernel.sessions import Sessions
-from fairway.net.model.facts import HERE, Fact, ForeignChain, ForwardAccept, IPAddress, Route, Sysctl
+from fairway.net.model.attachment import GivenNamespace
+from fairway.net.model.errors import NamespaceError
+from fairway.net.model.facts import (
+    HERE,
+    Fact,
+    ForeignChain,
+    ForwardAccept,
+    IPAddress,
+    Masquerade,
+    PolicyRules,
+    Route,
+    Sysctl,
+)
 from fairway.net.model.names import INTERFACE_PREFIX
 from fairway.net.model.operations import Failure, Operation
+from fairway.net.model.policy_table import PolicyDelta, PolicyTable
 
 T = TypeVar("T")
 
@@ -52,10 +65,43 @@ class Kernel:
         with self._sessions as sessions:
             return set(sessions.firewall(namespace).observe())
 
+    def allowed_sources(self, namespace: str, link: str) -> set[Fact]:
+        """What the interface `link` of `namespace` may send from; the cost does not grow with other links."""
+        with self._sessions as sessions:
+            return set(sessions.firewall(namespace).observe_link(link))
+
+    def link_view(self, namespace: str, link: str) -> View:
+        """What `namespace` holds of one interface: itself, and addresses, neighbours and our routes on it."""
+        with self._sessions as sessions:
+            return observe.link_view(namespace, sessions.netlink(namespace), link)
+
     def firewall_is_whole(self, namespace: str) -> bool:
         """Whether our nftables table in `namespace` is as it should be; the cost does not grow with its sources."""
         with self._sessions as sessions:
             return sessions.firewall(namespace).whole()
+
+    def policy_rules(self, namespace: str, wanted: PolicyTable) -> PolicyRules | None:
+        """The network policies in our table in `namespace`, held against what they should be; None: there are none."""
+        with self._sessions as sessions:
+            table = sessions.policies(namespace).observe(wanted)
+        return PolicyRules(namespace, table) if table != PolicyTable() else None
+
+    def change_policy(self, delta: PolicyDelta) -> None:
+        """Change the home namespace's policies in one transaction."""
+        self._sessions.policies(self.home).apply(delta)
+
+    def replace_policy(self, table: PolicyTable) -> None:
+        """Put `table` in the place of the home namespace's policies, in one transaction."""
+        self._sessions.policies(self.home).replace(table)
+
+    def masquerade(self, wanted: Masquerade | None) -> None:
+        """Hide what `wanted` says behind the home namespace's own addresses, and nothing else."""
+        self._sessions.masquerade(self.home).replace(wanted)
+
+    def masqueraded(self, namespace: str) -> Masquerade | None:
+        """What is hidden in `namespace`; None: nothing."""
+        with self._sessions as sessions:
+            return sessions.masquerade(namespace).observe()
 
     def dropping_chains(self, namespace: str) -> tuple[ForeignChain, ...]:
         """Other programs' chains in `namespace` that drop what is forwarded."""
@@ -125,6 +171,20 @@ class Kernel:
     def namespace_identity(self, name: str) -> int:
         """The inode that /proc/PID/ns/net shows for processes in the namespace."""
         return namespaces.path_of(name).stat().st_ino
+
+    def given_namespace(self, path: str) -> GivenNamespace:
+        """The namespace at `path`, for a pod; NamespaceError if there is none, or it is the host's own."""
+        found = namespaces.identify(path)
+        if found.inode == namespaces.identify(namespaces.handle_of(self.home)).inode:
+            raise NamespaceError(f"{path} is the host's own network namespace", mend="give the pod one of its own")
+        return found
+
+    def is_there(self, namespace: GivenNamespace) -> bool:
+        """Whether that namespace is still to be had at its path."""
+        try:
+            return namespaces.identify(namespace.path) == namespace
+        except NamespaceError:
+            return False
 
     def has_namespace(self, name: str) -> bool:
         """Whether there is a namespace of that name, anybody's."""

@@ -55,7 +55,7 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 
 _IFLA_IFALIAS, _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES = 20, 27, 28, 31, 32
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER, _IFLA_BR_STP_STATE = 1, 2, 1, 5
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS, _IFA_PROTO = 1, 2, 4, 8, 11  # linux/if_addr.h
-_NDA_DST, _NDA_LLADDR, _NDA_PROTOCOL = 1, 2, 12  # linux/neighbour.h
+_NDA_DST, _NDA_LLADDR, _NDA_IFINDEX, _NDA_PROTOCOL = 1, 2, 8, 12  # linux/neighbour.h
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
@@ -162,10 +162,10 @@ def dump_addresses(index: int = 0) -> bytes:
     return _request(RTM_GETADDR, _DUMP, _ADDRESS.pack(AF_UNSPEC, 0, 0, 0, index))
 
 
-def dump_routes(family: int, *, ours: bool) -> bytes:
-    """Ask for the main table's routes of a family; only those with our protocol number if `ours`."""
-    protocol = ROUTE_PROTOCOL if ours else 0
-    return _request(RTM_GETROUTE, _DUMP, _ROUTE.pack(family, 0, 0, 0, RT_TABLE_MAIN, protocol, 0, 0, 0))
+def dump_routes(family: int, *, ours: bool, index: int = 0) -> bytes:
+    """Ask for the main table's routes of a family; only those with our protocol number if `ours`, by one interface."""
+    body = _ROUTE.pack(family, 0, 0, 0, RT_TABLE_MAIN, ROUTE_PROTOCOL if ours else 0, 0, 0, 0)
+    return _request(RTM_GETROUTE, _DUMP, body + (_number(_RTA_OIF, index) if index else b""))
 
 
 def get_route(destination: IPAddress) -> bytes:
@@ -174,9 +174,10 @@ def get_route(destination: IPAddress) -> bytes:
     return _request(RTM_GETROUTE, _GET, body + _attribute(_RTA_DST, destination.packed))
 
 
-def dump_neighbours() -> bytes:
-    """Ask for all neighbour entries of both families."""
-    return _request(RTM_GETNEIGH, _DUMP, _NEIGHBOUR.pack(AF_UNSPEC, 0, 0, 0, 0))
+def dump_neighbours(index: int = 0) -> bytes:
+    """Ask for all neighbour entries of both families; on one interface only, if an index is given."""
+    body = _NEIGHBOUR.pack(AF_UNSPEC, 0, 0, 0, 0)
+    return _request(RTM_GETNEIGH, _DUMP, body + (_number(_NDA_IFINDEX, index) if index else b""))
 
 
 def _route(fact: Route, index: int) -> bytes:

@@ -3,6 +3,7 @@
 A namespace belongs to a thread: the calling one enters it, opens a socket and comes back; the socket stays in that
 namespace whoever uses it, and other threads notice nothing. A namespace of ours is bound at /run/netns/NAME, as
 `ip netns` does, and the alias of its `lo` is set before the bind, so that none of ours is ever seen without its mark.
+One that somebody else made is known by its absolute path, wherever that is.
 """
 
 from __future__ import annotations
@@ -11,18 +12,21 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from fairway.net.model.errors import FairwayError, KernelError, NotOursError
+from fairway.net.model.attachment import GivenNamespace
+from fairway.net.model.errors import FairwayError, KernelError, NamespaceError, NotOursError
 
 T = TypeVar("T")
 
 NETNS_DIRECTORY = Path("/run/netns")
 
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
+_NS_GET_NSTYPE = 0xB703  # linux/nsfs.h
 _MS_BIND, _MS_REC, _MS_SHARED = 0x1000, 0x4000, 0x100000  # linux/mount.h
 _MNT_DETACH = 2
 _PLACEHOLDER = b"fairway\n"  # what the file under a namespace's mount holds: ours, if the mount never came about
@@ -33,8 +37,30 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def path_of(name: str) -> Path:
-    """Where the namespace `name` is bound."""
+    """Where the namespace `name` is bound; an absolute path is itself."""
     return NETNS_DIRECTORY / name
+
+
+def handle_of(name: str) -> str:
+    """A path to the namespace `name`, or to the calling thread's for the empty name."""
+    return str(path_of(name)) if name else "/proc/thread-self/ns/net"
+
+
+def identify(path: str) -> GivenNamespace:
+    """Which namespace is at the absolute `path` now; NamespaceError if there is none."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise NamespaceError(f"there is no network namespace at {path}: {error.strerror}") from None
+    try:
+        if fcntl.ioctl(handle, _NS_GET_NSTYPE) != _CLONE_NEWNET:
+            raise NamespaceError(f"{path} is a namespace, but not of the network")
+        found = os.fstat(handle)
+        return GivenNamespace(path, found.st_dev, found.st_ino, _boot())
+    except OSError:
+        raise NamespaceError(f"{path} is not a network namespace") from None
+    finally:
+        os.close(handle)
 
 
 def exists(name: str) -> bool:
@@ -109,6 +135,13 @@ def sweep_placeholders(prefix: str) -> list[str]:
             Path(entry.path).unlink(missing_ok=True)
             swept.append(entry.name)
     return swept
+
+
+@functools.cache
+def _boot() -> str:
+    """Which boot of the machine this is."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
 
 
 def _place(path: Path) -> None:

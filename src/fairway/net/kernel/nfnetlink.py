@@ -77,10 +77,9 @@ class TableSocket:
 
     def flags(self, table: str) -> int | None:
         """The flags of `table`, such as 1 for dormant; None if there is no such table."""
-        for message in self._dump(_GET_TABLE, b""):
-            attributes = dict(_attributes(message[_FAMILY.size :]))
+        for message in self.dump(_GET_TABLE, b""):
             if _table_name(message) == table:
-                return int.from_bytes(attributes.get(_NFTA_TABLE_FLAGS, b""), "big")
+                return int.from_bytes(dict(attributes(family_body(message))).get(_NFTA_TABLE_FLAGS, b""), "big")
         return None
 
     def comments(self, table: str, chain: str) -> list[str]:
@@ -91,11 +90,11 @@ class TableSocket:
         """The rules of a chain, or of all chains of the table, in order."""
         place = nfmessages.string(nfmessages.RULE_TABLE, table)
         place += nfmessages.string(nfmessages.RULE_CHAIN, chain) if chain else b""
-        return [_rule(message) for message in self._dump(_GET_RULE, place)]
+        return [_rule(message) for message in self.dump(_GET_RULE, place)]
 
     def chains(self, family: int = _NFPROTO_UNSPEC) -> list[ChainRecord]:
         """The chains of every table of that family, or of all."""
-        return [_chain(message) for message in self._dump(_GET_CHAIN, b"", family)]
+        return [_chain(message) for message in self.dump(_GET_CHAIN, b"", family)]
 
     def chain(self, table: str, name: str) -> ChainRecord | None:
         """One chain; None if there is no such."""
@@ -105,7 +104,7 @@ class TableSocket:
 
     def others_forward(self, own: str) -> bool:
         """Whether a table for IP, other than `own` of the inet family, has a chain on the forward hook."""
-        tables = [(message[0], _table_name(message)) for message in self._dump(_GET_TABLE, b"", _NFPROTO_UNSPEC)]
+        tables = [(message[0], _table_name(message)) for message in self.dump(_GET_TABLE, b"", _NFPROTO_UNSPEC)]
         # Each pod has a chain in our table: where no other table is of its family, they need not be read.
         families = {family for family, name in tables if family in _IP and (_FAMILIES[family], name) != ("inet", own)}
         found = (chain for family in families for chain in self.chains(family))
@@ -143,7 +142,11 @@ class TableSocket:
                     return None
                 raise _refusal(number)
 
-    def _dump(self, kind: int, attributes: bytes, family: int = nfmessages.NFPROTO_INET) -> list[bytes]:
+    def dump(self, kind: int, attributes: bytes, family: int = nfmessages.NFPROTO_INET) -> list[bytes]:
+        """What answers a request of that type and those attributes: a message each, none where there is no such thing.
+
+        It is whole: where the tables change while they are read, they are read again.
+        """
         for _ in range(_TRIES):
             messages, interrupted = self._dump_once(kind, attributes, family)
             if not interrupted:
@@ -195,20 +198,20 @@ def _refusal(number: int) -> KernelError:
 
 
 def _table_name(message: bytes) -> str:
-    return _text(dict(_attributes(message[_FAMILY.size :])).get(_NFTA_TABLE_NAME, b""))
+    return text(dict(attributes(family_body(message))).get(_NFTA_TABLE_NAME, b""))
 
 
 def _chain(message: bytes) -> ChainRecord:
     family = message[0]
-    found = dict(_attributes(message[_FAMILY.size :]))
-    hook = dict(_attributes(found[nfmessages.CHAIN_HOOK])) if nfmessages.CHAIN_HOOK in found else None
+    found = dict(attributes(family_body(message)))
+    hook = dict(attributes(found[nfmessages.CHAIN_HOOK])) if nfmessages.CHAIN_HOOK in found else None
     policy = found.get(nfmessages.CHAIN_POLICY)
     return ChainRecord(
         family=_FAMILIES.get(family, str(family)),
-        table=_text(found[nfmessages.CHAIN_TABLE]),
-        name=_text(found[nfmessages.CHAIN_NAME]),
+        table=text(found[nfmessages.CHAIN_TABLE]),
+        name=text(found[nfmessages.CHAIN_NAME]),
         handle=int.from_bytes(found.get(nfmessages.CHAIN_HANDLE, b""), "big"),
-        kind=_text(found.get(nfmessages.CHAIN_TYPE, b"")),
+        kind=text(found.get(nfmessages.CHAIN_TYPE, b"")),
         hook=int.from_bytes(hook[nfmessages.HOOK_NUMBER], "big") if hook else None,
         priority=int.from_bytes(hook[nfmessages.HOOK_PRIORITY], "big", signed=True) if hook else 0,
         policy=int.from_bytes(policy, "big") if policy is not None else None,
@@ -221,34 +224,40 @@ def _devices(hook: dict[int, bytes]) -> tuple[str, ...] | None:
     if nfmessages.HOOK_DEVICE in hook:
         listed = [(_NFTA_DEVICE_NAME, hook[nfmessages.HOOK_DEVICE])]
     else:
-        listed = list(_attributes(hook.get(nfmessages.HOOK_DEVICES, b"")))
+        listed = list(attributes(hook.get(nfmessages.HOOK_DEVICES, b"")))
     if any(kind != _NFTA_DEVICE_NAME or not name.endswith(b"\0") for kind, name in listed):
         return None
-    return tuple(_text(name) for _, name in listed)
+    return tuple(text(name) for _, name in listed)
 
 
 def _rule(message: bytes) -> RuleRecord:
-    found = dict(_attributes(message[_FAMILY.size :]))
+    found = dict(attributes(family_body(message)))
     return RuleRecord(
-        chain=_text(found[nfmessages.RULE_CHAIN]),
+        chain=text(found[nfmessages.RULE_CHAIN]),
         comment=_comment_in(found.get(nfmessages.RULE_USERDATA, b"")),
         values=tuple(_values(found.get(nfmessages.RULE_EXPRESSIONS, b""))),
     )
 
 
 def _values(expressions: bytes) -> Iterator[bytes]:
-    for _, element in _attributes(expressions):
-        parts = dict(_attributes(element))
+    for _, element in attributes(expressions):
+        parts = dict(attributes(element))
         if parts.get(nfmessages.EXPRESSION_NAME) == b"cmp\0":
-            compared = dict(_attributes(parts[nfmessages.EXPRESSION_DATA])).get(nfmessages.CMP_DATA, b"")
-            yield dict(_attributes(compared)).get(nfmessages.DATA_VALUE, b"")
+            compared = dict(attributes(parts[nfmessages.EXPRESSION_DATA])).get(nfmessages.CMP_DATA, b"")
+            yield dict(attributes(compared)).get(nfmessages.DATA_VALUE, b"")
 
 
-def _text(value: bytes) -> str:
+def family_body(message: bytes) -> bytes:
+    """The attributes of a message of nf_tables, which stand behind its family."""
+    return message[_FAMILY.size :]
+
+
+def text(value: bytes) -> str:
+    """The text that an attribute holds."""
     return value.rstrip(b"\0").decode(errors="replace")
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Type and value of each netlink attribute."""
     offset = 0
     while offset + _ATTRIBUTE.size <= len(data):
@@ -263,6 +272,6 @@ def _comment_in(userdata: bytes) -> str:
     while offset + 2 <= len(userdata):
         kind, length = userdata[offset], userdata[offset + 1]
         if kind == nfmessages.UDATA_COMMENT:
-            return _text(userdata[offset + 2 : offset + 2 + length])
+            return text(userdata[offset + 2 : offset + 2 + length])
         offset += 2 + length
     return ""

@@ -43,6 +43,25 @@ def view(namespace: str, netlink: Netlink, *, every_route: bool = False) -> View
     return View(links, addresses, routes, frozenset(entry for entry in neighbours if entry is not None))
 
 
+def link_view(namespace: str, netlink: Netlink, name: str) -> View:
+    """All that `netlink`'s namespace holds of one interface, with our routes only; the kernel does the filtering."""
+    message = netlink.get(messages.get_link(name))
+    if message is None:
+        return View((), (), (), frozenset())
+    link = records.link(namespace, message)
+    names = {link.index: name}
+    addresses = (records.address(namespace, names, m) for m in netlink.dump(messages.dump_addresses(link.index)))
+    routes = _routes(namespace, netlink, names, ours=True, index=link.index)
+    neighbours = (records.neighbour(namespace, names, m) for m in netlink.dump(messages.dump_neighbours(link.index)))
+    # A kernel that does not filter gives the other links' too, which have no name here.
+    return View(
+        (link,),
+        tuple(address for address in addresses if address.fact.link),
+        tuple(route for route in routes if route.fact.link),
+        frozenset(entry for entry in neighbours if entry is not None and entry.link),
+    )
+
+
 def routes(namespace: str, netlink: Netlink) -> list[Route]:
     """Our routes only, which costs nothing for anybody else's."""
     ours = list(_routes(namespace, netlink, _Names(netlink), ours=True))
@@ -69,9 +88,11 @@ class _Names(dict[int, str]):
         return self[index] if index else default
 
 
-def _routes(namespace: str, netlink: Netlink, names: Mapping[int, str], *, ours: bool) -> Iterator[RouteRecord]:
+def _routes(
+    namespace: str, netlink: Netlink, names: Mapping[int, str], *, ours: bool, index: int = 0
+) -> Iterator[RouteRecord]:
     for family in (messages.AF_INET, messages.AF_INET6):
-        for message in netlink.dump(messages.dump_routes(family, ours=ours)):
+        for message in netlink.dump(messages.dump_routes(family, ours=ours, index=index)):
             found = records.route(namespace, names, message)
             if found is not None:
                 yield found

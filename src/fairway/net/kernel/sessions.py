@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from types import TracebackType
+from typing import Any, Protocol
 
 from fairway.net.kernel import namespaces
-from fairway.net.kernel.firewall import FirewallDriver
+from fairway.net.kernel.firewall import TABLE, FirewallDriver
 from fairway.net.kernel.foreign import ForeignChains
+from fairway.net.kernel.masquerade import MasqueradeDriver
 from fairway.net.kernel.netlink import Netlink
+from fairway.net.kernel.policy import PolicyDriver
 from fairway.net.model.facts import HERE
+
+
+class _Driver(Protocol):
+    def close(self) -> None: ...
 
 
 class Sessions:
@@ -21,6 +29,8 @@ class Sessions:
         self._kept = kept
         self._netlinks: dict[str, Netlink] = {}
         self._firewalls: dict[str, FirewallDriver] = {}
+        self._policies: dict[str, PolicyDriver] = {}
+        self._masquerades: dict[str, MasqueradeDriver] = {}
         self._foreign: dict[str, ForeignChains] = {}
 
     def __enter__(self) -> Sessions:
@@ -34,8 +44,9 @@ class Sessions:
 
     def close(self) -> None:
         """End every socket."""
-        for name in set(self._netlinks) | set(self._firewalls) | set(self._foreign):
-            self.forget(name)
+        for drivers in self._drivers():
+            for name in list(drivers):
+                self.forget(name)
 
     def netlink(self, namespace: str) -> Netlink:
         """A route-netlink socket in `namespace`."""
@@ -48,6 +59,18 @@ class Sessions:
         if namespace not in self._firewalls:
             self._firewalls[namespace] = namespaces.inside(namespace, lambda: FirewallDriver(namespace))
         return self._firewalls[namespace]
+
+    def policies(self, namespace: str) -> PolicyDriver:
+        """The driver of the policies in our nftables table in `namespace`."""
+        if namespace not in self._policies:
+            self._policies[namespace] = namespaces.inside(namespace, lambda: PolicyDriver(TABLE))
+        return self._policies[namespace]
+
+    def masquerade(self, namespace: str) -> MasqueradeDriver:
+        """The driver of the chain in our nftables table in `namespace` that hides pods' addresses."""
+        if namespace not in self._masquerades:
+            self._masquerades[namespace] = namespaces.inside(namespace, lambda: MasqueradeDriver(namespace, TABLE))
+        return self._masquerades[namespace]
 
     def foreign(self, namespace: str) -> ForeignChains:
         """Other programs' FORWARD chains in `namespace`."""
@@ -62,10 +85,11 @@ class Sessions:
 
     def forget(self, namespace: str) -> None:
         """End the sockets in `namespace`."""
-        for driver in (
-            self._netlinks.pop(namespace, None),
-            self._firewalls.pop(namespace, None),
-            self._foreign.pop(namespace, None),
-        ):
+        for drivers in self._drivers():
+            driver = drivers.pop(namespace, None)
             if driver is not None:
                 driver.close()
+
+    def _drivers(self) -> tuple[MutableMapping[str, _Driver], ...]:
+        found: tuple[Any, ...] = (self._netlinks, self._firewalls, self._policies, self._masquerades, self._foreign)
+        return found

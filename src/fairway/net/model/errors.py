@@ -23,6 +23,22 @@ class UsageError(FairwayError):
     exit_code = 2
 
 
+class NamespaceError(UsageError):
+    """What was given as a pod's network namespace is none, or cannot be a pod's."""
+
+
+class AttachedError(UsageError):
+    """That interface of that container is attached already."""
+
+
+class ExhaustedError(FairwayError):
+    """Every address of the pools that a pod may take one from is taken; `pools` are their names."""
+
+    def __init__(self, message: str, *, mend: str = "", pools: tuple[str, ...] = ()) -> None:
+        super().__init__(message, mend=mend)
+        self.pools = pools
+
+
 class NotOursError(FairwayError):
     """Something of that name is in the kernel, and Fairway did not make it."""
 

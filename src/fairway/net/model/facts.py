@@ -1,13 +1,13 @@
 """Facts: what is, or should be, in the kernel. Each is one thing that can be made, compared and taken away.
 
 A host's desired state and its observed state are both sets of facts. Two facts with the same `key` speak of the
-same thing; the rest of their fields says what it is like. `namespace` is a name under /run/netns; the empty name
-is the namespace that Fairway itself runs in.
+same thing; the rest of their fields says what it is like. `namespace` is a name under /run/netns, or the absolute
+path of a namespace that somebody else made; the empty name is the namespace that Fairway itself runs in.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -16,7 +16,10 @@ from ipaddress import (
     IPv6Interface,
     IPv6Network,
 )
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from fairway.net.model.policy_table import PolicyTable
 
 IPAddress = IPv4Address | IPv6Address
 IPInterface = IPv4Interface | IPv6Interface
@@ -134,6 +137,36 @@ class AllowedSources:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyRules:
+    """Network policies in force: `table` is all that our nftables table holds of them."""
+
+    rank: ClassVar[int] = 4
+    namespace: str
+    table: PolicyTable
+
+    @property
+    def key(self) -> Key:
+        """There is one of them in a namespace."""
+        return ("policies", self.namespace)
+
+
+@dataclass(frozen=True, slots=True)
+class Masquerade:
+    """What goes from `sources` to anywhere but `spared` leaves under the host's own address; `mark` stands for both."""
+
+    rank: ClassVar[int] = 4
+    namespace: str
+    mark: str
+    sources: frozenset[IPNetwork] = field(default=frozenset(), compare=False)
+    spared: frozenset[IPNetwork] = field(default=frozenset(), compare=False)
+
+    @property
+    def key(self) -> Key:
+        """There is one of them in a namespace."""
+        return ("masquerade", self.namespace)
+
+
+@dataclass(frozen=True, slots=True)
 class ForeignChain:
     """Another program's base chain on the forward hook that drops what it does not know."""
 
@@ -244,6 +277,8 @@ Fact = (
     | Sysctl
     | Firewall
     | AllowedSources
+    | PolicyRules
+    | Masquerade
     | ForwardAccept
     | Up
     | Address

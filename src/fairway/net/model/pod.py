@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+from fairway.net.model.attachment import Attachment
 from fairway.net.model.errors import UsageError
 from fairway.net.model.facts import IPAddress, IPNetwork
-from fairway.net.model.names import host_interface
+from fairway.net.model.names import POD_INTERFACE, host_interface
 
 GATEWAYS: tuple[IPv4Address, IPv6Address] = (
     IPv4Address("169.254.1.1"),
@@ -21,16 +23,30 @@ GATEWAY_MAC = "ee:ee:ee:ee:ee:ee"
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A network namespace with addresses of its own."""
+    """A network namespace with addresses of its own: one that Fairway makes, or one that a runtime made."""
 
     name: str
     addresses: tuple[IPAddress, ...]
     mtu: int
+    interface: str = POD_INTERFACE  # its own end, inside
+    mac: str = ""  # of its own end; empty: one that follows from its namespace's name
+    outside: str = ""  # the host end, where it is not called as its name has it
+    default_route: bool = True
+    attachment: Attachment | None = None  # what the runtime said; None: Fairway's own
 
     @property
     def link(self) -> str:
         """The host end of its veth pair."""
-        return host_interface(self.name)
+        return self.outside or host_interface(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The namespace that a pod is in, and the alias of what is in it; `own`: Fairway makes it and takes it away."""
+
+    namespace: str
+    mark: str
+    own: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +71,13 @@ def parse_network(text: str, where: str = "network") -> IPNetwork:
         return ip_network(text)
     except ValueError as error:
         raise UsageError(f"{where}: {error}", mend="write it like 10.0.1.0/24 or fd00:1::/64") from None
+
+
+def check_mac(text: str, where: str = "mac") -> str:
+    """The link-layer address in `text`, in lower case, if one interface can have it; `where` names the place."""
+    mac = text.lower()
+    if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", mac):
+        raise UsageError(f"{where}: {text!r} is not a link-layer address", mend="write it like 0a:58:0a:00:01:02")
+    if int(mac[:2], 16) & 1 or mac in (GATEWAY_MAC, "00:00:00:00:00:00"):
+        raise UsageError(f"{where}: {text} cannot be one interface's own", mend="choose one whose first octet is even")
+    return mac

@@ -1,7 +1,7 @@
 """The difference between what should be and what is, as a list of operations. Pure."""
 
 from fairway.net.reconcile.apply import apply
-from fairway.net.reconcile.desired import node_facts, pod_facts, route_facts
+from fairway.net.reconcile.desired import masquerade_fact, node_facts, outer_facts, pod_facts, pod_mac, route_facts
 from fairway.net.reconcile.plan import plan
 
-__all__ = ["apply", "node_facts", "plan", "pod_facts", "route_facts"]
+__all__ = ["apply", "masquerade_fact", "node_facts", "outer_facts", "plan", "pod_facts", "pod_mac", "route_facts"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from ipaddress import ip_interface, ip_network
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_interface, ip_network
 
 from fairway.net.model.facts import (
     Address,
@@ -13,6 +14,8 @@ from fairway.net.model.facts import (
     Firewall,
     ForeignChain,
     ForwardAccept,
+    IPNetwork,
+    Masquerade,
     Namespace,
     Neighbour,
     Route,
@@ -20,8 +23,8 @@ from fairway.net.model.facts import (
     Up,
     Veth,
 )
-from fairway.net.model.names import POD_INTERFACE
-from fairway.net.model.pod import GATEWAY_MAC, GATEWAYS, Pod, StaticRoute
+from fairway.net.model.pod import GATEWAY_MAC, GATEWAYS, Pod, Site, StaticRoute
+from fairway.net.model.pool import Pool
 
 _IPV4_GATEWAY = ip_interface(f"{GATEWAYS[0]}/32")
 
@@ -47,27 +50,48 @@ def route_facts(home: str, routes: Iterable[StaticRoute]) -> set[Fact]:
     return {Route(home, route.destination, gateway=route.gateway) for route in routes}
 
 
-def pod_facts(home: str, namespace: str, mark: str, pod: Pod, chains: Iterable[ForeignChain] = ()) -> set[Fact]:
+def masquerade_fact(home: str, pools: Iterable[Pool], routes: Iterable[StaticRoute]) -> Masquerade | None:
+    """What pods of the pools that ask for it send to anywhere but pods, here or behind a route to another host's."""
+    known = list(pools)
+    sources = frozenset(pool.block for pool in known if pool.masquerade)
+    if not sources:
+        return None
+    spared = frozenset(pool.whole or pool.block for pool in known) | {route.destination for route in routes}
+    spared = frozenset(_collapsed(network for network in spared))
+    words = [sorted(map(str, networks)) for networks in (sources, spared)]
+    return Masquerade(home, hashlib.sha256(repr(words).encode()).hexdigest()[:12], sources, spared)
+
+
+def _collapsed(networks: Iterable[IPNetwork]) -> Iterator[IPNetwork]:
+    """The same addresses in networks that do not overlap, as a set of intervals must have them."""
+    known = list(networks)
+    yield from collapse_addresses(network for network in known if isinstance(network, IPv4Network))
+    yield from collapse_addresses(network for network in known if isinstance(network, IPv6Network))
+
+
+def pod_facts(home: str, site: Site, pod: Pod, chains: Iterable[ForeignChain] = ()) -> set[Fact]:
     """Everything of one pod, on both sides of its veth pair; `chains` are foreign ones that must let it through."""
-    mac = pod_mac(namespace)
+    namespace, inside = site.namespace, pod.interface
+    mac = pod.mac or pod_mac(namespace)
     facts: set[Fact] = {
-        Namespace(namespace, mark),
-        Veth(home, pod.link, namespace, POD_INTERFACE, pod.mtu, mac=GATEWAY_MAC, peer_mac=mac),
+        Veth(home, pod.link, namespace, inside, pod.mtu, mac=GATEWAY_MAC, peer_mac=mac),
         AllowedSources(home, pod.link, frozenset(pod.addresses)),
-        Up(home, pod.link, mark),
-        Up(namespace, "lo", mark),
-        Up(namespace, POD_INTERFACE, mark),
+        Up(home, pod.link, site.mark),
+        Up(namespace, inside, site.mark),
     }
+    if site.own:
+        facts |= {Namespace(namespace, site.mark), Up(namespace, "lo", site.mark)}
     for address in pod.addresses:
         gateway = GATEWAYS[0 if address.version == 4 else 1]
-        everywhere = ip_network("0.0.0.0/0" if address.version == 4 else "::/0")
         facts |= {
             Neighbour(home, pod.link, address, mac),
             Route(home, ip_network(address), link=pod.link),
-            Address(namespace, POD_INTERFACE, ip_interface(address)),
-            Neighbour(namespace, POD_INTERFACE, gateway, GATEWAY_MAC),
-            Route(namespace, everywhere, link=POD_INTERFACE, gateway=gateway),
+            Address(namespace, inside, ip_interface(address)),
+            Neighbour(namespace, inside, gateway, GATEWAY_MAC),
         }
+        if pod.default_route:
+            everywhere = ip_network("0.0.0.0/0" if address.version == 4 else "::/0")
+            facts.add(Route(namespace, everywhere, link=inside, gateway=gateway))
     facts |= _settings(home, namespace, pod)
     for chain in chains:
         if any(_filters(chain, address.version) for address in pod.addresses):
@@ -81,13 +105,24 @@ def pod_mac(namespace: str) -> str:
     return ":".join(f"{octet:02x}" for octet in octets)
 
 
+def outer_facts(home: str, facts: Iterable[Fact]) -> set[Fact]:
+    """What remains to be wanted of a pod's `facts` when its namespace is out of reach: what is in the host's."""
+    outer: set[Fact] = set()
+    for fact in facts:
+        if isinstance(fact, Veth):
+            outer.add(replace(fact, peer_namespace="", peer="", peer_mac=""))
+        elif not isinstance(fact, Namespace) and fact.namespace == home:
+            outer.add(fact)
+    return outer
+
+
 def _settings(home: str, namespace: str, pod: Pod) -> set[Fact]:
     """A pod with IPv6 may not advertise routes to its host, and its addresses need no probing for duplicates.
 
     Without, its link speaks no IPv6 at all; nor does each new link then cost a search through the same link-local
     address of all others.
     """
-    outer, inner = f"net/ipv6/conf/{pod.link}", f"net/ipv6/conf/{POD_INTERFACE}"
+    outer, inner = f"net/ipv6/conf/{pod.link}", f"net/ipv6/conf/{pod.interface}"
     if all(address.version == 4 for address in pod.addresses):
         return {Sysctl(home, f"{outer}/disable_ipv6", "1")}
     wanted = {"disable_ipv6": "0", "accept_dad": "0", "accept_ra": "0"}

@@ -1,0 +1,152 @@
+"""Pods brought into the kernel, noted, compared and taken out again: the one way for all of them, whoever asks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+
+from fairway.net.host import uplink
+from fairway.net.host.ground import Ground
+from fairway.net.host.identity import Identity
+from fairway.net.host.masquerade import Masquerading
+from fairway.net.host.observed import Observer
+from fairway.net.host.policies import Policies
+from fairway.net.host.reaper import Reaper
+from fairway.net.host.store import PodState, Store
+from fairway.net.kernel import Kernel
+from fairway.net.model.errors import FairwayError
+from fairway.net.model.facts import AllowedSources, Fact, ForeignChain, Up, Veth
+from fairway.net.model.operations import Operation
+from fairway.net.model.pod import Pod
+from fairway.net.reconcile import apply, outer_facts, plan, pod_facts
+
+
+class Wiring:
+    """The pods of one host. Its callers hold the store's lock."""
+
+    def __init__(
+        self, store: Store, kernel: Kernel, identity: Identity, observer: Observer, *, touch_foreign_chains: bool
+    ) -> None:
+        self._store = store
+        self._kernel = kernel
+        self._identity = identity
+        self._observer = observer
+        self._reaper = Reaper(identity.home, self._forget)
+        self.policies = Policies(store, kernel)
+        self._touch_foreign_chains = touch_foreign_chains
+        self.masquerading = Masquerading(store, kernel)
+        self.ground = Ground(store, kernel, observer, self.masquerading)
+        self._removed_some = False
+        self._mtu = 0  # of the uplink, once it was asked for
+
+    def close(self) -> None:
+        """Wait until the kernel has taken away what was removed, and with the last pod what all stood on."""
+        self._reaper.close()
+        if self._removed_some:
+            self._removed_some = False
+            with self._store.lock():
+                if self._store.is_empty():
+                    self.ground.remove()
+
+    def add(
+        self,
+        make: Callable[[], Pod],
+        result: Callable[[Pod], str] | None = None,
+        *,
+        config: str = "",
+        sticky: str = "",
+    ) -> Pod:
+        """Note the pod that `make` chooses, bring it into the kernel, note that too; undone whole if a step fails.
+
+        `config` and what `result` says of it are kept with an attachment; its addresses for the key `sticky`.
+        """
+        with self._store.transaction(durable=False):  # after a power cut there is nothing of the pod to undo
+            pod = make()
+            self._store.insert(pod, config=config, sticky=sticky)
+        try:
+            self.ground.prepare(pod)
+            self.policies.enter(pod)
+            apply(self._making(pod), self._kernel.execute)
+            self._store.finish(pod.name, result(pod) if result is not None else "")
+        except BaseException:
+            self.take_down(pod)
+            with contextlib.suppress(FairwayError):  # a disk that is full by now: the next repair forgets it
+                self._store.delete(pod.name)
+            raise
+        return pod
+
+    def remove(self, pod: Pod) -> None:
+        """The pod's traffic ends and it is noted as going; the kernel takes its link away while the caller goes on."""
+        self._store.set_state(pod.name, PodState.REMOVING)
+        self._removed_some = True
+        index = self._kernel.link_index(pod.link)
+        at_once = [o for o in self._removal(pod) if not isinstance(o.fact, Veth | AllowedSources)]
+        guard = self._kernel.silence(pod.link) if index else 0
+        apply(at_once, self._kernel.execute)
+        self._reaper.end(pod.name, pod.link, index, guard)
+
+    def wait(self, name: str) -> None:
+        """Return when the kernel has taken away the link of a pod that was removed here."""
+        self._reaper.wait(name)
+
+    def is_ending(self, name: str) -> bool:
+        """Whether the link of that pod is being taken away here."""
+        return self._reaper.is_ending(name)
+
+    def take_down(self, pod: Pod) -> None:
+        """Remove what there is of `pod`, whatever it is, and wait for it."""
+        self._removed_some = True
+        self._kernel.execute(self._removal(pod))
+        site = self._identity.site(pod)
+        if site.own:
+            self._kernel.sweep_placeholders(site.namespace)
+        self.policies.leave(pod)
+
+    def is_reachable(self, pod: Pod) -> bool:
+        """Whether the pod's namespace is to be had: a runtime's may be gone, or something else be at its path."""
+        return pod.attachment is None or self._kernel.is_there(pod.attachment.namespace)
+
+    def desired(self, pod: Pod, chains: Iterable[ForeignChain], *, reachable: bool) -> set[Fact]:
+        """What should be of the pod: nothing, if it is a runtime's whose namespace and link are gone."""
+        facts = self._facts(pod, chains)
+        if reachable:
+            return facts
+        return outer_facts(self._identity.home, facts) if self._kernel.has_link(pod.link) else set()
+
+    def differences(self, pod: Pod) -> list[Operation]:
+        """What would have to be done for one attachment, whose namespace is to be had, and what it stands on."""
+        site = self._identity.site(pod)
+        wanted = self._facts(pod, self.chains())
+        ground = self.ground.facts([pod])
+        now = self._observer.attachment(pod, site, wanted)
+        return plan(ground, self._observer.node(ground)) + plan(wanted, now)
+
+    def chains(self) -> tuple[ForeignChain, ...]:
+        """Other programs' chains that are to let pods through."""
+        return self._kernel.dropping_chains(self._identity.home) if self._touch_foreign_chains else ()
+
+    def uplink_mtu(self) -> int:
+        """The MTU of the host's way out, looked at once."""
+        if not self._mtu:
+            self._mtu = uplink.mtu(self._kernel)
+        return self._mtu
+
+    def _forget(self, name: str) -> None:
+        """The link of a pod that was removed has ended: only now nothing can reach it any more."""
+        with self._store.lock():
+            entry = self._store.entry(name)
+            if entry is not None and entry.state is PodState.REMOVING:
+                self.policies.leave(entry.pod)
+                self._store.forget_removed(name)
+
+    def _making(self, pod: Pod) -> list[Operation]:
+        site = self._identity.site(pod)
+        born = {Up(site.namespace, "lo", site.mark)} if site.own else set()  # with the namespace itself
+        return plan(self._facts(pod, self.chains()), born)
+
+    def _facts(self, pod: Pod, chains: Iterable[ForeignChain]) -> set[Fact]:
+        return self._kernel.possible(pod_facts(self._identity.home, self._identity.site(pod), pod, chains))
+
+    def _removal(self, pod: Pod) -> list[Operation]:
+        """What takes the pod away: its rules, its link, and its namespace if that is Fairway's own."""
+        return plan((), self._observer.pod(pod, self._identity.site(pod)))
