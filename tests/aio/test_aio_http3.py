@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import weakref
 from collections.abc import AsyncIterator
 
 import pytest
@@ -50,6 +52,26 @@ def test_many_requests_on_one_connection_are_answered() -> None:
             for _ in range(4):
                 assert await asyncio.gather(*(get() for _ in range(500))) == [b"hello"] * 500
             assert not connection._streams
+
+    asyncio.run(main())
+
+
+def test_an_ended_connection_is_no_work_for_the_garbage_collector() -> None:
+    async def main() -> None:
+        async with serving(hello) as server:
+            gc.collect()
+            gc.disable()
+            try:
+                async with client(server) as connection:
+                    response = await connection.request("GET", "localhost")
+                    assert await response.receive_all() == b"hello"
+                    ended, core = weakref.ref(connection), weakref.ref(connection.http)
+                del connection, response
+                await asyncio.sleep(0)
+                assert ended() is None
+                assert core() is None
+            finally:
+                gc.enable()
 
     asyncio.run(main())
 

@@ -6,15 +6,12 @@ is parsed ahead.
 
 from __future__ import annotations
 
-import contextlib
-
 from fairway.http3 import frames
 from fairway.http3.errors import FieldsTooLargeError, H3Code, Http3Error, MessageError
 from fairway.http3.events import (
     BodyReadable,
     Fields,
     InformationalReceived,
-    MessageFailed,
     ReadingStopped,
     RequestReceived,
     ResponseReceived,
@@ -30,9 +27,7 @@ from fairway.http3.limits import (
 )
 from fairway.http3.message import Arriving, Leaving, Message
 from fairway.http3.priorities import DEFAULT, Priority
-from fairway.http3.sessions import Sessions
 from fairway.http3.state import Http3State
-from fairway.quic import ConnectionClosed, UsageError
 
 HEADER_READ = 32
 """Bytes read between two DATA frames: a frame's header, and hardly anything of what follows."""
@@ -49,7 +44,6 @@ class RequestReceiver:
     def __init__(self, state: Http3State) -> None:
         self._state = state
         self._quic = state.quic
-        state.sessions = Sessions(state, self.fail)
 
     def readable(self, message: Message) -> None:
         """Bytes or the end have arrived."""
@@ -71,7 +65,7 @@ class RequestReceiver:
         try:
             self._fields(message, self._state.coder.resume(stream_id))
         except (MessageError, FieldsTooLargeError) as error:
-            self.fail(message, error)
+            self._state.fail(message, error)
             return
         if message.arriving is Arriving.FIELDS:
             self._guarded(message)
@@ -126,31 +120,13 @@ class RequestReceiver:
             self._state.forget_if_over(message)
         return data
 
-    def fail(self, message: Message, error: Http3Error) -> None:
-        """Give up one stream (RFC 9114 section 4.1.2); a server answers 431 to fields that are too many."""
-        state, stream_id = self._state, message.stream_id
-        if message.arriving is not Arriving.ENDED:
-            state.take_no_more(message)
-        code = error.code
-        if isinstance(error, FieldsTooLargeError) and not state.is_client and message.leaving is Leaving.FIELDS:
-            with contextlib.suppress(UsageError, ConnectionClosed):
-                state.send_fields(stream_id, [(b":status", b"431"), (b"content-length", b"0")], end=True)
-            code = H3Code.H3_NO_ERROR  # the answer is complete, and did not need the rest (section 4.1)
-        elif message.leaving is not Leaving.ENDED:
-            state.reset(stream_id, error.code)
-        state.stop(stream_id, code)
-        message.leaving = Leaving.ENDED
-        state.forget_if_over(message)
-        state.events.append(MessageFailed(stream_id, error.code, str(error)))
-        state.count_abandoned(message)
-
     # Frames
 
     def _guarded(self, message: Message) -> None:
         try:
             self._advance(message)
         except (MessageError, FieldsTooLargeError) as error:
-            self.fail(message, error)
+            self._state.fail(message, error)
 
     def _advance(self, message: Message) -> None:
         """Parse frames until body bytes stand in front, or more has to arrive."""

@@ -8,7 +8,7 @@ whatever is lost or given up (section 5.4).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import weakref
 from typing import TYPE_CHECKING
 
 from fairway.http3 import frames
@@ -21,7 +21,7 @@ from fairway.http3.capsules import (
     WT_STREAMS_BLOCKED_UNI,
     Capsule,
 )
-from fairway.http3.errors import Http3Error, MessageError
+from fairway.http3.errors import MessageError
 from fairway.http3.limits import MAX_COUNTED_SESSIONS
 from fairway.http3.message import Leaving, Message
 from fairway.http3.session_flow import SessionFlow
@@ -37,11 +37,10 @@ _UNIDIRECTIONAL = 0x02
 
 
 class Sessions:
-    """Counts for all sessions of a connection; `fail` gives up the request whose session's peer breaks its limits."""
+    """Counts for all sessions of a connection; gives up the request whose session's peer breaks its limits."""
 
-    def __init__(self, state: Http3State, fail: Callable[[Message, Http3Error], None]) -> None:
-        self._state = state
-        self._fail = fail
+    def __init__(self, state: Http3State) -> None:
+        self._state: Http3State = weakref.proxy(state)  # whose part this is: neither is to wait for the collector
         self._flows: dict[int, SessionFlow | None] = {}
         """By the sessions' IDs; None for a session without limits."""
         self._waiting: dict[int, int] = {}
@@ -111,7 +110,7 @@ class Sessions:
         self.forget(session_id)
         message = self._state.messages.get(session_id)
         if message is not None:
-            self._fail(message, error)
+            self._state.fail(message, error)
 
     def send(self, session_id: int, capsule: Capsule, *, end: bool = False) -> None:
         """Write a capsule on the session's own stream, whole: nothing may come between its bytes."""

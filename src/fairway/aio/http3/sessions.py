@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ class Sessions:
     """Hands streams and datagrams to the sessions they are of, or keeps them a while for sessions that may come."""
 
     def __init__(self, connection: HttpConnection) -> None:
-        self._connection = connection
+        self._connection: HttpConnection = weakref.proxy(connection)  # neither is to wait for the garbage collector
         self._standing: dict[int, Session] = {}
         self._streams: dict[int, tuple[int, float]] = {}
         """Streams of sessions that do not stand yet: whose they are, and since when."""
