@@ -13,6 +13,7 @@ import pytest
 from fairway.aio import http3
 from fairway.aio.server import Server
 from fairway.http3 import H3Code
+from fairway.http3.state import Http3State
 from fairway.quic import ConnectionClosed
 from fairway.tls import self_signed_identity
 
@@ -65,11 +66,12 @@ def test_an_ended_connection_is_no_work_for_the_garbage_collector() -> None:
                 async with client(server) as connection:
                     response = await connection.request("GET", "localhost")
                     assert await response.receive_all() == b"hello"
-                    ended, core = weakref.ref(connection), weakref.ref(connection.http)
+                    ended = weakref.ref(connection)
                 del connection, response
                 await asyncio.sleep(0)
                 assert ended() is None
-                assert core() is None
+                clients = [known for known in gc.get_objects() if isinstance(known, Http3State) and known.is_client]
+                assert not clients
             finally:
                 gc.enable()
 

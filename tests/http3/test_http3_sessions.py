@@ -132,7 +132,8 @@ class TestWhoMayHaveSessions:  # section 3.1
         assert session_protocol(session_request(b"a", b"/", [])) == PROTOCOL
         assert len(session_request(b"a", b"/", [], protocol=OLDER_PROTOCOL)) == len(session_request(b"a", b"/", [])) + 1
         assert session_response([]) == OK
-        assert session_protocol([(b":protocol", b"websocket")]) is None
+        assert session_protocol([(b":method", b"CONNECT"), (b":protocol", b"websocket")]) is None
+        assert session_protocol([(b":method", b"GET"), (b":protocol", PROTOCOL)]) is None
 
 
 class TestStreamLimits:  # section 5.3

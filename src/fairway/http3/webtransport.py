@@ -72,6 +72,8 @@ def session_request(authority: bytes, path: bytes, fields: Fields, *, protocol: 
 
 def session_protocol(fields: Fields) -> bytes | None:
     """Which WebTransport a request asks for a session of; None if it asks for none."""
+    if (b":method", b"CONNECT") not in fields:
+        return None
     protocol = next((value for name, value in fields if name == b":protocol"), None)
     return protocol if protocol in (PROTOCOL, OLDER_PROTOCOL) else None
 

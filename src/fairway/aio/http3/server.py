@@ -31,7 +31,7 @@ RequestHandler = Callable[["Request"], Awaitable[None]]
 class Request(HttpStream):
     """A client's request, and the way to answer it."""
 
-    __slots__ = ("early", "ended", "fields", "responded")
+    __slots__ = ("early", "ended", "fields", "responded", "session_version")
 
     connection: ServerConnection
 
@@ -45,6 +45,8 @@ class Request(HttpStream):
         """True if there is no body."""
         self.responded = False
         """True once the final response was begun."""
+        self.session_version = session_protocol(event.fields)
+        """Which WebTransport it asks for a session of (`:protocol`); None if it asks for none."""
 
     def field(self, name: bytes) -> bytes | None:
         """The first value of a field."""
@@ -70,7 +72,7 @@ class Request(HttpStream):
     @property
     def wants_session(self) -> bool:
         """True if the client asks for a WebTransport session."""
-        return session_protocol(self.fields) is not None
+        return self.session_version is not None
 
     @property
     def origin(self) -> str | None:
@@ -89,7 +91,7 @@ class Request(HttpStream):
         `protocol` is one of `session_protocols`, if the application chooses among them.
         `UsageError` if none was asked for, or the server was not started with `webtransport=True`.
         """
-        version = session_protocol(self.fields)
+        version = self.session_version
         if version is None:
             raise UsageError("the request asks for no WebTransport session: see `wants_session`")
         if not self.connection.takes_sessions:
@@ -182,14 +184,14 @@ class ServerConnection(HttpConnection):
         """Sessions that stand, and requests for some."""
         return sum(other.wants_session for other in self._tasks.values())
 
-    async def _settle_session(self, request: Request, protocol: bytes) -> bool:
+    async def _settle_session(self, request: Request, version: bytes) -> bool:
         """Whether the client may ask for a session; else the request is given up (section 3.1 and 5.1)."""
         await self.wait_settings()
         if not self.takes_sessions:
             return True  # a request like any other, which the handler answers
-        if not self.http.takes_session(protocol):
+        if not self.http.takes_session(version):
             self.http.abort(request.stream_id, H3Code.H3_MESSAGE_ERROR)
-        elif protocol == PROTOCOL and not self.http.sessions_limited and self._asked_for_sessions() > 1:
+        elif version == PROTOCOL and not self.http.sessions_limited and self._asked_for_sessions() > 1:
             self.http.abort(request.stream_id, H3Code.H3_REQUEST_REJECTED)
         else:
             return True
@@ -202,8 +204,8 @@ class ServerConnection(HttpConnection):
             if request.early and not self._early_unsafe and request.field(b":method") not in SAFE_METHODS:
                 request.respond(TOO_EARLY, end=True)
                 return
-            protocol = session_protocol(request.fields)
-            if protocol is None or await self._settle_session(request, protocol):
+            version = request.session_version
+            if version is None or await self._settle_session(request, version):
                 await self._handler(request)
         except (ConnectionClosed, RequestError):
             code = H3Code.H3_REQUEST_CANCELLED  # the client left: the handler need not catch it
