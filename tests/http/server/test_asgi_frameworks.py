@@ -40,7 +40,7 @@ class Item(BaseModel):
 
 def fastapi_application() -> FastAPI:
     application = FastAPI()
-    done: list[str] = []
+    done = asyncio.Event()
 
     @application.post("/items/{number}")
     async def create(number: int, item: Item, x_token: Annotated[str, Header()]) -> dict[str, Any]:
@@ -64,9 +64,17 @@ def fastapi_application() -> FastAPI:
         return StreamingResponse(parts())
 
     @application.get("/later")
-    async def later(tasks: BackgroundTasks) -> list[str]:
-        tasks.add_task(done.append, "done")
-        return list(done)
+    async def later(tasks: BackgroundTasks) -> str:
+        async def note() -> None:
+            done.set()
+
+        tasks.add_task(note)
+        return "soon"
+
+    @application.get("/done")
+    async def is_done() -> str:
+        await done.wait()
+        return "done"
 
     @application.websocket("/ws")
     async def chat(socket: WebSocket) -> None:
@@ -100,8 +108,8 @@ class TestFastApi:
                 answer = await served.ask(protocol, "/upload", method="POST", headers=kind, body=form)
                 assert json.loads(answer.body) == {"name": "a.bin", "size": 200_000, "note": "hello"}
                 assert (await served.ask(protocol, "/stream")).body == b"".join(b"%d," % n for n in range(20))
-                assert (await served.ask(protocol, "/later")).body == b"[]"
-                assert (await served.ask(protocol, "/later")).body == b'["done"]'
+                assert (await served.ask(protocol, "/later")).body == b'"soon"'
+                assert (await served.ask(protocol, "/done")).body == b'"done"'
 
         asyncio.run(main())
 
