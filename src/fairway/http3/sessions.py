@@ -164,7 +164,6 @@ class Sessions:
         """We read no more of a stream; what still comes of it is counted when its end is known."""
         if self._of(message) is None or message.session_id is None:
             return
-        self.arrived(message)
         self._count(message, message.received, message.received - message.taken)
         if not self._state.quic.at_end(message.stream_id):
             self._stopped[message.stream_id] = message.session_id, message.received + message.prefix

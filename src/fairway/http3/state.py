@@ -97,6 +97,8 @@ class Http3State:
 
     def take_no_more(self, message: Message) -> None:
         """Nothing of what the peer sends on the stream is wanted any more."""
+        if message.session_id is not None:
+            self.sessions.arrived(message)  # while QUIC still knows the stream
         if message.arriving not in (Arriving.TUNNEL, Arriving.ENDED):
             self.coder.cancel(message.stream_id)
         message.arriving = Arriving.ENDED
