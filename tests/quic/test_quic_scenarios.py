@@ -248,7 +248,7 @@ class TestStreams:
         core(pair.client).reset(stream_id, 7)
         core(pair.client).stop_sending(stream_id, 8)
         pair.run(lambda: bool(pair.server.of(ev.StreamResetReceived)) and bool(pair.server.of(ev.StopSendingReceived)))
-        assert pair.server.of(ev.StreamResetReceived) == [ev.StreamResetReceived(stream_id, 7)]
+        assert pair.server.of(ev.StreamResetReceived) == [ev.StreamResetReceived(stream_id, 7, 5)]
         assert pair.server.of(ev.StopSendingReceived) == [ev.StopSendingReceived(stream_id, 8)]
         pair.run(lambda: not any(core(s).statistics()["streams"] for s in (pair.client, pair.server)))
 

@@ -3,6 +3,7 @@
 from fairway.aio.client import connect
 from fairway.aio.connection import QuicConnection
 from fairway.aio.moving import MigrationError
+from fairway.aio.options import ConnectOptions, ServeOptions
 from fairway.aio.server import Server, serve
 from fairway.aio.stream import Stream
 from fairway.aio.workers.serving import Workers
@@ -21,11 +22,13 @@ __all__ = [
     "AdmissionLimits",
     "ClosedBy",
     "Closing",
+    "ConnectOptions",
     "ConnectionClosed",
     "ErrorCode",
     "MigrationError",
     "QuicConfiguration",
     "QuicConnection",
+    "ServeOptions",
     "Server",
     "ServerId",
     "Stream",
