@@ -147,6 +147,7 @@ WRONG_IN_HANDSHAKE = [
     frames.HandshakeDone(),
     frames.Stream(0, 0, b"early"),
     frames.ResetStream(0, 0, 0),
+    frames.ResetStreamAt(0, 0, 0, 0),
     frames.MaxData(1),
     frames.NewToken(b"x"),
     frames.NewConnectionId(1, 0, b"12345678", bytes(16)),

@@ -142,11 +142,12 @@ class TestLimits:  # 18, 20
         [
             lambda i: stream(i, 0, b"x"),
             lambda i: frames.ResetStream(i, 0, 0).encode(),
+            lambda i: frames.ResetStreamAt(i, 0, 0, 0).encode(),
             lambda i: frames.StreamDataBlocked(i, 0).encode(),
             lambda i: frames.MaxStreamData(i, 0).encode(),
             lambda i: frames.StopSending(i, 0).encode(),
         ],
-        ids=["STREAM", "RESET_STREAM", "STREAM_DATA_BLOCKED", "MAX_STREAM_DATA", "STOP_SENDING"],
+        ids=["STREAM", "RESET_STREAM", "RESET_STREAM_AT", "STREAM_DATA_BLOCKED", "MAX_STREAM_DATA", "STOP_SENDING"],
     )
     def test_18_no_frame_opens_a_stream_past_the_limit(self, make, unidirectional: bool) -> None:  # type: ignore[no-untyped-def]
         for stream_id in (4 * 8 + 2 * unidirectional, (1 << 62) - 4 + 2 * unidirectional):
@@ -162,6 +163,8 @@ class TestLimits:  # 18, 20
             b"\x08\x03x",
             frames.ResetStream(3, 0, 0).encode(),
             frames.ResetStream(1, 0, 0).encode(),
+            frames.ResetStreamAt(3, 0, 0, 0).encode(),
+            frames.ResetStreamAt(1, 0, 0, 0).encode(),
             frames.StreamDataBlocked(3, 0).encode(),
             frames.MaxStreamData(1, 9).encode(),
             frames.MaxStreamData(2, 9).encode(),
@@ -186,6 +189,9 @@ class TestLimits:  # 18, 20
             stream(0, 10, b"", fin=True) + frames.ResetStream(0, 0, 11).encode(),
             frames.ResetStream(0, 0, 5).encode() + frames.ResetStream(0, 0, 6).encode(),
             frames.ResetStream(0, 0, 5).encode() + stream(0, 0, b"012345"),
+            stream(0, 0, b"0123456789") + frames.ResetStreamAt(0, 0, 9, 2).encode(),
+            frames.ResetStreamAt(0, 0, 5, 2).encode() + frames.ResetStreamAt(0, 0, 6, 2).encode(),
+            frames.ResetStreamAt(0, 0, 5, 2).encode() + stream(0, 0, b"012345"),
         ],
     )
     def test_20_a_final_size_holds(self, payload: bytes) -> None:

@@ -173,6 +173,7 @@ any_frame = st.one_of(
     st.just(frames.Ping()),
     st.builds(acknowledgement, ranges, varints),
     st.builds(frames.ResetStream, stream_ids, varints, st.one_of(sizes, varints)),
+    st.builds(frames.ResetStreamAt, stream_ids, st.integers(0, 2), st.one_of(sizes, varints), sizes),
     st.builds(frames.StopSending, stream_ids, varints),
     st.builds(frames.Crypto, st.one_of(st.just(0), st.integers(0, 1 << 17)), small),
     st.builds(frames.NewToken, small),

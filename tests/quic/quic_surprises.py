@@ -1,11 +1,14 @@
-"""What happens to a simulated connection besides transfers: it moves, keys change, datagrams pass, it comes back."""
+"""What happens to a simulated connection besides transfers.
+
+It moves, keys change, datagrams pass, streams are given up but for their beginnings, it comes back.
+"""
 
 from __future__ import annotations
 
 import random
 from dataclasses import replace
 
-from quic_pair import Pair, SimulatedPath, identity
+from quic_pair import Pair, Side, SimulatedPath, identity
 
 from fairway.quic import Endpoint, KnownServer, MemorySessionStore, Phase, QuicConfiguration, UsageError
 from fairway.quic import events as ev
@@ -13,6 +16,7 @@ from fairway.quic.packet import VERSION_1, VERSION_2
 from fairway.tls import ServerConfig, Tickets
 
 SERVER = ("localhost", 443, ("test",))
+MOST_RESETS = 30
 HOSTS = ("192.0.2.1", "198.51.100.1", "203.0.113.7")
 
 _TWO_FIRST = (VERSION_2, VERSION_1)
@@ -78,11 +82,15 @@ class Surprises:
         self._migrates = rng.choice((0.0, 0.0, 0.003))
         self._updates = rng.choice((0.0, 0.0, 0.01, 0.1))
         self._datagrams = rng.choice((0.0, 0.05, 0.5))
+        self._resets = rng.choice((0.0, 0.0, 0.01, 0.1))
         self.moves = 0
         self.updates = 0
-        self.datagram_bytes = 0
+        self.extra_bytes = 0
+        """Of datagrams, and of streams that were reset."""
         self._sent: dict[str, set[bytes]] = {"client": set(), "server": set()}
         self._links = 0
+        self._promised: dict[tuple[str, int], bytes] = {}
+        self._unreset: list[tuple[Side, int]] = []
 
     @property
     def moving(self) -> bool:
@@ -106,7 +114,35 @@ class Surprises:
                 data = self._rng.randbytes(self._rng.choice((8, 100, 1000)))[: core.max_datagram_size]
                 if len(data) >= 8 and core.send_datagram(data):
                     self._sent[side.name].add(data)
-                    self.datagram_bytes += len(data)
+                    self.extra_bytes += len(data)
+            if chance() < self._resets and self._pair.connected:  # before that nobody knows whether the peer takes it
+                self._promise(side)
+        if self._unreset and chance() < 0.2:
+            self._reset()
+
+    def finish(self) -> None:
+        """There will be no more turns."""
+        while self._unreset:
+            self._reset()
+
+    def _promise(self, side: Side) -> None:
+        """Begin a stream that will be reset; its beginning must arrive."""
+        core, rng = side.core, self._rng
+        assert core is not None
+        stream_id = core.open_stream(unidirectional=True) if len(self._promised) < MOST_RESETS else None
+        if stream_id is None:
+            return
+        data = rng.randbytes(rng.choice((0, 1, 100, 10_000)))
+        committed = core.write(stream_id, data)
+        core.commit(stream_id)
+        self._promised[(side.name, stream_id)] = data[:committed]
+        self.extra_bytes += committed + core.write(stream_id, bytes(rng.choice((0, 100, 10_000))))
+        self._unreset.append((side, stream_id))
+
+    def _reset(self) -> None:
+        side, stream_id = self._unreset.pop(self._rng.randrange(len(self._unreset)))
+        assert side.core is not None
+        side.core.reset(stream_id, stream_id)
 
     def _rebind(self) -> None:
         """The network shows the client under another address; the one before leads nowhere."""
@@ -140,7 +176,7 @@ class Surprises:
         self.moves += 1
 
     def check(self, *, handshakes: int = 1) -> None:
-        """What must hold in the end: one handshake, one version, no datagram twice or from nowhere."""
+        """What must hold in the end: one handshake, one version, no datagram twice or from nowhere, promises kept."""
         versions = set()
         for side, peer in ((self._pair.client, self._pair.server), (self._pair.server, self._pair.client)):
             completed = side.of(ev.HandshakeCompleted)
@@ -151,4 +187,10 @@ class Surprises:
             assert self._sent[peer.name].issuperset(received), "a datagram came that nobody sent"
             assert side.core is not None
             assert side.core.phase is Phase.CONFIRMED
+            resets = [event for event in side.of(ev.StreamResetReceived) if isinstance(event, ev.StreamResetReceived)]
+            promised = {stream_id: data for (name, stream_id), data in self._promised.items() if name == peer.name}
+            assert sorted(event.stream_id for event in resets) == sorted(promised), "a reset is missing, or came twice"
+            for event in resets:
+                assert event.code == event.stream_id
+                assert bytes(side.received.get(event.stream_id, b"")).startswith(promised[event.stream_id])
         assert len(versions) == 1

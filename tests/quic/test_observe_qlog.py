@@ -370,7 +370,8 @@ class TestFrames:
         fr.NewConnectionId(1, 0, b"12345678", bytes(range(200, 216))), fr.RetireConnectionId(7),
         fr.PathChallenge(b"abcdefgh"), fr.PathResponse(b"abcdefgh"), fr.ConnectionClose(0x0A, 6, b"\xff why"),
         fr.ConnectionClose(0x17F, 6, b""), fr.ConnectionClose(4, 0, b"", True), fr.HandshakeDone(),
-        fr.Datagram(b"unreliable"), ack_frames.AckFrequency(1, 10, 5000, 3), ack_frames.ImmediateAck(),
+        fr.ResetStreamAt(4, 77, 1000, 10), fr.Datagram(b"unreliable"), ack_frames.AckFrequency(1, 10, 5000, 3),
+        ack_frames.ImmediateAck(),
     )  # fmt: skip
 
     def test_every_frame_has_its_words_and_follows_the_schema(self) -> None:

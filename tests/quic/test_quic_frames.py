@@ -32,7 +32,7 @@ from fairway.quic.transport_parameters import (
     encode_reserved,
 )
 from fairway.quic.version_information import VersionInformation
-from fairway.wire import Reader, WireError
+from fairway.wire import Reader, WireError, encode_varint
 
 varint = st.integers(0, (1 << 62) - 1)
 small = st.integers(0, 1 << 40)
@@ -69,6 +69,12 @@ FRAMES = st.one_of(
     st.builds(ack_frames.AckFrequency, varint, varint, varint, varint),
     acks(),
     st.builds(frames.ResetStream, varint, varint, varint),
+    st.builds(
+        lambda stream, code, sizes: frames.ResetStreamAt(stream, code, max(sizes), min(sizes)),
+        varint,
+        varint,
+        st.tuples(varint, varint),
+    ),
     st.builds(frames.StopSending, varint, varint),
     st.builds(frames.Crypto, small, st.binary(max_size=100)),
     st.builds(frames.NewToken, st.binary(min_size=1, max_size=100)),
@@ -134,6 +140,7 @@ class TestFrames:
             bytes([ack_frames.ACK, 1, 0, 0, 5]),  # the first range goes below zero
             bytes([ack_frames.ACK, 9, 0, 1, 2, 5, 5]),  # the second one does
             bytes([frames.NEW_TOKEN, 0]),
+            bytes([frames.RESET_STREAM_AT, 0, 0, 5, 6]),  # more is reliable than there is
             bytes([frames.NEW_CONNECTION_ID, 0, 1, 1, 0]) + bytes(16),  # retires more than it is
             bytes([frames.NEW_CONNECTION_ID, 1, 0, 0]) + bytes(16),  # no ID
             bytes([frames.MAX_STREAMS_BIDI]) + b"\xff" * 8,
@@ -238,10 +245,18 @@ class TestTransportParameters:
             initial_source_connection_id=b"",
             retry_source_connection_id=b"retry",
             version_information=VersionInformation(VERSION_2, (VERSION_2, VERSION_1)),
+            max_datagram_frame_size=65535,
             grease_quic_bit=True,
+            reset_stream_at=True,
         )
         encoded = encode_parameters(parameters) + encode_reserved(b"grease")
         assert decode_parameters(encoded, from_client=False) == parameters
+
+    @pytest.mark.parametrize("number", [0x0C, 0x1D, 0x2AB2])
+    def test_a_parameter_that_is_a_flag_has_no_value(self, number: int) -> None:
+        assert fault(lambda: decode_parameters(encode_varint(number) + bytes([0]), from_client=True)) is None
+        code = fault(lambda: decode_parameters(encode_varint(number) + bytes([1, 1]), from_client=True))
+        assert code == ErrorCode.TRANSPORT_PARAMETER_ERROR
 
     @given(st.binary(max_size=200), st.booleans())
     def test_any_bytes_are_parameters_or_the_peers_fault(self, data: bytes, from_client: bool) -> None:

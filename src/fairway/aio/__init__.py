@@ -3,6 +3,7 @@
 from fairway.aio.client import connect
 from fairway.aio.connection import QuicConnection
 from fairway.aio.moving import MigrationError
+from fairway.aio.options import ConnectOptions, ServeOptions
 from fairway.aio.server import Server, serve
 from fairway.aio.session_file import FileSessionStore
 from fairway.aio.stream import Stream
@@ -22,12 +23,14 @@ __all__ = [
     "AdmissionLimits",
     "ClosedBy",
     "Closing",
+    "ConnectOptions",
     "ConnectionClosed",
     "ErrorCode",
     "FileSessionStore",
     "MigrationError",
     "QuicConfiguration",
     "QuicConnection",
+    "ServeOptions",
     "Server",
     "ServerId",
     "Stream",

@@ -9,17 +9,17 @@ import socket
 import weakref
 from collections.abc import Generator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic
+from typing import Any, Generic, Unpack
 
 from fairway.aio.client_sockets import ClientSockets
 from fairway.aio.connection import QuicConnection
 from fairway.aio.driver import Driver
-from fairway.aio.happy_eyeballs import Address, Resolve, interleave, race, resolve
+from fairway.aio.happy_eyeballs import Address, interleave, race, resolve
 from fairway.aio.keylog import keylog_to
 from fairway.aio.lifecycle import AnyConnection, MakeConnection
 from fairway.aio.moving import Mover
+from fairway.aio.options import ConnectOptions, check_options
 from fairway.aio.qlog import qlog_to
 from fairway.aio.udp import UdpSocket
 from fairway.quic import (
@@ -28,15 +28,16 @@ from fairway.quic import (
     ConnectionClosed,
     KnownServer,
     QuicConfiguration,
-    SessionStore,
     Transmit,
 )
 from fairway.quic.observe import Observe
-from fairway.tls import ClientConfig, Identity
+from fairway.tls import ClientConfig
 from fairway.tls.key_exchange import KeyShares
 
 EARLY_PATIENCE_S = 0.005
 """How long a ClientHello waits for what the application says early, so that both go out together."""
+TIMEOUT_S = 10.0
+"""How long a handshake may take."""
 
 LINGER_S = 5.0
 """How long leaving the context waits for what was sent to be acknowledged."""
@@ -193,13 +194,12 @@ class Dialer(Generic[AnyConnection]):
     """What opens a connection: `async with` it, or await it.
 
     The handshake is complete when the block begins. Leaving the block waits until the peer has what was sent on
-    streams that were ended, then closes. `ca` is a PEM file or certificates; without it the system's store is used.
-    Of several addresses the first that completes the handshake is used (RFC 8305); `resolve` finds them.
-    `qlog` is a directory for a log of the connection ($QLOGDIR by default): docs/qlog.md.
-    What the server gives for the next visit is kept in `session_store` and made use of. With `early_data` the block
-    begins at once where the server took early data before: what is sent until `wait_connected` returns may be replayed
-    by others, and a failure to connect shows only when a stream is used. Of several addresses that where the server was
-    last is tried first, and no other is sent early data. What the server rejects is sent again by itself.
+    streams that were ended, then closes.
+    Of several addresses the first that completes the handshake is used (RFC 8305).
+    With `early_data` the block begins at once where the server took early data before: what is sent until
+    `wait_connected` returns may be replayed by others, and a failure to connect shows only when a stream is used. Of
+    several addresses that where the server was last is tried first, and no other is sent early data. What the server
+    rejects is sent again by itself.
     Raises `ConnectionClosed` if the handshake fails, `TimeoutError` after `timeout` seconds, `OSError` for a
     name that is not known.
     """
@@ -211,42 +211,31 @@ class Dialer(Generic[AnyConnection]):
         make: MakeConnection[AnyConnection],
         *,
         alpn: str | Sequence[str],
-        server_name: str | None = None,
-        verify: bool = True,
-        ca: Any = None,
-        identity: Identity | None = None,
-        configuration: QuicConfiguration | None = None,
-        timeout: float = 10.0,
-        keylog: str | Path | None = None,
-        qlog: str | Path | None = None,
-        local_address: tuple[str, int] | None = None,
-        tls: ClientConfig | None = None,
-        resolve: Resolve = resolve,
-        session_store: SessionStore | None = None,
-        early_data: bool = False,
+        **options: Unpack[ConnectOptions],
     ) -> None:
-        self._resolve = resolve
+        check_options(ConnectOptions, options)
+        self._resolve = options.get("resolve", resolve)
         self._host, self._port = host, port
-        self._timeout = timeout
-        self._local_address = local_address
-        self._bound = None if local_address is None else local_address[0]
-        self._configuration = configuration or QuicConfiguration()
-        self._tls = tls or ClientConfig(
-            server_name or host,
+        self._timeout = options.get("timeout", TIMEOUT_S)
+        self._local_address = options.get("local_address")
+        self._configuration = options.get("configuration") or QuicConfiguration()
+        self._tls = options.get("tls") or ClientConfig(
+            options.get("server_name") or host,
             (alpn,) if isinstance(alpn, str) else tuple(alpn),
-            verify=verify,
-            ca=ca,
-            identity=identity,
-            keylog=keylog_to(keylog),
+            verify=options.get("verify", True),
+            ca=options.get("ca"),
+            identity=options.get("identity"),
+            keylog=keylog_to(options.get("keylog")),
         )
+        store = options.get("session_store")
         self._server: KnownServer | None = None
-        if session_store is not None:
-            self._server = KnownServer(session_store, (self._tls.server_name or host, port, self._tls.alpn))
-        self._early_data = early_data
+        if store is not None:
+            self._server = KnownServer(store, (self._tls.server_name or host, port, self._tls.alpn))
+        self._early_data = options.get("early_data", False)
         self._early_at: str | None = None
         """The address that is sent early data."""
         self._make = make
-        self._observe = qlog_to(qlog)
+        self._observe = qlog_to(options.get("qlog"))
         self._client: _Client[AnyConnection] | None = None
 
     def __await__(self) -> Generator[Any, None, AnyConnection]:
@@ -276,7 +265,7 @@ class Dialer(Generic[AnyConnection]):
                 self._observe,
                 self._server,
                 address[0] == self._early_at,
-                self._bound,
+                None if self._local_address is None else self._local_address[0],
             )
         except OSError:
             sock.close()
@@ -325,8 +314,8 @@ class Dialer(Generic[AnyConnection]):
 class connect(Dialer[QuicConnection]):  # noqa: N801 - used like a function
     """`async with connect(host, port, alpn=...) as connection`, or `connection = await connect(...)`.
 
-    The arguments and errors are those of `Dialer`.
+    What else may be said is in `ConnectOptions`; how it ends, and its errors, at `Dialer`.
     """
 
-    def __init__(self, host: str, port: int, **options: Any) -> None:
-        super().__init__(host, port, QuicConnection, **options)
+    def __init__(self, host: str, port: int, *, alpn: str | Sequence[str], **options: Unpack[ConnectOptions]) -> None:
+        super().__init__(host, port, QuicConnection, alpn=alpn, **options)

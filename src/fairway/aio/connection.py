@@ -161,6 +161,7 @@ class QuicConnection(Lifecycle):
     def _stream_reset(self, event: quic_events.StreamResetReceived) -> None:
         stream = self._stream(event.stream_id)
         if stream is not None:
+            stream.committed = self.core.read(event.stream_id)
             stream.reset_error = StreamReset(event.stream_id, event.code)
             stream.readable.fire()
         self.core.acknowledge_reset(event.stream_id)

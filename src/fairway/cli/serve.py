@@ -71,6 +71,7 @@ class Options:
     limit_idle: float
     limit_head: float
     limit_read: float
+    limit_rate: int
     limit_write: float
 
 
@@ -154,6 +155,13 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     ),
     click.option(
         "--limit-read", type=_SECONDS, default=60.0, show_default=True, help="Seconds to wait for a body's next bytes."
+    ),
+    click.option(
+        "--limit-rate",
+        type=click.IntRange(min=0),
+        default=240,
+        show_default=True,
+        help="Bytes a second that a body must bring, after 30 seconds of waiting.",
     ),
     click.option(
         "--limit-write", type=_SECONDS, default=60.0, show_default=True, help="Seconds to wait until 256 KiB are taken."
@@ -283,6 +291,7 @@ def _settings(options: Options) -> Settings:
             idle_timeout_s=options.limit_idle or None,
             request_timeout_s=options.limit_head or None,
             read_timeout_s=options.limit_read or None,
+            min_body_rate=options.limit_rate or None,
             write_timeout_s=options.limit_write or None,
         ),
         configuration=QuicConfiguration(max_streams_bidi=options.limit_streams, versions=options.quic_version),

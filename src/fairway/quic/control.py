@@ -17,7 +17,12 @@ def _reset_stream(state: ConnectionState, stream_id: int, now: float) -> frames.
     pair = state.streams.get(stream_id)
     if pair is None or pair.send is None or pair.send.reset_code is None or pair.send.finished:
         return None
-    return frames.ResetStream(stream_id, pair.send.reset_code, pair.send.buffer.sent)
+    stream = pair.send
+    if stream.reliable > stream.buffer.sent:
+        return None  # due again once those bytes are sent: until then the window might have no room for them
+    if stream.reliable:
+        return frames.ResetStreamAt(stream_id, pair.send.reset_code, stream.buffer.sent, stream.reliable)
+    return frames.ResetStream(stream_id, pair.send.reset_code, stream.buffer.sent)
 
 
 def _stop_sending(state: ConnectionState, stream_id: int, now: float) -> frames.Frame | None:

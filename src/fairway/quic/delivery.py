@@ -175,7 +175,8 @@ class Delivery:
             return
         streams.acknowledged(stream, offset, offset + length, fin)
         if stream.finished:
-            self._state.events.append(StreamFinished(stream_id))
+            if stream.reset_code is None:
+                self._state.events.append(StreamFinished(stream_id))
             streams.forget_if_finished(stream_id)
 
     # Lost

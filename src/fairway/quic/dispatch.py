@@ -78,17 +78,21 @@ class FrameHandlers:
     def ignore(self, frame: object, space: PacketSpace, now: float) -> None:
         """PADDING, PING and the *_BLOCKED frames ask for nothing but an acknowledgement."""
 
-    def reset_stream(self, frame: frames.ResetStream, space: PacketSpace, now: float) -> None:
-        """RESET_STREAM (section 19.4)."""
+    def reset_stream(self, frame: frames.ResetStream | frames.ResetStreamAt, space: PacketSpace, now: float) -> None:
+        """RESET_STREAM (section 19.4) and RESET_STREAM_AT (draft-ietf-quic-reliable-stream-reset section 4)."""
         state = self._state
-        stream = state.streams.for_receiving(frame.stream_id, frames.RESET_STREAM)
+        reliable_size, kind = 0, frames.RESET_STREAM
+        if isinstance(frame, frames.ResetStreamAt):
+            reliable_size, kind = frame.reliable_size, frames.RESET_STREAM_AT
+        stream = state.streams.for_receiving(frame.stream_id, kind)
         if stream is None:
             return
-        before = stream.reset_code
-        state.streams.received_reset(stream, frame.final_size, frame.code)
+        before, told = stream.reset_code, stream.reset_received
+        state.streams.received_reset(stream, frame.final_size, frame.code, reliable_size)
         if stream.reset_code is not None and before is None:
             self._count_reset(now)
-            state.events.append(StreamResetReceived(frame.stream_id, frame.code))
+        if stream.reset_received and not told:
+            state.events.append(StreamResetReceived(frame.stream_id, frame.code, frame.final_size))
 
     def _count_reset(self, now: float) -> None:
         state = self._state
@@ -225,6 +229,7 @@ TABLE: dict[int, tuple[Handler, int]] = {
     frames.CONNECTION_CLOSE: (_F.connection_close, _ALL),
     frames.CONNECTION_CLOSE_APPLICATION: (_F.connection_close, _A),
     frames.HANDSHAKE_DONE: (_F.handshake_done, _A),
+    frames.RESET_STREAM_AT: (_F.reset_stream, _A),
     frames.DATAGRAM: (_F.datagram, _A),
     frames.DATAGRAM | frames.DATAGRAM_LEN: (_F.datagram, _A),
 }

@@ -38,6 +38,7 @@ _LIMITS = (
     "initial_max_streams_uni",
     "active_connection_id_limit",
     "max_datagram_frame_size",
+    "reset_stream_at",
 )
 
 

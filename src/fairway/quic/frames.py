@@ -1,7 +1,7 @@
 # ruff: noqa: D102 - the contract of every `encode` and `decode` stands at `Frame`
-"""The frames of RFC 9000 section 19 and RFC 9221: one frozen value each, with one `encode` and one `decode`.
+"""The frames of RFC 9000 section 19, RFC 9221 and reliable stream resets: one frozen value each.
 
-Those about acknowledgements are in `ack_frames`.
+Each has one `encode` and one `decode`. Those about acknowledgements are in `ack_frames`.
 
 Decoding is pure: it checks what one frame can be wrong in by itself and raises `PeerError`. What a frame means
 to a connection is in `receive`. STREAM, ACK and CRYPTO are hot there and do not pass through their objects.
@@ -43,6 +43,7 @@ PATH_RESPONSE = 0x1B
 CONNECTION_CLOSE = 0x1C
 CONNECTION_CLOSE_APPLICATION = 0x1D
 HANDSHAKE_DONE = 0x1E
+RESET_STREAM_AT = 0x24  # draft-ietf-quic-reliable-stream-reset section 4
 DATAGRAM = 0x30  # and 0x31: RFC 9221 section 4
 DATAGRAM_LEN = 0x01
 
@@ -105,6 +106,26 @@ class ResetStream:
     @classmethod
     def decode(cls, reader: Reader, frame_type: int) -> Self:
         return cls(reader.varint(), reader.varint(), reader.varint())
+
+
+@dataclass(frozen=True, slots=True)
+class ResetStreamAt:
+    """RESET_STREAM_AT (draft-ietf-quic-reliable-stream-reset section 4): `reliable_size` bytes still arrive."""
+
+    stream_id: int
+    code: int
+    final_size: int
+    reliable_size: int
+
+    def encode(self) -> bytes:
+        return encode_varints(RESET_STREAM_AT, self.stream_id, self.code, self.final_size, self.reliable_size)
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        frame = cls(reader.varint(), reader.varint(), reader.varint(), reader.varint())
+        if frame.reliable_size > frame.final_size:
+            raise bad_encoding(frame_type, "more of a stream is reliable than there is of it")
+        return frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -449,6 +470,7 @@ DECODERS: dict[int, Decoder] = {
     CONNECTION_CLOSE: ConnectionClose.decode,
     CONNECTION_CLOSE_APPLICATION: ConnectionClose.decode,
     HANDSHAKE_DONE: HandshakeDone.decode,
+    RESET_STREAM_AT: ResetStreamAt.decode,
     DATAGRAM: Datagram.decode,
     DATAGRAM | DATAGRAM_LEN: Datagram.decode,
     IMMEDIATE_ACK: ImmediateAck.decode,

@@ -46,6 +46,7 @@ def shared_parameters(configuration: QuicConfiguration) -> tuple[TransportParame
         active_connection_id_limit=ACTIVE_CONNECTION_ID_LIMIT,
         disable_active_migration=configuration.disable_active_migration,
         grease_quic_bit=True,
+        reset_stream_at=True,
         min_ack_delay_us=min(MIN_ACK_DELAY_US, int(configuration.max_ack_delay_s * 1000) * 1000),
     )
     return parameters, encode_parameters(parameters)

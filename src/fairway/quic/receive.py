@@ -252,7 +252,7 @@ class Receiver:
         state = self._state
         if not state.peer_seen:
             state.peer_seen = True
-            if state.is_client:
+            if header.source != state.remote_ids.current:  # a server's first datagram may have been changed on its way
                 state.remote_ids.replace_first(header.source)
         if space.kind is _HANDSHAKE and not state.is_client:
             state.path.validated = True  # section 8.1

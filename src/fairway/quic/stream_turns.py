@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fairway.quic.events import StreamWritable
-from fairway.quic.frames import DATA_BLOCKED, STREAM, STREAM_DATA_BLOCKED, stream_header
+from fairway.quic.frames import DATA_BLOCKED, RESET_STREAM, STREAM, STREAM_DATA_BLOCKED, stream_header
 from fairway.quic.state import ConnectionState
 from fairway.quic.streams.send import SendStream
 from fairway.wire import varint_length
@@ -29,7 +29,7 @@ class StreamTurns:
             ready = stream.next_range(streams.credit())
             if ready is not None:
                 return stream, *ready
-            if stream.buffer.unsent and not stream.finished and stream.reset_code is None:
+            if stream.buffer.unsent and stream.sending:
                 if stream.window.left <= 0:
                     if stream.window.should_report():
                         streams.control[(STREAM_DATA_BLOCKED, stream.stream_id)] = None
@@ -52,6 +52,8 @@ class StreamTurns:
             if stream.starved and 2 * stream.buffer.unsent <= self._state.configuration.send_buffer:
                 stream.starved = False
                 self._state.events.append(StreamWritable(stream.stream_id))
+            if stream.reset_code is not None and stream.buffer.sent >= stream.reliable:
+                self._state.control[(RESET_STREAM, stream.stream_id)] = None
         else:
             self._state.counters.stream_bytes_retransmitted += length
         return fin

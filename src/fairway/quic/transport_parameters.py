@@ -68,7 +68,10 @@ class PreferredAddress:
 
 @dataclass(frozen=True, slots=True)
 class TransportParameters:
-    """Every parameter of RFC 9000, 9221, 9287, 9368 and of ACK frequency, with what holds where it is absent."""
+    """Every parameter of RFC 9000, 9221, 9287, 9368, of ACK frequency and of reliable stream resets.
+
+    What is given is what holds where one is absent.
+    """
 
     original_destination_connection_id: bytes | None = None
     max_idle_timeout_ms: int = 0
@@ -91,6 +94,7 @@ class TransportParameters:
     version_information: VersionInformation | None = None
     grease_quic_bit: bool = False
     min_ack_delay_us: int | None = None
+    reset_stream_at: bool = False
 
 
 _NAMES = {
@@ -112,6 +116,7 @@ _NAMES = {
     0x0F: "initial_source_connection_id",
     0x10: "retry_source_connection_id",
     0x11: "version_information",  # RFC 9368 section 10.1
+    0x1D: "reset_stream_at",  # draft-ietf-quic-reliable-stream-reset section 3
     0x20: "max_datagram_frame_size",  # RFC 9221 section 3
     0x2AB2: "grease_quic_bit",  # RFC 9287 section 5
     0xFF04DE1B: "min_ack_delay_us",  # draft-ietf-quic-ack-frequency-14 section 3
@@ -119,7 +124,7 @@ _NAMES = {
 _IDS = {name: number for number, name in _NAMES.items()}
 _FIELDS = tuple((field.name, encode_varint(_IDS[field.name]), field.default) for field in fields(TransportParameters))
 _CONNECTION_IDS = frozenset({0x00, 0x0F, 0x10})
-_FLAGS = frozenset({0x0C, 0x2AB2})  # without a value
+_FLAGS = frozenset({0x0C, 0x1D, 0x2AB2})  # without a value
 _SERVER_ONLY = frozenset({0x00, 0x02, 0x0D, 0x10})  # section 18.2: a client MUST NOT send these
 
 _RANGES = {  # inclusive limits of the integers, by name, where they are not those of the encoding

@@ -136,6 +136,13 @@ _DESCRIBE: dict[type, Callable[[Any], dict[str, Any]]] = {
         **error_fields(frame.code, True),
         "final_size": frame.final_size,
     },
+    fr.ResetStreamAt: lambda frame: {
+        "frame_type": "reset_stream_at",
+        "stream_id": frame.stream_id,
+        **error_fields(frame.code, True),
+        "final_size": frame.final_size,
+        "reliable_size": frame.reliable_size,
+    },
     fr.StopSending: lambda frame: {
         "frame_type": "stop_sending",
         "stream_id": frame.stream_id,

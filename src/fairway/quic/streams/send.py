@@ -129,6 +129,15 @@ class SendBuffer:
             lost.add(start, stop)
         self.lost = lost
 
+    def truncate(self, stop: int) -> None:
+        """Nothing from the offset `stop` on is to be sent, or sent again."""
+        if self.lost:
+            self.lost.remove(stop, max(self.end, stop))
+        self.end = max(self.sent, stop)
+        while self._starts and self._starts[-1] >= stop:
+            self._starts.pop()
+            self._chunks.pop()
+
     def clear(self) -> None:
         """Drop all data: the stream was reset, or all of it was acknowledged."""
         self._starts, self._chunks = _NO_STARTS, _NO_CHUNKS
@@ -138,8 +147,8 @@ class SendBuffer:
 class SendStream:
     """What goes out on one stream, within the peer's window."""
 
-    __slots__ = ("buffer", "fin", "fin_acked", "fin_lost", "fin_sent", "finished", "incremental", "level",
-                 "reset_code", "starved", "state", "stream_id", "urgency", "window")  # fmt: skip
+    __slots__ = ("buffer", "fin", "fin_acked", "fin_lost", "fin_sent", "finished", "incremental", "level", "reliable",
+                 "reset_acked", "reset_code", "starved", "state", "stream_id", "urgency", "window")  # fmt: skip
 
     def __init__(self, stream_id: int, window: SendWindow) -> None:
         self.stream_id = stream_id
@@ -153,6 +162,9 @@ class SendStream:
         self.fin_lost = False
         self.fin_acked = False
         self.reset_code: int | None = None
+        self.reset_acked = False
+        self.reliable = 0
+        """Bytes that are delivered even if the stream is reset (draft-ietf-quic-reliable-stream-reset)."""
         self.starved = False
         """True if a `write` accepted less than it was given: the application waits for room."""
         self.urgency = 3  # RFC 9218 section 4.1: 0 is the most urgent, 7 the least
@@ -169,7 +181,21 @@ class SendStream:
     @property
     def writable(self) -> bool:
         """True if `write` is still allowed."""
-        return self.state in _WRITING and not self.fin
+        return self.state in _WRITING and not self.fin and self.reset_code is None
+
+    @property
+    def kept(self) -> int:
+        """Bytes that were sent and are kept until they and all before them are acknowledged."""
+        if self.state not in _WRITING:
+            return 0
+        buffer = self.buffer
+        sent = buffer.sent if self.reset_code is None else min(buffer.sent, self.reliable)
+        return max(sent - buffer.start, 0)
+
+    @property
+    def sending(self) -> bool:
+        """True while bytes may have to be sent, be it only those that survive a reset."""
+        return self.state in _WRITING
 
     def write(self, data: bytes | bytearray | memoryview, fin: bool) -> None:
         """Add data, and the stream's end if `fin`."""
@@ -230,12 +256,18 @@ class SendStream:
             self.fin_acked = True
         if self.fin_acked and self.buffer.start == self.buffer.end and self.state is SendState.DATA_SENT:
             self._go(SendState.DATA_RECVD)
+        elif self.reset_code is not None:
+            self._settle_reset()
 
     def declared_lost(self, start: int, stop: int, fin: bool) -> None:
         """These bytes (and the stream's end) have to go out again."""
         if self.state not in _WRITING:
             return
-        self.buffer.declared_lost(start, stop)
+        if self.reset_code is not None:
+            stop = min(stop, self.reliable)
+            fin = False
+        if start < stop:
+            self.buffer.declared_lost(start, stop)
         if fin and not self.fin_acked:
             self.fin_lost = True
 
@@ -244,21 +276,50 @@ class SendStream:
         self.buffer.sent = self.window.used = 0
         self.buffer.lost = _NONE
         self.fin_sent = self.fin_lost = False
-        if self.state is SendState.DATA_SENT:
+        if self.reset_code is not None:
+            self.buffer.end = self.reliable
+        elif self.state is SendState.DATA_SENT:
             self.state = SendState.SEND
 
-    def reset(self, code: int) -> int:
-        """Give up sending; the final size that RESET_STREAM carries."""
-        if self.state in _WRITING:
+    def commit(self) -> None:
+        """What was written so far is delivered even if the stream is reset."""
+        if self.writable:
+            self.reliable = self.buffer.end
+
+    def reset(self, code: int, *, reliably: bool = False) -> int:
+        """Give up sending, `reliably` all but what was committed; the final size that the reset carries.
+
+        A reliable reset is to the stream's states what its end would be (the draft's section 5.3).
+        """
+        if self.state not in _WRITING or self.reset_code is not None:
+            return max(self.buffer.sent, self.reliable)
+        self.reset_code = code
+        if reliably and self.reliable:
+            self.buffer.truncate(self.reliable)
+            self.fin = self.fin_lost = False
+            if self.state is SendState.READY:
+                self._go(SendState.SEND)
+            if self.state is SendState.SEND:
+                self._go(SendState.DATA_SENT)
+        else:
+            self.reliable = 0
             self._go(SendState.RESET_SENT)
-            self.reset_code = code
             self.buffer.clear()
-        return self.buffer.sent
+        return max(self.buffer.sent, self.reliable)
 
     def reset_acknowledged(self) -> None:
-        """The peer has our RESET_STREAM."""
+        """The peer has our RESET_STREAM or RESET_STREAM_AT."""
+        self.reset_acked = True
         if self.state is SendState.RESET_SENT:
             self._go(SendState.RESET_RECVD)
+        else:
+            self._settle_reset()
+
+    def _settle_reset(self) -> None:
+        """A reliable reset is done once the peer has it and the bytes that it promises."""
+        if self.reset_acked and self.buffer.start >= self.reliable and self.state is SendState.DATA_SENT:
+            self._go(SendState.DATA_RECVD)
+            self.buffer.clear()
 
     def _go(self, state: SendState) -> None:
         assert state in SEND_TRANSITIONS[self.state], (self.state, state)

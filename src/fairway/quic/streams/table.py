@@ -43,8 +43,8 @@ class StreamTable:
 
     __slots__ = (
         "_fragment_bytes", "_fragments", "_local_bit", "_local_limit", "_next_local", "_next_peer",
-        "_peer_finished", "_peer_limit", "_peer_window", "_receive_sizes", "_refused", "_send_limits",
-        "_stream_cap", "_streams", "bytes_kept", "control", "opened", "receive_window", "schedule",
+        "_peer_finished", "_peer_limit", "_peer_takes_reliable", "_peer_window", "_receive_sizes", "_refused",
+        "_send_limits", "_stream_cap", "_streams", "bytes_kept", "control", "opened", "receive_window", "schedule",
         "send_window",
     )  # fmt: skip
 
@@ -71,6 +71,7 @@ class StreamTable:
         self._peer_window = [local.initial_max_streams_bidi, local.initial_max_streams_uni]
         self._peer_limit = list(self._peer_window)
         self._peer_finished = [0, 0]
+        self._peer_takes_reliable = False
         self._fragments = 0
         """Pieces of all streams that wait for what is missing before them."""
         self._fragment_bytes = 0
@@ -92,6 +93,7 @@ class StreamTable:
         """The peer's limits are known."""
         self._send_limits = _limits(parameters, self._local_bit ^ SERVER_INITIATED)
         self.send_window.raise_limit(parameters.initial_max_data)
+        self._peer_takes_reliable = parameters.reset_stream_at
         self._local_limit = [parameters.initial_max_streams_bidi, parameters.initial_max_streams_uni]
         for pair in self._streams.values():
             if pair.send is not None:
@@ -162,15 +164,21 @@ class StreamTable:
         self._consumed(stream, len(data))
         return data
 
-    def reset(self, stream_id: int, code: int) -> None:
-        """Give up sending on a stream."""
+    def reset(self, stream_id: int, code: int) -> int:
+        """Give up sending on a stream, but for what was committed if the peer takes that; gives the final size."""
         stream = self.sending(stream_id)
-        if not stream.finished:
-            if stream.reset_code is None:
-                self.bytes_kept -= stream.buffer.sent - stream.buffer.start
-            stream.reset(code)
+        again = stream.finished or stream.reset_code is not None
+        kept = stream.kept
+        final_size = stream.reset(code, reliably=self._peer_takes_reliable)
+        if again:
+            return final_size
+        self._free(kept - stream.kept)
+        if stream.sending and not stream.idle:
+            self.schedule.add(stream)
+        else:
             self.schedule.remove(stream)
-            self.control[(RESET_STREAM, stream_id)] = None
+        self.control[(RESET_STREAM, stream_id)] = None
+        return final_size
 
     def stop_sending(self, stream_id: int, code: int) -> None:
         """Ask the peer to give up sending on a stream; what is unread counts as read."""
@@ -225,12 +233,19 @@ class StreamTable:
         if stream.discarding:
             self._consumed(stream, stream.settle())
 
-    def received_reset(self, stream: ReceiveStream, final_size: int, code: int) -> None:
-        """RESET_STREAM: what was not read is given back to the connection's window."""
+    def received_reset(self, stream: ReceiveStream, final_size: int, code: int, reliable_size: int = 0) -> None:
+        """RESET_STREAM and RESET_STREAM_AT: what nobody will read is given back to the connection's window."""
         before = stream.fragments, stream.fragment_bytes
-        self.received(stream, stream.reset(final_size, code))
+        self.received(stream, stream.reset(final_size, code, reliable_size))
         self._count_fragments(stream, *before)
-        self._consumed(stream, stream.settle())
+        if not stream.reliable_size:
+            self._consumed(stream, stream.settle())
+
+    def acknowledge_reset(self, stream_id: int) -> None:
+        """The application has learnt of a reset: nothing more of the stream is read."""
+        pair = self._streams.get(stream_id)
+        if pair is not None and pair.recv is not None:
+            self._consumed(pair.recv, pair.recv.acknowledge_reset())
 
     def for_receiving(self, stream_id: int, frame_type: int) -> ReceiveStream | None:
         """The half that a frame about data from the peer is for; None if the stream is finished."""
@@ -278,9 +293,15 @@ class StreamTable:
         stream.acknowledged(start, stop, fin)
         freed = stream.buffer.start - first
         if freed:
-            if self.bytes_kept >= MAX_BYTES_KEPT:
-                self.schedule.unblock()
-            self.bytes_kept -= freed
+            if stream.reset_code is not None:  # what a reset does not promise was given up with it
+                freed = max(min(stream.buffer.start, stream.reliable) - first, 0)
+            self._free(freed)
+
+    def _free(self, count: int) -> None:
+        """So many bytes that were sent are kept no longer."""
+        if self.bytes_kept >= MAX_BYTES_KEPT:
+            self.schedule.unblock()
+        self.bytes_kept -= count
 
     def credit(self) -> int:
         """New bytes that may be sent now, whatever a stream's own window says."""

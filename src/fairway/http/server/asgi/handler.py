@@ -91,11 +91,8 @@ class AsgiHandler:
 
     def expire(self, now: float) -> None:
         """Give up on clients that an application has waited for too long; to be called now and then."""
-        read, write = self._limits.read_timeout_s, self._limits.write_timeout_s
         for running in list(self._running):
-            since = running.waiting_since
-            limit = read if running.waits_to_read else write
-            if since and limit is not None and now - since > limit:
+            if running.overdue(now):
                 running.expire()
 
 
