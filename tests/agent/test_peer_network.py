@@ -17,7 +17,7 @@ from fairway.net.agent.peers import security
 from fairway.net.agent.peers.joining import join
 from fairway.net.enrolment import Membership
 from fairway.net.exchange import Channel, CloseCode, Endpoint, limits
-from fairway.net.exchange.messages import Member
+from fairway.net.exchange.messages import Hello, Member, Withdraw, encode
 from fairway.net.model.errors import FairwayError, UsageError
 from fairway.tls import ClientConfig, self_signed_identity
 
@@ -299,8 +299,6 @@ class TestBadPeers:
     def test_a_flood_is_held_back_and_others_do_not_notice(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from fairway.net.exchange.messages import Hello, Withdraw, encode
-
         async def play() -> None:
             async with running(tmp_path, 2) as hosts:
                 await until(lambda: everybody_knows_everybody(hosts))
@@ -341,8 +339,6 @@ class TestBadPeers:
                 await until(lambda: everybody_knows_everybody(hosts))
                 enemy = PeerHost(tmp_path, 7, hosts[0])
                 async with await self._connect(hosts[0], enemy) as connection:
-                    from fairway.net.exchange.messages import Hello, encode
-
                     control = await connection.open_stream(unidirectional=True)
                     network = enemy.membership.network().identity
                     await control.send(b"\x00" + encode(Hello(network, enemy.name, 1)))

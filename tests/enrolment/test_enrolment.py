@@ -10,7 +10,9 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,9 +92,6 @@ class TestTheCertificate:
 
 
 def _ed25519_request() -> bytes:
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     return builder.sign(ed25519.Ed25519PrivateKey.generate(), None).public_bytes(Encoding.DER)
 

@@ -428,6 +428,22 @@ class TestMembers:
         exchange.peers.told_members(session, Members((lie,)), world.now)
         assert exchange.directory.known["n2"].endpoints[0] == world.nodes[2].endpoint
 
+    def test_who_is_only_told_of_is_called_less_and_less_and_apart_from_the_others(self) -> None:
+        world = _two()
+        assert world.nodes[0].exchange is not None
+        exchange = world.nodes[0].exchange
+        session = exchange.peers["n1"].session
+        assert session is not None
+        lie = Member("x", (Endpoint(ip_address("203.0.113.1"), 1),))
+        exchange.peers.told_members(session, Members((lie,)), world.now)
+        calls = 0
+        for _ in range(3000):
+            world.now += 0.1
+            for call in exchange.calls(world.now):
+                assert call.hearsay
+                calls += 1
+        assert 10 <= calls <= 25
+
     def test_nobody_speaks_of_a_node_that_is_gone(self) -> None:
         world = _two(3)
         world.crash(world.nodes[2])

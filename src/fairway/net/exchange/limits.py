@@ -36,9 +36,6 @@ MAX_HEARSAY = 1_024
 HEARSAY_ATTEMPTS = 4
 """Members that were only told of, and never spoken with; each is called so often before it makes room for another."""
 
-MAX_REVOCATION_BYTES = 16_000
-"""A signed revocation list."""
-
 BYTES_PER_S = 1_000_000
 BYTES_BURST = 4_000_000
 WORK_PER_S = 5_000
@@ -68,8 +65,8 @@ DIAL_FIRST_S = 0.1
 DIAL_LONGEST_S = 1.5
 """Between two attempts to reach a member: doubled from the first to the longest; a partition is to heal soon."""
 
-DIAL_HEARSAY_LONGEST_S = 60.0
-"""As `DIAL_LONGEST_S`, for a member that was never spoken with: perhaps there is nobody."""
+DIAL_HEARSAY_S = 30.0
+"""The longest for a member of whom only others tell: what they tell may be wrong, or a lie."""
 
 DIAL_MISLED_S = 600.0
 """Until the next attempt to reach a member where somebody else was found."""

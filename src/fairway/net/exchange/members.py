@@ -29,6 +29,7 @@ class Known:
     next_call: float = 0.0
     wait_s: float = limits.DIAL_FIRST_S
     attempts: int = 0
+    """How often it was called."""
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -44,7 +45,6 @@ class Seed:
     name: str = ""
     next_call: float = 0.0
     wait_s: float = limits.DIAL_FIRST_S
-    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Call:
     name: str
     endpoints: tuple[Endpoint, ...]
     hearsay: bool = False
-    """Nobody has spoken with it from here: where it is, and that it is, was only told."""
+    """Whether only others have told of it: such calls must not hold up the rest."""
 
 
 @dataclass(slots=True)
@@ -91,12 +91,12 @@ class Directory:
         """There is a session with `name`; `via` is the address that was called."""
         known = self.known.get(name)
         if known is not None:
-            known.connected, known.since, known.attempts = True, now, 0
+            known.connected, known.since = True, now
             known.wait_s = min(known.wait_s, limits.DIAL_LONGEST_S)
             self._absent.pop(name, None)
         seed = None if via is None else self.seeds.get(via)
         if seed is not None:
-            seed.name, seed.wait_s, seed.attempts = name, limits.DIAL_FIRST_S, 0
+            seed.name, seed.wait_s = name, limits.DIAL_FIRST_S
 
     def disconnected(self, name: str, now: float) -> None:
         """The session is lost: call, the lower name first; at once if it was a good one."""
@@ -135,12 +135,14 @@ class Directory:
             if now - known.heard > limits.FORGET_S:
                 self.forget(known.name)
             elif known.endpoints and known.next_call <= now:
-                self._again(known, now)
-                calls[known.endpoints] = Call(known.name, known.endpoints, known.name in self._hearsay)
+                known.attempts += 1
+                hearsay = known.name in self._hearsay
+                self._again(known, now, limits.DIAL_HEARSAY_S if hearsay else limits.DIAL_LONGEST_S)
+                calls[known.endpoints] = Call(known.name, known.endpoints, hearsay)
         for seed in self.seeds.values():
             who = self.known.get(seed.name)
             if (who is None or not who.connected) and seed.next_call <= now:
-                self._again(seed, now)
+                self._again(seed, now, limits.DIAL_LONGEST_S)
                 calls.setdefault((seed.endpoint,), Call("", (seed.endpoint,)))
         return list(calls.values())
 
@@ -180,11 +182,9 @@ class Directory:
             self.forget(oldest.name)
         return len(self.known) < limits.MAX_MEMBERS
 
-    def _again(self, what: Known | Seed, now: float) -> None:
-        what.attempts += 1
+    def _again(self, what: Known | Seed, now: float, longest_s: float) -> None:
         what.next_call = now + what.wait_s * (0.75 + self.jitter() / 2)
-        hearsay = isinstance(what, Known) and what.name in self._hearsay
-        what.wait_s = min(what.wait_s * 2, limits.DIAL_HEARSAY_LONGEST_S if hearsay else limits.DIAL_LONGEST_S)
+        what.wait_s = min(what.wait_s * 2, longest_s)
 
 
 def _callable(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
