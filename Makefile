@@ -7,10 +7,10 @@ FUZZ_EXAMPLES ?= 20000
 FUZZ_SECONDS  ?= 30
 
 # Debian packages: what Fairway runs on (nftables), what tests and benchmarks measure against.
-DEBIAN := python3-venv nftables iptables iproute2 iputils-ping iperf3 tcpdump containernetworking-plugins \
+DEBIAN := python3-venv nftables iptables iproute2 iputils-ping iperf3 bird2 tcpdump tshark containernetworking-plugins \
           caddy chromium ngtcp2-client ngtcp2-server containerd runc podman conmon busybox-static
 
-.PHONY: help setup demo test check fuzz bench cni-kit clean
+.PHONY: help setup demo test check fuzz interop bench cni-kit clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ check: setup     ## ruff, mypy --strict, import-linter
 fuzz: setup      ## every decoder and whole connections, deep: FUZZ_EXAMPLES of each, FUZZ_SECONDS each at most
 	FAIRWAY_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) FAIRWAY_FUZZ_SECONDS=$(FUZZ_SECONDS) \
 	    $(BIN)/python -m pytest tests/fuzz -q --timeout=$$((4 * $(FUZZ_SECONDS) + 60))
+
+interop: setup   ## the public QUIC interop runner's cases, Fairway and its peers, into docs/interop.md: ten minutes
+	$(BIN)/python -m interop --write
 
 bench: setup     ## every figure that the README quotes
 	$(BIN)/python -m bench

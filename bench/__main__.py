@@ -26,6 +26,7 @@ _NOT_BENCHMARKS = (
     "quic_peers",
     "result",
     "route_nodes",
+    "startup_peers",
 )
 
 

@@ -78,10 +78,18 @@ def snapshot() -> dict[str, set[str]]:
     found = json.loads(ruleset or '{"nftables": []}')["nftables"]
     # A chain or table that is empty holds nobody's packet and nobody's address; it is the network's, not a container's.
     rules = [entry for entry in found if entry.keys() & {"rule", "element", "set", "map"}]
-    routes = ip("-4 route show table all") + ip("-6 route show table all")
+    # The kernel's own link-local and multicast routes come and go with links, in its own time.
+    routes = ip("-4 route show table all") + [
+        entry for entry in ip("-6 route show table all") if not entry["dst"].startswith(("fe80:", "ff"))
+    ]
     return {
         "links": links(),
-        "addresses": {f"{e['ifname']} {a['local']}" for e in ip("addr show") for a in e["addr_info"]},
+        "addresses": {
+            f"{entry['ifname']} {address['local']}"
+            for entry in ip("addr show")
+            for address in entry["addr_info"]
+            if not address["local"].startswith("fe80:")
+        },
         "routes": {f"{e.get('type', '')} {e['dst']} {e.get('dev', '')} {e.get('table', '')}".strip() for e in routes},
         "policy rules": {json.dumps(entry, sort_keys=True) for entry in ip("-4 rule show") + ip("-6 rule show")},
         "nftables": {_VOLATILE.sub("", json.dumps(entry, sort_keys=True)) for entry in rules},

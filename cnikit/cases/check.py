@@ -12,12 +12,28 @@ _case = partial(case, "CHECK", since="0.4.0")
 
 
 def _damaged(bed: Bed, attachment: Attachment, damage: str, namespace: str | None = None) -> None:
-    """CHECK is well before the damage, an `ip` command, and an error after."""
+    """CHECK is well before the damage, an `ip` command, and an error after; or the plugin's daemon has mended it."""
     bed.check(attachment).succeeded()
+    before = _state(attachment)
     kernel.batch(f"{damage}\n", attachment.container.namespace if namespace is None else namespace)
     reply = bed.check(attachment)
-    expect(reply.exit_code != 0, f"CHECK succeeded after: ip {damage}")
+    if reply.exit_code == 0:
+        expect(_state(attachment) == before, f"CHECK succeeded after: ip {damage}")
+        return
     reply.error()
+
+
+def _state(attachment: Attachment) -> object:
+    """What the damages of this chapter change."""
+    namespace = attachment.container.namespace
+    links = [entry for entry in kernel.ip("link show") if entry["ifname"] in attachment.host_links]
+    inside = kernel.ip("link show", namespace)
+    return (
+        [(entry["ifname"], "UP" in entry["flags"]) for entry in [*links, *inside]],
+        kernel.addresses("eth0", namespace),
+        sorted(kernel.routes(namespace)),
+        sorted(kernel.routes()),
+    )
 
 
 @_case("SPEC 2, CHECK")

@@ -49,7 +49,8 @@ class PeerHost:
         else:
             token = first.authority.token(now() - ago)
             key = self.membership.pending_key()
-            asked = JoinRequest(self.name, token.number, token.secret, request(key, self.name))
+            signing = request(key, self.name)
+            asked = JoinRequest(self.name, token.number, token.proof(self.name, signing), signing)
             self.membership.accept(first.authority.admit(asked, now() - ago), key)
 
     @property

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from datetime import timedelta
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 from peer_hosts import PORT, PeerHost, everybody_knows_everybody, now, running, until
 
-from fairway.aio import ConnectionClosed, connect
+from fairway.aio import ConnectionClosed, StreamReset, connect
 from fairway.net.agent.peers import security
 from fairway.net.agent.peers.joining import join
 from fairway.net.enrolment import Membership
-from fairway.net.exchange import Channel, CloseCode, limits
+from fairway.net.exchange import Channel, CloseCode, Endpoint, limits
+from fairway.net.exchange.messages import Hello, Member, Withdraw, encode
 from fairway.net.model.errors import FairwayError, UsageError
 from fairway.tls import ClientConfig, self_signed_identity
 
@@ -91,6 +94,55 @@ class TestRoutes:
                 await until(lambda: str(hosts[1].block) in hosts[2].routes())
 
         asyncio.run(play())
+
+
+class TestMembersThatAreNotThere:
+    def test_wait_each_for_one_call_and_no_more_of_them(self, tmp_path: Path) -> None:
+        async def play() -> None:
+            async with running(tmp_path, 1) as hosts:
+                network = hosts[0].network
+                assert network is not None
+                directory = network.exchange.directory
+                before = len(asyncio.all_tasks())
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:  # who calls there waits for an answer
+                    silent.bind(("0.0.0.0", 0))
+                    port = silent.getsockname()[1]
+                    nobody = [Member(f"x{n}", (Endpoint(ip_address(f"127.0.9.{n}"), port),)) for n in range(100)]
+                    directory.told(nobody, asyncio.get_running_loop().time())
+                    network.announce({hosts[0].block: 0, POD: 1})  # something happens, and who is due is called
+                    await until(lambda: directory.known["x99"].attempts >= 4)
+                    assert len(asyncio.all_tasks()) - before <= 2 * len(nobody)
+
+        asyncio.run(play())
+
+
+class TestWhoAsksToJoin:
+    @pytest.mark.parametrize("what", ["reset", "garbage", "much", "deep", "nothing"])
+    def test_and_says_nonsense_harms_nobody(self, tmp_path: Path, what: str, caplog: pytest.LogCaptureFixture) -> None:
+        async def play() -> None:
+            async with running(tmp_path, 2) as hosts:
+                await until(lambda: everybody_knows_everybody(hosts))
+                tls = ClientConfig(None, (security.JOIN,), verify=False)
+                for _ in range(1 if what == "much" else 20):
+                    async with connect(str(hosts[0].address), PORT, alpn=security.JOIN, tls=tls) as connection:
+                        stream = await connection.open_stream()
+                        if what == "reset":
+                            await stream.send(b"{")
+                            stream.reset(1)
+                        elif what == "deep":
+                            await stream.send(b"[" * 60_000, end=True)
+                        elif what == "much":
+                            with contextlib.suppress(ConnectionClosed, StreamReset):
+                                await stream.send(b" " * 500_000, end=True)
+                        elif what == "garbage":
+                            await stream.send(b'{"kind": "granted", "certificate": 5}', end=True)
+                        await asyncio.sleep(0.01)
+                token = hosts[0].authority.token(now())
+                await join(Membership(tmp_path / "new"), (str(hosts[0].address), PORT), token, "new")
+                assert everybody_knows_everybody(hosts)
+
+        asyncio.run(play())
+        assert [record for record in caplog.records if record.exc_info] == []
 
 
 class TestJoining:
@@ -247,8 +299,6 @@ class TestBadPeers:
     def test_a_flood_is_held_back_and_others_do_not_notice(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from fairway.net.exchange.messages import Hello, Withdraw, encode
-
         async def play() -> None:
             async with running(tmp_path, 2) as hosts:
                 await until(lambda: everybody_knows_everybody(hosts))
@@ -289,8 +339,6 @@ class TestBadPeers:
                 await until(lambda: everybody_knows_everybody(hosts))
                 enemy = PeerHost(tmp_path, 7, hosts[0])
                 async with await self._connect(hosts[0], enemy) as connection:
-                    from fairway.net.exchange.messages import Hello, encode
-
                     control = await connection.open_stream(unidirectional=True)
                     network = enemy.membership.network().identity
                     await control.send(b"\x00" + encode(Hello(network, enemy.name, 1)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import weakref
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from fairway.aio import http3
 from fairway.aio.server import Server
 from fairway.http3 import H3Code
+from fairway.http3.state import Http3State
 from fairway.quic import ConnectionClosed
 from fairway.tls import self_signed_identity
 
@@ -50,6 +53,27 @@ def test_many_requests_on_one_connection_are_answered() -> None:
             for _ in range(4):
                 assert await asyncio.gather(*(get() for _ in range(500))) == [b"hello"] * 500
             assert not connection._streams
+
+    asyncio.run(main())
+
+
+def test_an_ended_connection_is_no_work_for_the_garbage_collector() -> None:
+    async def main() -> None:
+        async with serving(hello) as server:
+            gc.collect()
+            gc.disable()
+            try:
+                async with client(server) as connection:
+                    response = await connection.request("GET", "localhost")
+                    assert await response.receive_all() == b"hello"
+                    ended = weakref.ref(connection)
+                del connection, response
+                await asyncio.sleep(0)
+                assert ended() is None
+                clients = [known for known in gc.get_objects() if isinstance(known, Http3State) and known.is_client]
+                assert not clients
+            finally:
+                gc.enable()
 
     asyncio.run(main())
 

@@ -75,6 +75,18 @@ def client(running: Server, host: str = "127.0.0.1", **more: object) -> connect:
     return connect(host, running.port, **(arguments | more))  # type: ignore[arg-type]
 
 
+class TestOptions:
+    def test_a_misspelled_option_is_an_error_that_names_the_right_one(self) -> None:
+        with pytest.raises(TypeError, match="'verfy': did you mean 'verify'"):
+            connect("localhost", 1, alpn="t", verfy=False)  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match="'client_cas': did you mean 'client_ca'"):
+            serve(echo, "localhost", 1, alpn="t", identities=[IDENTITY], client_cas=())  # type: ignore[call-arg]
+
+    def test_a_server_needs_an_identity(self) -> None:
+        with pytest.raises(TypeError, match="'identities' is missing"):
+            serve(echo, "localhost", 1, alpn="t")  # type: ignore[call-arg]
+
+
 class TestConnections:
     @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
     def test_what_is_sent_comes_back_over_both_kinds_of_addresses(self, host: str) -> None:
@@ -239,6 +251,32 @@ class TestBackpressure:
 
 
 class TestStreams:
+    def test_what_was_committed_is_read_before_the_reset_is_raised(self) -> None:
+        async def scenario() -> None:
+            read: asyncio.Future[tuple[list[bytes], int]] = asyncio.get_running_loop().create_future()
+
+            async def handler(connection: QuicConnection) -> None:
+                async for stream in connection.incoming_streams():
+                    await asyncio.sleep(0.1)  # reset long before it is read
+                    parts: list[bytes] = []
+                    try:
+                        while part := await stream.receive(4):
+                            parts.append(part)
+                    except StreamReset as error:
+                        read.set_result((parts, error.code))
+
+            async with server(handler) as running, client(running) as connection:
+                stream = await connection.open_stream()
+                await stream.send(b"header")
+                stream.commit()
+                await stream.send(b"the rest")
+                stream.reset(5)
+                parts, code = await read
+                assert b"".join(parts).startswith(b"header")
+                assert code == 5
+
+        run(scenario)
+
     def test_reset_and_stop_reach_the_other_side(self) -> None:
         seen: list[StreamReset] = []
         both = asyncio.Event()
@@ -278,6 +316,24 @@ class TestStreams:
                 answer = await connection.accept_stream()
                 assert answer.unidirectional
                 assert await answer.receive_all() == b"HELLO"
+
+        run(scenario)
+
+    def test_keys_are_updated_on_demand_and_both_ends_go_on(self) -> None:
+        async def echo_all(connection: QuicConnection) -> None:
+            async for stream in connection.incoming_streams():
+                await stream.send(await stream.receive_all(), end=True)
+
+        async def scenario() -> None:
+            async with server(echo_all) as running, client(running) as connection:
+                for turn in range(4):
+                    stream = await connection.open_stream()
+                    await stream.send(bytes(100_000), end=True)
+                    assert await stream.receive_all() == bytes(100_000)
+                    assert connection.statistics()["key_updates"] == turn
+                    assert running.connections[0].statistics()["key_updates"] == turn
+                    assert connection.update_keys()
+                    assert not connection.update_keys()  # the peer has yet to acknowledge it
 
         run(scenario)
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fairway.aio import http3
-from fairway.quic import UsageError
+from fairway.http3 import DEFAULT_SETTINGS, H3Code, Settings
+from fairway.http3.session_protocols import available, chosen, offer
+from fairway.http3.webtransport import session_request, with_webtransport
+from fairway.quic import QuicConfiguration, UsageError
 from fairway.tls import self_signed_identity
 
 IDENTITY = self_signed_identity(["localhost"])
@@ -18,8 +24,8 @@ Behaviour = Callable[[http3.Session], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
-async def session_with(behaviour: Behaviour) -> AsyncIterator[http3.Session]:
-    """A client's session with a server that behaves so."""
+async def session_with(behaviour: Behaviour, settings: Settings = DEFAULT_SETTINGS) -> AsyncIterator[http3.Session]:
+    """A client's session with a server that behaves so; both have these settings."""
 
     async def handler(request: http3.Request) -> None:
         if request.field(b":path") != b"/wt" or not request.wants_session:
@@ -29,8 +35,12 @@ async def session_with(behaviour: Behaviour) -> AsyncIterator[http3.Session]:
             await behaviour(session)
 
     async with (
-        http3.serve(handler, "127.0.0.1", 0, identities=[IDENTITY], webtransport=True, grace_s=1.0) as server,
-        http3.connect("127.0.0.1", server.port, server_name="localhost", verify=False, webtransport=True) as connection,
+        http3.serve(
+            handler, "127.0.0.1", 0, identities=[IDENTITY], webtransport=True, grace_s=1.0, settings=settings
+        ) as server,
+        http3.connect(
+            "127.0.0.1", server.port, server_name="localhost", verify=False, webtransport=True, settings=settings
+        ) as connection,
         await connection.webtransport("localhost", "/wt") as session,
     ):
         yield session
@@ -52,6 +62,126 @@ def test_a_bidirectional_stream_carries_bytes_both_ways(size: int) -> None:
             assert await stream.receive_all() == bytes(size)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("unidirectional", [False, True])
+def test_a_sessions_own_limits_hold_writers_up_and_let_them_go_on(unidirectional: bool) -> None:
+    limits = replace(
+        DEFAULT_SETTINGS, wt_initial_max_data=5000, wt_initial_max_streams_bidi=2, wt_initial_max_streams_uni=2
+    )
+
+    async def main() -> None:
+        async with session_with(echo_streams, limits) as session:
+
+            async def one(number: int) -> None:
+                content = bytes([number]) * 4000
+                stream = await session.open_stream(unidirectional=unidirectional)
+                await stream.send(content, end=True)
+                back = await session.accept_stream() if unidirectional else stream
+                data = await back.receive_all()
+                assert data == content or (unidirectional and len(data) == 4000)
+
+            async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+                for number in range(30):
+                    tasks.create_task(one(number))
+
+    asyncio.run(main())
+
+
+def test_without_limits_within_sessions_there_is_one_at_a_time() -> None:  # draft 16, section 5.1
+    unlimited = replace(
+        with_webtransport(DEFAULT_SETTINGS),
+        wt_initial_max_data=0,
+        wt_initial_max_streams_bidi=0,
+        wt_initial_max_streams_uni=0,
+    )
+    datagrams = QuicConfiguration(max_datagram_frame_size=65535)
+
+    async def handler(request: http3.Request) -> None:
+        async with request.accept_session() as session:
+            await session.wait_closed()
+
+    async def main() -> None:
+        async with (
+            http3.serve(
+                handler, "127.0.0.1", 0, identities=[IDENTITY], settings=unlimited, configuration=datagrams, grace_s=1.0
+            ) as server,
+            http3.connect(
+                "127.0.0.1", server.port, server_name="localhost", verify=False, webtransport=True
+            ) as connection,
+            await connection.webtransport("localhost"),
+        ):
+            with pytest.raises(UsageError, match="one session at a time"):
+                await connection.webtransport("localhost")
+            second = await connection.begin(session_request(b"localhost", b"/", []))
+            with pytest.raises(http3.RequestError) as raised:
+                await second.wait_response()
+            assert raised.value.code == H3Code.H3_REQUEST_REJECTED
+
+    asyncio.run(main())
+
+
+def test_client_and_server_agree_on_what_they_speak() -> None:  # draft 16, section 3.3
+    spoken: list[list[str]] = []
+    odd = 'with "quotes" and \\'
+
+    async def handler(request: http3.Request) -> None:
+        spoken.append(request.session_protocols)
+        if request.field(b":path") == b"/mischief":
+            session = request.accept_session([(b"wt-protocol", b'"never offered"')])
+        else:
+            with pytest.raises(UsageError, match="offers no protocol"):
+                request.accept_session(protocol="chat.3")
+            session = request.accept_session(protocol=next(iter(request.session_protocols[1:]), None))
+        await session.wait_closed()
+
+    async def main() -> None:
+        async with (
+            http3.serve(handler, "127.0.0.1", 0, identities=[IDENTITY], webtransport=True, grace_s=1.0) as server,
+            http3.connect(
+                "127.0.0.1", server.port, server_name="localhost", verify=False, webtransport=True
+            ) as connection,
+        ):
+            async with await connection.webtransport(
+                "localhost", protocols=["chat.2", 'with "quotes" and \\']
+            ) as session:
+                assert session.protocol == 'with "quotes" and \\'
+            async with await connection.webtransport("localhost") as session:
+                assert session.protocol is None
+            with pytest.raises(http3.RequestError, match="was not offered") as raised:
+                await connection.webtransport("localhost", "/mischief", protocols=["chat.2"])
+            assert raised.value.code == H3Code.WT_ALPN_ERROR
+            with pytest.raises(UsageError, match="printable ASCII"):
+                await connection.webtransport("localhost", protocols=["tschüß"])
+        assert spoken == [["chat.2", odd], [], ["chat.2"]]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("value", "understood"),
+    [
+        (b'"a"', ["a"]),
+        (b'"a" ,\t"b";q=1;x, "c";y="z"', ["a", "b", "c"]),
+        (b"a", []),  # a token, no string
+        (b'"a", b', []),
+        (b'"a",', []),
+        (b'"a" "b"', []),
+        (b'"a', []),
+        (b'"a\\n"', []),
+        (b'("a" "b")', []),
+        (b"", []),
+    ],
+)
+def test_an_offer_that_is_no_list_of_strings_is_as_none(value: bytes, understood: list[str]) -> None:
+    assert available([(b"wt-available-protocols", value)]) == understood
+    assert chosen([(b"wt-protocol", value)]) == (understood[0] if len(understood) == 1 else None)
+
+
+@given(st.lists(st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E)), max_size=5), st.binary(max_size=30))
+def test_every_offer_is_understood_and_nothing_else_does_harm(protocols: list[str], other: bytes) -> None:
+    assert available(offer(protocols)) == protocols
+    available([(b"wt-available-protocols", other)])
 
 
 def test_unidirectional_streams_go_each_way() -> None:

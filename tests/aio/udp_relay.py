@@ -20,6 +20,8 @@ class Relay:
         """False to lose everything."""
         self.passed = 0
         """Datagrams of the client that were passed on."""
+        self.record: list[bytes] | None = None
+        """Where to note them, if anywhere."""
         self._loop.add_reader(self._inside, self._from_client)
         self._loop.add_reader(self._outside, self._from_server)
 
@@ -49,6 +51,8 @@ class Relay:
                 data, self._client = self._inside.recvfrom(65535)
                 if self.open:
                     self.passed += 1
+                    if self.record is not None:
+                        self.record.append(data)
                     self._outside.sendto(data, self._server)
             except OSError:
                 return

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from quic_attacker import Attacker, bounded
 
-from fairway.quic import ClosedBy, ErrorCode, QuicConfiguration, frames
+from fairway.quic import ClosedBy, ErrorCode, QuicConfiguration, ack_frames, frames
 from fairway.quic.recovery.loss import MAX_LOST_RUNS, LossDetector
 from fairway.quic.recovery.rtt import RttEstimator
 from fairway.quic.recovery.sent import Run, SentPackets
@@ -17,7 +17,7 @@ from fairway.wire import encode_varint
 class TestAcknowledgements:  # 2 to 6
     def test_2_a_packet_that_was_never_sent_cannot_be_acknowledged(self) -> None:
         attacker = Attacker()
-        attacker.send(frames.Ack(((100_000, 100_000),), 0).encode())
+        attacker.send(ack_frames.Ack(((100_000, 100_000),), 0).encode())
         assert attacker.code == ErrorCode.PROTOCOL_VIOLATION
 
     def test_3_an_optimistic_acknowledgement_hits_a_skipped_number(self) -> None:
@@ -32,7 +32,7 @@ class TestAcknowledgements:  # 2 to 6
             attacker.pair.run_for(0.02)
             acknowledged += 5  # never seen, acknowledged all the same
             attacker.send(
-                frames.Ack(((0, acknowledged),), 0).encode() + frames.MaxStreamData(stream_id, 1 << 40).encode()
+                ack_frames.Ack(((0, acknowledged),), 0).encode() + frames.MaxStreamData(stream_id, 1 << 40).encode()
             )
         assert attacker.code == ErrorCode.PROTOCOL_VIOLATION
         assert attacker.closing is not None
@@ -41,10 +41,10 @@ class TestAcknowledgements:  # 2 to 6
     def test_4_ranges_below_zero_and_beyond_everything(self) -> None:
         top = encode_varint((1 << 62) - 1)
         for payload, code in (
-            (bytes([frames.ACK, 5, 0, 0, 9]), ErrorCode.FRAME_ENCODING_ERROR),
-            (bytes([frames.ACK, 5, 0, 1, 2, 3, 0]), ErrorCode.FRAME_ENCODING_ERROR),
-            (bytes([frames.ACK, 5, 0]) + top + bytes(40), ErrorCode.FRAME_ENCODING_ERROR),
-            (bytes([frames.ACK]) + top + bytes([0, 0]) + top, ErrorCode.PROTOCOL_VIOLATION),
+            (bytes([ack_frames.ACK, 5, 0, 0, 9]), ErrorCode.FRAME_ENCODING_ERROR),
+            (bytes([ack_frames.ACK, 5, 0, 1, 2, 3, 0]), ErrorCode.FRAME_ENCODING_ERROR),
+            (bytes([ack_frames.ACK, 5, 0]) + top + bytes(40), ErrorCode.FRAME_ENCODING_ERROR),
+            (bytes([ack_frames.ACK]) + top + bytes([0, 0]) + top, ErrorCode.PROTOCOL_VIOLATION),
         ):
             attacker = Attacker()
             with bounded():
@@ -91,7 +91,7 @@ class TestSkippedNumbers:  # 3
             attacker.server.write(stream_id, bytes(150_000), end=True)
             pair.run(lambda pair=pair, stream_id=stream_id: stream_id in pair.client.ended)  # type: ignore[misc]
             attacker.take_over()
-            attacker.send(frames.Ack(((0, 63),), 0).encode())
+            attacker.send(ack_frames.Ack(((0, 63),), 0).encode())
             codes.add(attacker.code)
         assert codes == {None, ErrorCode.PROTOCOL_VIOLATION}
 

@@ -8,7 +8,7 @@ import pytest
 from quic_attacker import bounded
 from quic_pair import CLIENT_ADDRESS, Pair, identity
 
-from fairway.quic import Endpoint, ErrorCode, KnownServer, MemorySessionStore, QuicConfiguration, frames
+from fairway.quic import Endpoint, ErrorCode, KnownServer, MemorySessionStore, QuicConfiguration, ack_frames, frames
 from fairway.quic import events as ev
 from fairway.quic.packet import VERSION_1, PacketType, encode_long_header, parse_long_header
 from fairway.quic.protection import make_sealer
@@ -96,6 +96,36 @@ class TestReplay:  # 23
             worker.forget(connection)
         assert not [e for e in replay(worker, visit.datagrams, visit.pair.now) if isinstance(e, ev.StreamOpened)]
 
+    @pytest.mark.parametrize("later_s", [0.0, 9.0])
+    def test_23_a_server_that_was_restarted_with_the_same_keys_does_not_take_what_its_register_forgot(
+        self, later_s: float
+    ) -> None:
+        visit = Recording()
+        visit.pair.now += later_s
+        tickets = Tickets(SealingKeys(KEYS), early_data=True)
+        endpoint = Endpoint(
+            ServerConfig((identity(),), ("test",), tickets=tickets), random=os.urandom, clock=visit.pair.clock
+        )
+        events = replay(endpoint, visit.datagrams, visit.pair.now)
+        assert not [event for event in events if isinstance(event, ev.StreamOpened | ev.EarlyDataAccepted)]
+        assert len(endpoint) == 1  # the handshake goes on, in one round trip
+
+    def test_23_such_a_server_takes_early_data_with_the_tickets_that_it_gave_out_itself(self) -> None:
+        store = MemorySessionStore()
+        tls = ServerConfig((identity(),), ("test",), tickets=Tickets(SealingKeys(KEYS), early_data=True))
+        first = Pair(server=KnownServer(store, SERVER), server_tls=tls)
+        first.run_for(1.0)
+        second = Pair(
+            server=KnownServer(store, SERVER),
+            endpoint=first.endpoint,
+            now=first.now,
+            seed=5,
+            connect=False,
+            early_data=True,
+        )
+        second.run(lambda: second.connected)
+        assert second.client.of(ev.EarlyDataAccepted)
+
     def test_23_a_late_replay_is_refused_even_by_an_empty_register(self) -> None:
         visit = Recording()
         visit.strikes = StrikeRegister()
@@ -127,7 +157,7 @@ class TestPackets:
     @pytest.mark.parametrize(
         "frame",
         [
-            frames.Ack(((0, 0),), 0).encode(),
+            ack_frames.Ack(((0, 0),), 0).encode(),
             frames.Crypto(0, b"x").encode(),
             frames.NewToken(b"x").encode(),
             frames.PathResponse(bytes(8)).encode(),

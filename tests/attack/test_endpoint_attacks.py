@@ -12,7 +12,7 @@ from quic_attacker import Attacker, bounded
 from quic_pair import CLIENT_ADDRESS, Pair, SimulatedPath, identity
 
 from fairway.quic import Endpoint, ErrorCode, frames
-from fairway.quic.endpoint.admission import Admission
+from fairway.quic.endpoint.admission import AdmissionLimits
 from fairway.quic.packet import VERSION_1, PacketType, encode_long_header
 from fairway.quic.protection import initial_secrets, make_sealer
 from fairway.tls import CipherSuite, ServerConfig
@@ -123,13 +123,13 @@ class TestNewcomers:
             ServerConfig((identity(),), ("test",)),
             random=os.urandom,
             clock=lambda: datetime.now(UTC),
-            admission=Admission(max_pending=3),
+            limits=AdmissionLimits(retry_from=3),
         )
         for index in range(50):
             packet = initial(index.to_bytes(8, "big"), BROKEN_HELLO)
             endpoint.receive(packet, len(packet), CLIENT_ADDRESS, 1000.0)
         assert len(endpoint) == endpoint.pending == 3
-        assert endpoint.refused == 47
+        assert endpoint.statistics.retries == 47
         for connection in endpoint.connections():
             endpoint.forget(connection)
         assert len(endpoint) == endpoint.pending == 0

@@ -35,6 +35,39 @@ class TestCryptoData:  # 1
         attacker.pair.inject(packet, to_server=True)
         assert attacker.code == ErrorCode.CRYPTO_BUFFER_EXCEEDED
 
+    def test_a_finished_twice_in_one_packet_is_a_finished(self) -> None:
+        """As an honest peer (qh3) sends it again after a loss: the first completes the handshake, the second is old."""
+        attacker = Attacker(connect=False)
+        lost: list[bytes] = []
+
+        def lose(index: int, data: bytes) -> bool:
+            attacker._look(index, data)
+            if attacker.pair.client.of(ev.HandshakeCompleted):
+                lost.append(data)
+            return bool(lost)
+
+        attacker.pair.there.drop = lose
+        attacker.pair.run(lambda: lost != [])
+        opener = make_opener(VERSION_1, AES, attacker.secret("CLIENT_HANDSHAKE_TRAFFIC_SECRET"))
+        payloads, offset = [], 0
+        for data in lost:
+            offset = 0
+            while offset < len(data) and data[offset] & 0x80:
+                header = parse_long_header(data, offset, len(data))
+                if header.type is PacketType.HANDSHAKE:
+                    opened = opener.open_long(data, offset, header, -1)
+                    assert opened is not None
+                    payloads.append(opened[1])
+                offset = header.end
+        finished = frames.Crypto(0, b"").encode()[:2] + b"\x24\x14\x00\x00\x20"  # 36 bytes, a Finished
+        (payload,) = [payload for payload in payloads if finished in payload]
+        crypto = payload[payload.index(finished) :][: 3 + 36]
+        attacker.pair.client.core = None
+        attacker.pair.server.core = attacker.pair.endpoint.connections()[0]
+        attacker.pair.inject(attacker.long_packet(PacketType.HANDSHAKE, crypto + crypto), to_server=True)
+        assert attacker.closing is None
+        assert attacker.server.phase is Phase.CONFIRMED
+
     def test_1_after_the_handshake_too(self) -> None:
         attacker = Attacker()
         attacker.send(frames.Crypto(65_536 + 100, b"x").encode())
@@ -114,6 +147,7 @@ WRONG_IN_HANDSHAKE = [
     frames.HandshakeDone(),
     frames.Stream(0, 0, b"early"),
     frames.ResetStream(0, 0, 0),
+    frames.ResetStreamAt(0, 0, 0, 0),
     frames.MaxData(1),
     frames.NewToken(b"x"),
     frames.NewConnectionId(1, 0, b"12345678", bytes(16)),

@@ -167,3 +167,46 @@ def _checksum(data: bytes) -> bytes:
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
     total = (total & 0xFFFF) + (total >> 16)
     return struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF)
+
+
+class TestAnswers:  # 7, 9
+    """PATH_RESPONSE fills 1200 bytes, however small the question, but for the limit of section 8.1 (section 8.2.2)."""
+
+    QUESTION = frames.PathChallenge(b"question").encode()
+
+    def answers(self, attacker: Attacker, address: tuple[str, int]) -> list[int]:
+        """The sizes of the datagrams that a small question from this address brings there at once."""
+        packet = attacker.packet(self.QUESTION)
+        attacker.pair.endpoint.receive(packet, len(packet), address, attacker.pair.now)
+        sizes = []
+        while (out := attacker.server.transmit(attacker.pair.now)) is not None:
+            if out.address == address:
+                sizes.append(len(out.data))
+        return sizes
+
+    def test_on_the_path_in_use_it_is_of_full_size(self) -> None:
+        assert 1200 in self.answers(Attacker(), CLIENT_ADDRESS)
+
+    def test_on_a_path_that_was_validated_too(self) -> None:
+        attacker = Attacker()
+        pair, elsewhere = attacker.pair, ("198.51.100.9", 4000)
+        packet = attacker.packet(PING)
+        pair.endpoint.receive(packet, len(packet), elsewhere, pair.now)  # it moves there: the old path is another one
+        assert attacker.server.path.address == elsewhere
+        assert [path.address for path in attacker.server.other_paths] == [CLIENT_ADDRESS]
+        assert 1200 in self.answers(attacker, CLIENT_ADDRESS)
+
+    def test_to_an_address_that_is_not_validated_it_is_three_times_the_question_at_most(self) -> None:
+        attacker = Attacker()
+        question = len(attacker.packet(self.QUESTION))
+        assert 0 < sum(self.answers(attacker, ("198.51.100.9", 4000))) <= 3 * question
+
+    def test_where_the_window_is_full_it_waits_and_does_not_shrink(self) -> None:
+        attacker = Attacker()
+        sizes: list[int] = []
+        for _ in range(40):  # nobody acknowledges the answers
+            sizes += self.answers(attacker, CLIENT_ADDRESS)
+        answers = [size for size in sizes if size > 100]
+        assert answers
+        assert set(answers) == {1200}
+        assert attacker.server.statistics()["bytes_in_flight"] <= attacker.server.statistics()["congestion_window"]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from quic_attacker import Attacker, bounded
+from quic_attacker import AES, Attacker, bounded
 
-from fairway.quic import ErrorCode, QuicConfiguration, frames
-from fairway.wire import encode_varint
+from fairway.quic import ErrorCode, QuicConfiguration, ack_frames, frames
+from fairway.quic.packet import VERSION_1
+from fairway.quic.protection import make_opener
+from fairway.wire import Reader, encode_varint
 
 STREAMS = QuicConfiguration(handshake_timeout_s=120.0, max_streams_bidi=8, max_streams_uni=8)
 LARGE = QuicConfiguration(handshake_timeout_s=120.0, stream_window=8 << 20, connection_window=16 << 20)
@@ -140,11 +142,12 @@ class TestLimits:  # 18, 20
         [
             lambda i: stream(i, 0, b"x"),
             lambda i: frames.ResetStream(i, 0, 0).encode(),
+            lambda i: frames.ResetStreamAt(i, 0, 0, 0).encode(),
             lambda i: frames.StreamDataBlocked(i, 0).encode(),
             lambda i: frames.MaxStreamData(i, 0).encode(),
             lambda i: frames.StopSending(i, 0).encode(),
         ],
-        ids=["STREAM", "RESET_STREAM", "STREAM_DATA_BLOCKED", "MAX_STREAM_DATA", "STOP_SENDING"],
+        ids=["STREAM", "RESET_STREAM", "RESET_STREAM_AT", "STREAM_DATA_BLOCKED", "MAX_STREAM_DATA", "STOP_SENDING"],
     )
     def test_18_no_frame_opens_a_stream_past_the_limit(self, make, unidirectional: bool) -> None:  # type: ignore[no-untyped-def]
         for stream_id in (4 * 8 + 2 * unidirectional, (1 << 62) - 4 + 2 * unidirectional):
@@ -160,6 +163,8 @@ class TestLimits:  # 18, 20
             b"\x08\x03x",
             frames.ResetStream(3, 0, 0).encode(),
             frames.ResetStream(1, 0, 0).encode(),
+            frames.ResetStreamAt(3, 0, 0, 0).encode(),
+            frames.ResetStreamAt(1, 0, 0, 0).encode(),
             frames.StreamDataBlocked(3, 0).encode(),
             frames.MaxStreamData(1, 9).encode(),
             frames.MaxStreamData(2, 9).encode(),
@@ -184,6 +189,9 @@ class TestLimits:  # 18, 20
             stream(0, 10, b"", fin=True) + frames.ResetStream(0, 0, 11).encode(),
             frames.ResetStream(0, 0, 5).encode() + frames.ResetStream(0, 0, 6).encode(),
             frames.ResetStream(0, 0, 5).encode() + stream(0, 0, b"012345"),
+            stream(0, 0, b"0123456789") + frames.ResetStreamAt(0, 0, 9, 2).encode(),
+            frames.ResetStreamAt(0, 0, 5, 2).encode() + frames.ResetStreamAt(0, 0, 6, 2).encode(),
+            frames.ResetStreamAt(0, 0, 5, 2).encode() + stream(0, 0, b"012345"),
         ],
     )
     def test_20_a_final_size_holds(self, payload: bytes) -> None:
@@ -202,7 +210,7 @@ class TestLimits:  # 18, 20
             b"\x06" + TOP + b"\1x",
             b"\x0e\0\0" + TOP,
             b"\x07\0",
-            b"\x1f",
+            b"\x21",
             b"\xff" * 8,
         ],
     )
@@ -233,3 +241,82 @@ class TestLimits:  # 18, 20
         attacker.pair.run_for(0.1)
         assert attacker.answered - before > 5000
         assert attacker.server.open_stream() is not None
+
+
+class Unlimited:
+    """A controller that lets everything go: only the bound is left to hold the sender up."""
+
+    window = 1 << 30
+
+    def nothing(self, *_: object) -> None:
+        """Whatever happens."""
+
+    on_sent = on_acked = on_lost = on_spurious_loss = on_packet_size = nothing
+
+
+def begins(payload: bytes, stream_id: int) -> bool:
+    """Whether a packet carries the first byte of a stream."""
+    reader = Reader(payload)
+    while reader.remaining:
+        _, frame = frames.decode_frame(reader)
+        if isinstance(frame, frames.Stream) and frame.stream_id == stream_id and frame.offset == 0:
+            return True
+    return False
+
+
+class TestOfAllStreams:
+    def test_17_fragments_are_bounded_over_all_streams_too(self) -> None:
+        attacker = Attacker(replace(LARGE, max_streams_uni=128))
+        with bounded(seconds=20.0, megabytes=4.0):
+            for start in range(1, 1800, 200):
+                for index in range(128):
+                    attacker.push(b"".join(stream(2 + 4 * index, at, b"x") for at in range(start, start + 200, 2)))
+                    if attacker.code is not None:
+                        break
+        assert attacker.code == ErrorCode.PROTOCOL_VIOLATION
+        assert attacker.closing is not None
+        assert "streams" in attacker.closing.reason
+        attacker.honest_peers_notice_nothing()
+
+    def test_17_fragments_of_streams_that_are_reset_or_no_longer_read_do_not_count(self) -> None:
+        attacker = Attacker(replace(LARGE, max_streams_uni=128))
+        for index in range(120):
+            stream_id = 2 + 4 * index
+            attacker.push(b"".join(stream(stream_id, at, b"x") for at in range(1, 600, 2)))
+            if index % 2:
+                attacker.push(frames.ResetStream(stream_id, 0, 600).encode())
+                attacker.server.acknowledge_reset(stream_id)
+            else:
+                attacker.server.stop_sending(stream_id, 0)
+        assert attacker.code is None
+
+    def test_an_early_byte_that_is_never_acknowledged_holds_up_the_sender_in_bounds(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The limits rise and rise, all is acknowledged but for the first packet: what follows it is kept."""
+        monkeypatch.setattr("fairway.quic.streams.table.MAX_BYTES_KEPT", 1 << 20)
+        attacker = Attacker(QuicConfiguration(congestion=lambda size: Unlimited()))
+        opener = make_opener(VERSION_1, AES, attacker.secret("SERVER_TRAFFIC_SECRET_0"))
+        server, pair = attacker.server, attacker.pair
+        stream_id = server.open_stream(unidirectional=True)
+        assert stream_id is not None
+        block, largest, written = bytes(50_000), -1, 0
+        attacker.push(frames.MaxData(1 << 40).encode() + frames.MaxStreamData(stream_id, 1 << 40).encode())
+        with bounded(seconds=20.0, megabytes=3.0):
+            for _ in range(100):
+                written += server.write(stream_id, block)
+                seen: list[int] = []
+                while (out := server.transmit(pair.now)) is not None:
+                    numbers, payloads, _ = opener.open_batch(
+                        out.data, len(out.data), out.segment, attacker.client_id, largest, 0
+                    )
+                    largest = max([largest, *numbers])
+                    seen += [n for n, payload in zip(numbers, payloads, strict=True) if not begins(payload, stream_id)]
+                for number in seen:
+                    attacker.push(ack_frames.Ack(((number, number),), 0).encode())
+                pair.now += 0.01
+                server.handle_timeout(pair.now)
+        assert attacker.code is None
+        assert written > 1 << 20
+        assert server.statistics()["stream_bytes_kept"] <= 1 << 20
+        attacker.honest_peers_notice_nothing()

@@ -11,7 +11,7 @@ from quic_pair import CLIENT_ADDRESS, Pair, identity
 
 from fairway.quic import Endpoint, ErrorCode, KnownServer, MemorySessionStore, frames
 from fairway.quic import events as ev
-from fairway.quic.endpoint.admission import Admission
+from fairway.quic.endpoint.admission import AdmissionLimits
 from fairway.quic.limits import RETRY_FROM_PENDING
 from fairway.quic.packet import VERSION_1, PacketType, encode_long_header, parse_long_header
 from fairway.quic.protection import initial_secrets, make_opener, make_sealer
@@ -31,7 +31,7 @@ def initial(destination: bytes, token: bytes = b"", payload: bytes = b"\x01") ->
 
 class TestFlood:  # 11
     def test_11_a_flood_of_initials_switches_retry_on_and_honest_newcomers_are_served(self) -> None:
-        pair = Pair(connect=False, admission=Admission(retry_from=20))
+        pair = Pair(connect=False, limits=AdmissionLimits(retry_from=20))
         hello = frames.Crypto(0, b"\x01\x00\x02\x00").encode()  # the beginning of a ClientHello
         with bounded(megabytes=2.0):
             for index in range(2000):
@@ -46,7 +46,7 @@ class TestFlood:  # 11
         assert pair.client.core.peer_parameters.retry_source_connection_id is not None
 
     def test_11_it_switches_itself_off_when_the_flood_is_over(self) -> None:
-        pair = Pair(connect=False, admission=Admission(retry_from=20))
+        pair = Pair(connect=False, limits=AdmissionLimits(retry_from=20))
         hello = frames.Crypto(0, b"\x01\x00\x02\x00").encode()
         for index in range(50):
             packet = initial(index.to_bytes(8, "big"), payload=hello)

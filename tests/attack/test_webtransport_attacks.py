@@ -23,7 +23,7 @@ from fairway.http3 import H3Code, frames
 from fairway.http3.capsules import CLOSE_SESSION, Capsule, CapsuleReader
 from fairway.http3.errors import MessageError
 from fairway.http3.limits import MAX_SESSIONS, MAX_WAITING_DATAGRAMS, MAX_WAITING_TUNNEL_STREAMS
-from fairway.http3.webtransport import BUFFERED_STREAM_REJECTED, SESSION_GONE, session_request
+from fairway.http3.webtransport import session_request
 from fairway.tls import self_signed_identity
 from fairway.wire import encode_varint
 
@@ -229,7 +229,7 @@ class TestStreams:
                 await recorder.ended.get()
                 for _ in range(2 * MAX_WAITING_TUNNEL_STREAMS):
                     stream_id = tunnel(client, over.stream_id, b"late")
-                    assert await Outcome(client, stream_id).code() == SESSION_GONE
+                    assert await Outcome(client, stream_id).code() == H3Code.WT_SESSION_GONE
 
         run(main)
 
@@ -252,7 +252,7 @@ class TestStreams:
                     await (await client.request("GET", "localhost")).receive_all()  # it has arrived
                     client.http.reset(stream_id, H3Code.H3_REQUEST_CANCELLED)
                     client.wake()
-                    assert await ended.code() == BUFFERED_STREAM_REJECTED
+                    assert await ended.code() == H3Code.WT_BUFFERED_STREAM_REJECTED
                 early = Outcome(client, tunnel(client, coming, b"first", end=True))
                 stream = await session_of(client)
                 assert stream.stream_id == coming
@@ -267,7 +267,7 @@ class TestStreams:
                     Outcome(client, tunnel(client, 4000, b"early")) for _ in range(MAX_WAITING_TUNNEL_STREAMS + 8)
                 ]
                 codes = [await stream.code() for stream in waiting]
-                assert codes == [BUFFERED_STREAM_REJECTED] * len(waiting)
+                assert codes == [H3Code.WT_BUFFERED_STREAM_REJECTED] * len(waiting)
 
         run(main)
 

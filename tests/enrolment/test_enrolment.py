@@ -10,7 +10,9 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,7 +53,7 @@ def authority(tmp_path: Path) -> Authority:
 
 def _join(authority: Authority, node: str, token: Token, key: object = None, now: datetime = NOW) -> Granted:
     signing = request(key or new_key(), node)  # type: ignore[arg-type]
-    return authority.admit(JoinRequest(node, token.number, token.secret, signing), now)
+    return authority.admit(JoinRequest(node, token.number, token.proof(node, signing), signing), now)
 
 
 class TestTheCertificate:
@@ -85,14 +87,11 @@ class TestTheCertificate:
         good[-5] ^= 1
         for data in (bytes(good), b"nonsense", bytes(20_000), _ed25519_request()):
             with pytest.raises(UsageError, match="certificate request is not valid"):
-                authority.admit(JoinRequest("node02", token.number, token.secret, data), NOW)
+                authority.admit(JoinRequest("node02", token.number, token.proof("node02", data), data), NOW)
         _join(authority, "node02", token)  # none of that has used the token up
 
 
 def _ed25519_request() -> bytes:
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     return builder.sign(ed25519.Ed25519PrivateKey.generate(), None).public_bytes(Encoding.DER)
 
@@ -361,8 +360,8 @@ class TestMessages:
     @pytest.mark.parametrize(
         "data",
         [
-            b'{"kind": "join", "node": "UPPER", "number": "", "secret": "", "request": ""}',
-            b'{"kind": "join", "node": 1, "number": "", "secret": "", "request": ""}',
+            b'{"kind": "join", "node": "UPPER", "number": "", "proof": "", "request": ""}',
+            b'{"kind": "join", "node": 1, "number": "", "proof": "", "request": ""}',
             b'{"kind": "join", "more": 1}',
             b'{"kind": "granted", "certificate": "", "authority": "", "network": ""}',
             b"[" * 50_000,

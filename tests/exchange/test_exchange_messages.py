@@ -54,7 +54,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
         names,
         numbers,
         endpoints,
-        st.none() | st.builds(Held, numbers, numbers, st.booleans()),
+        st.none() | st.builds(Held, numbers, numbers),
         capabilities=numbers,
         members=numbers,
     ),

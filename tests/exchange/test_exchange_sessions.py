@@ -234,7 +234,9 @@ class TestWhoIsAway:
         world.rest(5)
         world.check()
         assert world.nodes[1].exchange is not None
-        assert world.nodes[1].exchange.own.epoch > 1000
+        assert world.nodes[1].exchange.own.epoch == world.nodes[1].epoch < 1000, (
+            "nobody tells a node which life it is in"
+        )
 
 
 class TestTwoConnections:
@@ -361,7 +363,7 @@ class TestWhatIsRefused:
         stream = session.stream()
         paused = stream.receive(bytes((Channel.WITHDRAWALS,)), world.now)
         assert paused == 0.0
-        flood = b"".join(encode(Withdraw(1, 0, 0)) for _ in range(2000))
+        flood = b"".join(encode(Withdraw(world.nodes[1].epoch, 0, 0)) for _ in range(2000))
         for _ in range(40):
             paused = stream.receive(flood, world.now)
         assert 1.0 < paused < 10.0
@@ -425,6 +427,22 @@ class TestMembers:
         lie = Member("n2", (Endpoint(ip_address("203.0.113.1"), 1),))
         exchange.peers.told_members(session, Members((lie,)), world.now)
         assert exchange.directory.known["n2"].endpoints[0] == world.nodes[2].endpoint
+
+    def test_who_is_only_told_of_is_called_less_and_less_and_apart_from_the_others(self) -> None:
+        world = _two()
+        assert world.nodes[0].exchange is not None
+        exchange = world.nodes[0].exchange
+        session = exchange.peers["n1"].session
+        assert session is not None
+        lie = Member("x", (Endpoint(ip_address("203.0.113.1"), 1),))
+        exchange.peers.told_members(session, Members((lie,)), world.now)
+        calls = 0
+        for _ in range(3000):
+            world.now += 0.1
+            for call in exchange.calls(world.now):
+                assert call.hearsay
+                calls += 1
+        assert 10 <= calls <= 25
 
     def test_nobody_speaks_of_a_node_that_is_gone(self) -> None:
         world = _two(3)

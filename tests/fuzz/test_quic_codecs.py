@@ -145,6 +145,7 @@ EVERYTHING = TransportParameters(
     ack_delay_exponent=5,
     max_ack_delay_ms=30,
     disable_active_migration=True,
+    reset_stream_at=True,
     preferred_address=PreferredAddress(bytes(4), 1, bytes(16), 2, b"preferred", bytes(16)),
     active_connection_id_limit=4,
     initial_source_connection_id=b"source",

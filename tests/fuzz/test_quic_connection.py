@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from quic_attacker import Attacker, FalseServer
 from quic_pair import CLIENT_ADDRESS, Pair, SimulatedPath
 
-from fairway.quic import ClosedBy, Connection, ConnectionClosed, ErrorCode, Phase, QuicConfiguration, UsageError, frames
+from fairway.quic import (
+    ClosedBy,
+    Connection,
+    ConnectionClosed,
+    ErrorCode,
+    Phase,
+    QuicConfiguration,
+    UsageError,
+    ack_frames,
+    frames,
+)
 from fairway.quic.packet import (
     SUPPORTED_VERSIONS,
     PacketType,
@@ -155,7 +165,7 @@ def acknowledgement(steps: list[tuple[int, int]], delay: int) -> frames.Ack:
     for gap, length in steps:
         found.append((at + gap, at + gap + length))
         at += gap + length + 2
-    return frames.Ack(tuple(reversed(found)), delay)
+    return ack_frames.Ack(tuple(reversed(found)), delay)
 
 
 any_frame = st.one_of(
@@ -163,6 +173,7 @@ any_frame = st.one_of(
     st.just(frames.Ping()),
     st.builds(acknowledgement, ranges, varints),
     st.builds(frames.ResetStream, stream_ids, varints, st.one_of(sizes, varints)),
+    st.builds(frames.ResetStreamAt, stream_ids, st.integers(0, 2), st.one_of(sizes, varints), sizes),
     st.builds(frames.StopSending, stream_ids, varints),
     st.builds(frames.Crypto, st.one_of(st.just(0), st.integers(0, 1 << 17)), small),
     st.builds(frames.NewToken, small),

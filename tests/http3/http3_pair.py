@@ -35,16 +35,21 @@ class HttpPair(Pair):
         server_settings: Settings = DEFAULT_SETTINGS,
         raw_client: bool = False,
         raw_server: bool = False,
+        server_tls: ServerConfig | None = None,
+        **options: Any,
     ) -> None:
         self._settings = {"client": client_settings, "server": server_settings}
         self._raw = {"client": raw_client, "server": raw_server}
         self._http: dict[str, Http3Connection] = {}
+        self.told: dict[tuple[str, type[Any]], float] = {}
+        """When a side first told an event of a kind."""
         super().__init__(
             configuration or QuicConfiguration(handshake_timeout_s=120.0),
             seed=seed,
             there=path,
             client_tls=ClientConfig("localhost", ("h3",), verify=False),
-            server_tls=ServerConfig((identity(),), ("h3",)),
+            server_tls=server_tls or ServerConfig((identity(),), ("h3",)),
+            **options,
         )
         self.run_for(0.1)
 
@@ -73,6 +78,8 @@ class HttpPair(Pair):
             return
         events: list[Any] = self.http(side).events(self.now)
         side.events += events
+        for event in events:
+            self.told.setdefault((side.name, type(event)), self.now)
 
     def first(self, side: Side, kind: type[EventType]) -> EventType:
         """The first event of a kind, when it has come."""

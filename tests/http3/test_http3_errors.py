@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from http3_pair import GET, OK, POST
 from quic_pair import CLIENT_ADDRESS
 from raw_peers import SETTINGS, RawPeer, data, headers
 
-from fairway.http3 import H3Code, MessageFailed, RequestReceived, ResponseReceived, frames
-from fairway.quic import ClosedBy
+from fairway.http3 import DEFAULT_SETTINGS, H3Code, MessageFailed, RequestReceived, ResponseReceived, frames
+from fairway.quic import ClosedBy, QuicConfiguration
 from fairway.quic.events import ConnectionTerminated
 from fairway.wire import encode_varint
 
@@ -267,11 +269,44 @@ class TestRequestStreams:  # RFC 9114 sections 4.1, 7.1, 7.2
         assert [type(event) for event in peer.tested.events][-2:][0] is RequestReceived
 
 
+class TestDatagrams:  # RFC 9297 section 2.1
+    @pytest.mark.parametrize("content", [b"", b"\x40", encode_varint(1 << 60)], ids=["none", "cut short", "too large"])
+    def test_a_datagram_that_names_no_stream_is_an_error(self, content: bytes) -> None:
+        settings = replace(DEFAULT_SETTINGS, h3_datagram=True)
+        configuration = QuicConfiguration(handshake_timeout_s=120.0, max_datagram_frame_size=65535)
+        peer = RawPeer(client=True, configuration=configuration, server_settings=settings)
+        peer.core.send_datagram(encode_varint(5) + b"of a stream that is not open: dropped")
+        assert peer.code is None
+        peer.core.send_datagram(content)
+        assert peer.code == H3Code.H3_DATAGRAM_ERROR
+
+
+class TestConnections:  # RFC 9114 section 6.2
+    def test_a_peer_that_allows_no_three_unidirectional_streams_is_not_spoken_to(self) -> None:
+        peer = RawPeer(client=True, settings=None, configuration=QuicConfiguration(max_streams_uni=2))
+        assert peer.code == H3Code.H3_GENERAL_PROTOCOL_ERROR
+
+
 class TestQpackStreams:  # RFC 9204 section 6
-    def test_an_instruction_that_cannot_be_obeyed(self) -> None:
+    @pytest.mark.parametrize(
+        "instructions",
+        [
+            b"\x3f\xff\xff\x7f",  # a capacity above ours (section 4.3.1)
+            b"\xff\x40\x00",  # the name of an entry that the static table has not (4.3.2)
+            b"\x3f\x45\x80\x00",  # the name of an entry that was never inserted
+            b"\x3f\x45\x00",  # a duplicate of it (4.3.4)
+        ],
+        ids=["capacity", "static name", "dynamic name", "duplicate"],
+    )
+    def test_an_instruction_that_cannot_be_obeyed(self, instructions: bytes) -> None:
         peer = RawPeer(client=True)
-        peer.stream(encode_varint(frames.QPACK_ENCODER_STREAM) + b"\x3f\xff\xff\x7f")  # a capacity above ours
+        peer.stream(encode_varint(frames.QPACK_ENCODER_STREAM) + instructions)
         assert peer.code == H3Code.QPACK_ENCODER_STREAM_ERROR
+
+    def test_an_instruction_that_can_be_obeyed(self) -> None:
+        peer = RawPeer(client=True)
+        peer.stream(encode_varint(frames.QPACK_ENCODER_STREAM) + b"\x3f\x45\x45nname\x00\x00")
+        assert peer.code is None
 
     @pytest.mark.parametrize("instruction", [b"\x80", b"\x00", b"\x01"], ids=["section", "none", "inserts"])
     def test_an_acknowledgement_of_what_was_not_sent(self, instruction: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http3_pair import GET, OK, POST, HttpPair
+from quic_pair import SimulatedPath, identity
 
 from fairway.http3 import (
     InformationalReceived,
@@ -11,6 +12,9 @@ from fairway.http3 import (
     SettingsReceived,
     TrailersReceived,
 )
+from fairway.quic import KnownServer, MemorySessionStore
+from fairway.quic.events import EarlyDataAccepted, HandshakeCompleted
+from fairway.tls import ServerConfig, Tickets
 
 
 def test_settings_arrive_on_both_sides() -> None:
@@ -65,3 +69,21 @@ def test_interim_responses_come_before_the_final_one() -> None:
     pair.first(pair.client, ResponseReceived)
     assert [event.fields[0][1] for event in pair.client.events if hasattr(event, "fields")] == [b"103", b"200"]
     assert len(pair.client.of(InformationalReceived)) == 1
+
+
+def test_what_early_answers_may_refer_to_goes_with_them() -> None:
+    """A server that may answer before the handshake is complete sends its settings and QPACK's streams then too."""
+    store = MemorySessionStore()
+    key = ("localhost", 443, ("h3",))
+    tls = ServerConfig((identity(),), ("h3",), tickets=Tickets(early_data=True))
+    path = SimulatedPath(delay=0.05)
+    first = HttpPair(server_tls=tls, path=path, server=KnownServer(store, key))
+    first.run_for(1.0)
+    again = HttpPair(
+        server_tls=tls, path=path, server=KnownServer(store, key), early_data=True, endpoint=first.endpoint,
+        now=first.now, seed=1,
+    )  # fmt: skip
+    assert again.client.of(EarlyDataAccepted)
+    when = again.told
+    assert when["client", SettingsReceived] - when["client", HandshakeCompleted] < 0.01
+    assert first.told["client", SettingsReceived] - first.told["client", HandshakeCompleted] > 0.09

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import importlib
+import os
 import ssl
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,51 @@ def test_our_server_follows_their_clients(peer: str, files: Any) -> None:
                     assert await reader.read() == data
                     await relay.rebind()
         assert len(addresses) == len(PAYLOADS)
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_our_workers_follow_their_clients(peer: str, files: Any) -> None:
+    """Each of several clients is answered by one worker, wherever it is seen."""
+
+    async def answer_as_process(connection: QuicConnection) -> None:
+        async for stream in connection.incoming_streams():
+            data = await stream.receive_all()
+            await stream.send(os.getpid().to_bytes(4, "big") + data, end=True)
+
+    async def one(port: int) -> int:
+        client = importlib.import_module(f"{peer}.asyncio.client")
+        configuration = peer_configuration(peer, is_client=True, verify_mode=ssl.CERT_NONE)
+        processes = set()
+        async with (
+            LossyRelay(("127.0.0.1", port), 0.0) as relay,
+            client.connect("127.0.0.1", relay.port, configuration=configuration) as protocol,
+        ):
+            for data in PAYLOADS:
+                reader, writer = await protocol.create_stream()
+                writer.write(data)
+                writer.write_eof()
+                answer = await reader.read()
+                assert answer[4:] == data
+                processes.add(answer[:4])
+                await relay.rebind()
+        (process,) = processes
+        return int.from_bytes(process, "big")
+
+    async def scenario() -> None:
+        listener = serve(
+            answer_as_process,
+            "127.0.0.1",
+            0,
+            alpn="echo",
+            identities=[files[3]],
+            configuration=CONFIGURATION,
+            grace_s=0,
+        )
+        async with listener.with_workers(2) as workers:
+            processes = [await one(workers.port) for _ in range(8)]
+        assert 1 <= len(set(processes)) <= 2
 
     asyncio.run(asyncio.wait_for(scenario(), 60))
 

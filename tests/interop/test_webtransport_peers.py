@@ -187,7 +187,7 @@ def test_codes_of_resets_go_both_ways_between_aioquic_and_our_server(certificate
 
 def test_aioquic_closes_and_our_server_ends_the_stream(certificate: Certificate) -> None:
     async def use(client: Any) -> None:
-        content = SessionClosed(7, "bye").encode()
+        content = SessionClosed(7, "bye").capsule().encode()
         client.http.send_data(client.session_id, content, end_stream=True)
         client.transmit()
         assert await client.whole(client.session_id) == b""

@@ -64,9 +64,9 @@ class Node:
             self.authority.set_endpoints([f"{self.address}:{PORT}"])
             granted = self.authority.enrol(self.name, request(key, self.name), now)
         else:
-            token = first.authority.token(now)
+            token, asked = first.authority.token(now), request(key, self.name)
             granted = first.authority.admit(
-                JoinRequest(self.name, token.number, token.secret, request(key, self.name)), now
+                JoinRequest(self.name, token.number, token.proof(self.name, asked), asked), now
             )
         self.membership.accept(granted, key)
 

@@ -177,6 +177,26 @@ class TestDrift:
             assert agent.call("repair")["repaired"]
             agent.call("pod.rm", names=["demo01"])
 
+    def test_of_policies_is_repaired(self, agent: RunningAgent, tmp_path: Path) -> None:
+        agent.call("pod.add", name="demo01", addresses=[str(A1)])
+        agent.call("pod.add", name="demo02", addresses=[str(A2)])
+        policy = {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": "nobody", "namespace": "default"},
+            "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+        }
+        (tmp_path / "policy.yaml").write_text(json.dumps(policy))
+        assert "nobody applied" in fairway(agent, "policy", "apply", str(tmp_path / "policy.yaml"))
+        assert not pings("demo02", A1)
+        sh("nft flush ruleset")
+        until(lambda: agent.call("check")["drift"] == [], 5)
+        assert not pings("demo02", A1)
+        assert "only what is allowed by default/nobody" in fairway(agent, "policy", "of", "demo01")
+        fairway(agent, "policy", "rm", "nobody")
+        assert pings("demo02", A1)
+        agent.call("pod.rm", names=["demo01", "demo02"])
+
     def test_in_a_pods_namespace_is_found_by_the_look_at_everything(self, place: Path) -> None:
         with running(place, "[repair]\nevery_s = 0.5") as agent:
             attach(agent, addresses=[str(A1)])
@@ -188,7 +208,7 @@ class TestDrift:
         with running(place, "[repair]\nevery_s = 0.3") as agent:
             agent.call("pod.add", name="demo01", addresses=[str(A1)])
             agent.call("pod.add", name="demo02", addresses=[str(A2)])
-            sh(f"ip route delete {A1}; ip route add {A1} dev eth0; ip route delete {A2}")
+            sh(f"ip route replace {A1} dev eth0; ip route delete {A2}")
             until(lambda: sh(f"ip route show {A2}"))
             until(lambda: agent.call("status")["agent"]["looks"] > 3)
             (said,) = agent.said("not repaired")
@@ -204,6 +224,13 @@ class TestDrift:
             agent.call("detach", container=CONTAINER)
         assert agent.said("repaired") == agent.said("not repaired") == []
         assert agent.call("status")["agent"]["repaired"] == {}
+
+    def test_that_somebody_makes_again_at_once_keeps_neither_busy(self, agent: RunningAgent) -> None:
+        agent.call("pod.add", name="demo01", addresses=[str(A1)])
+        fight = f"end=$(($(date +%s) + 5)); while [ $(date +%s) -lt $end ]; do ip route delete {A1} 2>&-; done"
+        subprocess.run(["sh", "-c", fight])
+        assert 5 < len(agent.said("repaired")) < 40
+        until(lambda: sh(f"ip route show {A1}"), 5)
 
     def test_is_found_though_the_kernels_messages_were_lost(self, agent: RunningAgent, tmp_path: Path) -> None:
         agent.call("pod.add", name="demo01", addresses=[str(A1)])
@@ -298,11 +325,10 @@ class TestItsSocket:
                 directory.chmod(directory.stat().st_mode | 0o011)
         code = (
             "import os, socket, sys; os.setgid(65534); os.setuid(65534); s = socket.socket(socket.AF_UNIX);"
-            f's.connect({str(agent.socket)!r}); s.sendall(b\'{{"call": "pod.ls"}}\\n\'); print(s.makefile().readline())'
+            f"s.connect({str(agent.socket)!r}); print(s.makefile().readline())"
         )
         found = subprocess.run(["python3", "-c", code], capture_output=True, text=True)
         assert "only root may call the agent" in found.stdout, found
-        assert "pods" not in found.stdout
 
     def test_is_not_held_up_by_clients_that_are_slow_or_talk_nonsense(self, agent: RunningAgent) -> None:
         strange = []
@@ -321,9 +347,9 @@ class TestItsSocket:
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(agent.socket))
             with contextlib.suppress(OSError):  # it has let go already
-                client.sendall(b"x" * (3 << 20))
+                client.sendall(b"x" * (20 << 20))
             answer = client.makefile().readline()
-            assert answer == "" or "1048576 bytes at most" in answer
+            assert answer == "" or "8388608 bytes at most" in answer
         assert agent.is_ready()
 
     def test_serves_many_at_once(self, agent: RunningAgent) -> None:
@@ -354,7 +380,7 @@ class TestItsSocket:
         def ask() -> None:
             try:
                 answers.append(attach(agent))
-            except FairwayError as error:
+            except (FairwayError, OSError) as error:
                 answers.append(error)
 
         asking = threading.Thread(target=ask)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
@@ -303,6 +304,29 @@ class TestDrift:
             host.check_attachment(C1, "eth1")
 
 
+class TestFurtherPlugins:
+    def test_may_give_the_pods_end_another_mtu_which_no_repair_takes_back(self, host: Host, runtime: list[str]) -> None:
+        pod = host.attach(request(runtime[0]))
+        inside(runtime[0], "link set eth0 mtu 1400")
+        inside(runtime[0], "addr add 203.0.113.9/32 dev eth0")
+        assert host.check_attachment(C1, "eth0") == host.check() == []
+        host.repair()
+        assert "mtu 1400" in inside(runtime[0], "link show eth0")
+        sh(f"ip link set {pod.link} mtu 1300")
+        assert host.check()
+        host.repair()
+        assert host.check() == []
+
+    def test_before_it_may_have_given_the_container_its_default_route(self, host: Host, runtime: list[str]) -> None:
+        inside(runtime[0], "link add other type veth peer name far")
+        inside(runtime[0], "link set other up")
+        inside(runtime[0], "route add default dev other")
+        pod = host.attach(request(runtime[0], addresses=(A1,)))
+        assert not pod.default_route
+        assert inside(runtime[0], "route show default").startswith("default dev other")
+        assert host.check_attachment(C1, "eth0") == []
+
+
 class TestGarbageCollection:
     def test_removes_what_is_not_valid_in_that_network_only(self, host: Host, runtime: list[str]) -> None:
         host.attach(request(runtime[0]))
@@ -429,3 +453,29 @@ class TestAccidents:
         host.store.delete(f"{C1}/eth0")
         assert host.detach(C1, "eth0")
         assert "eth0" not in inside(runtime[0], "link")
+
+
+class TestReadiness:
+    def test_both_ends_hand_packets_on_when_attach_returns(self, host: Host, runtime: list[str]) -> None:
+        for _ in range(10):
+            pod = host.attach(request(runtime[0]))
+            outer, inner = sh(f"ip -o link show {pod.link}"), inside(runtime[0], "-o link")
+            assert "qdisc noop " not in outer + inner
+            host.detach(C1, "eth0")
+            host.wait_removed(f"{C1}/eth0")
+
+    def test_it_is_the_kernels_queue_that_is_waited_for_and_not_for_ever(self) -> None:
+        sh("ip link add fwt-a type veth peer name fwt-b")
+        kernel = Kernel()
+        try:
+            started = time.monotonic()
+            kernel.wait_transmits("", "fwt-a")  # it is down, and drops everything
+            assert time.monotonic() - started > 0.9
+            sh("ip link set fwt-a up; ip link set fwt-b up")
+            started = time.monotonic()
+            kernel.wait_transmits("", "fwt-a")
+            assert time.monotonic() - started < 0.5
+            assert "qdisc noop " not in sh("ip -o link show fwt-a")
+        finally:
+            kernel.close()
+            sh("ip link del fwt-a")

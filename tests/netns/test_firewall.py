@@ -17,7 +17,7 @@ from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Barrier
 
 import pytest
-from two_pods import HOST_LINK_LOCAL, STAYS_AWAY_S, Member, TwoPods, arrives, run, talk, two_pods
+from two_pods import HOST_LINK_LOCAL, PORT, STAYS_AWAY_S, Member, TwoPods, arrives, run, talk, two_pods
 
 from fairway.net.kernel import namespaces
 from fairway.net.kernel.firewall import FirewallDriver
@@ -164,6 +164,39 @@ def test_an_ipv4_source_that_is_no_pods_address_is_dropped(
     checksum = struct.pack("!H", _checksum(header))
     on_the_wire(network.a, 0x0800, header[:10] + checksum + header[12:] + struct.pack("!HHHH", 1, 2, 8, 0))
     assert counters(network)[DROPPED[4]] - before == 1
+
+
+VLAN_TAGS = {
+    "tagged": b"",
+    "tagged twice": b"\x00\x00",
+    "tagged three times": b"\x00\x00\x81\x00\x00\x00",
+}
+"""What follows the first EtherType of a tag: the tags of VLAN 0, which the kernel takes off without a VLAN."""
+
+
+@pytest.mark.parametrize("tags", VLAN_TAGS.values(), ids=VLAN_TAGS)
+@pytest.mark.parametrize("outer", [0x8100, 0x88A8], ids=["802.1Q", "802.1ad"])
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.usefixtures("stranger")
+def test_a_foreign_address_is_no_better_in_a_vlan_frame(
+    guarded: tuple[TwoPods, FirewallDriver], version: int, outer: int, tags: bytes
+) -> None:
+    network, _ = guarded
+    packet = datagram(STRANGER[version], network.host.address(version))
+    inner = struct.pack("!H", 0x0800 if version == 4 else 0x86DD)
+    frame = (tags + b"\x81\x00" if tags else b"") + b"\x00\x00" + inner + packet
+
+    def opened() -> socket.socket:
+        handle = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
+        handle.bind((network.host.address(version), PORT))
+        return handle
+
+    assert talk(network.a, network.host, version)
+    with namespaces.inside(network.host.namespace, opened) as listener:
+        listener.settimeout(STAYS_AWAY_S)
+        on_the_wire(network.a, outer, frame)
+        with pytest.raises(TimeoutError):
+            listener.recvfrom(100)
 
 
 class TestAnIPv6Pod:
@@ -373,6 +406,10 @@ DAMAGE_TO_A_PODS_CHAIN = {
     "add chain inet fairway fwy-a { type filter hook ingress device fwy-a priority 10; policy drop; }",
     "it is at another link": "flush chain inet fairway fwy-a; delete chain inet fairway fwy-a; "
     "add chain inet fairway fwy-a { type filter hook ingress device fwy-b priority -300; policy drop; }",
+    "frames of any kind are let in": "insert rule netdev fairway-frames fwy-a accept",
+    "one kind of frames is not let in": "flush chain netdev fairway-frames fwy-a",
+    "the chain for frames is gone": "flush chain netdev fairway-frames fwy-a; delete chain netdev fairway-frames fwy-a",
+    "the chain for frames has another policy": "add chain netdev fairway-frames fwy-a { policy accept; }",
 }
 
 
@@ -514,6 +551,19 @@ def on_the_wire(pod: Member, protocol: int, packet: bytes) -> None:
 
     with namespaces.inside(pod.namespace, opened) as handle:
         handle.sendto(packet, ("eth0", protocol, 0, 0, b"\xee" * 6))
+
+
+def datagram(source: str, destination: str) -> bytes:
+    """A UDP datagram to `PORT`, in IP."""
+    if ":" not in source:
+        ends = socket.inet_aton(source) + socket.inet_aton(destination)
+        head = struct.pack("!BBHHHBBH", 0x45, 0, 28, 0, 0, 64, 17, 0)
+        head = head[:10] + struct.pack("!H", _checksum(head + ends))
+        return head + ends + struct.pack("!HHHH", 1, PORT, 8, 0)
+    ends = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, destination)
+    udp = struct.pack("!HHH", 1, PORT, 8)
+    checksum = struct.pack("!H", _checksum(ends + struct.pack("!II", 8, 17) + udp))
+    return struct.pack("!IHBB", 6 << 28, 8, 17, 64) + ends + udp + checksum
 
 
 def icmpv6(pod: Member, destination: str, message: bytes) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from peer_net import Node, PeerNet, ip, until
 
+from fairway.net.enrolment.certificate import issue
 from fairway.net.host import Host
+from fairway.net.model.permit import Permit
 
 
 @pytest.fixture
@@ -92,6 +97,21 @@ def test_routes_of_a_host_that_is_dead_go_within_a_second(net: PeerNet) -> None:
     assert until(net.blocks_known, 5.0) < 3.0
 
 
+def test_a_busy_agent_costs_no_route(net: PeerNet) -> None:
+    net.start()
+    until(net.blocks_known)
+    busy = net.nodes[2]
+    assert busy.process is not None
+    busy.process.send_signal(signal.SIGSTOP)
+    try:
+        for _ in range(20):
+            time.sleep(0.1)
+            assert net.blocks_known()
+    finally:
+        busy.process.send_signal(signal.SIGCONT)
+    until(lambda: all(peer["state"] == "up" for peer in net.nodes[0].peers().values()))
+
+
 def test_what_was_learned_outlives_a_restart_of_who_learned_it(net: PeerNet) -> None:
     net.start(restart_s=3.0)
     pods = _with_pods(net)
@@ -160,18 +180,11 @@ def test_what_routes_and_peers_say_is_what_is(net: PeerNet) -> None:
 
 
 def test_overlapping_blocks_are_said_on_both_sides(net: PeerNet) -> None:
-    from fairway.net.enrolment.certificate import issue
-    from fairway.net.model.permit import Permit
-
     first, second = net.nodes[:2]
     credentials = second.membership.credentials()
     wide = Permit(second.name, (first.block.supernet(),), (), 7)
     key = first.authority._key()
-    from datetime import UTC, datetime
-
     forged = issue(credentials.authority, key, wide, credentials.key.public_key(), datetime.now(UTC))
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     pem = second.membership.directory / "node.pem"
     pem.write_bytes(pem.read_bytes().split(b"-----BEGIN CERTIFICATE")[0] + forged.public_bytes(Encoding.PEM))
     net.start()

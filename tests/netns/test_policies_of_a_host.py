@@ -20,6 +20,7 @@ from fairway.net.host import Host
 from fairway.net.kernel import namespaces
 from fairway.net.model.attachment import AttachRequest, Kubernetes
 from fairway.net.model.errors import UsageError
+from fairway.net.model.pod import Pod
 from fairway.net.model.policy import Direction
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it makes namespaces")]
@@ -128,6 +129,40 @@ class TestAPod:
             subprocess.run(["ip", "netns", "del", "fwt-cni"], check=True)
 
 
+class TestPodsThatKubernetesCallsTheSame:
+    """A pod of several interfaces, and a sandbox that comes before the former one of its name is gone."""
+
+    @pytest.fixture
+    def twins(self, host: Host) -> Iterator[list[Pod]]:
+        host.policies.apply(DENY, "deny.yaml")
+        host.add_pod("other")
+        known = Kubernetes(namespace="shop", pod="till")
+        for name in ("fwt-one", "fwt-two"):
+            subprocess.run(["ip", "netns", "add", name], check=True)
+        try:
+            yield [
+                host.attach(AttachRequest(name, f"/run/netns/{name}", kubernetes=known))
+                for name in ("fwt-one", "fwt-two")
+            ]
+        finally:
+            for name in ("fwt-one", "fwt-two"):
+                host.detach(name, "eth0")
+                subprocess.run(["ip", "netns", "del", name], check=True)
+
+    def test_are_all_guarded(self, twins: list[Pod]) -> None:
+        assert [pings("other", pod.addresses[0]) for pod in twins] == [False, False]
+
+    def test_are_guarded_still_when_one_of_them_goes(self, host: Host, twins: list[Pod]) -> None:
+        host.detach("fwt-one", "eth0")
+        host.wait_removed(twins[0].name)
+        assert not pings("other", twins[1].addresses[0])
+
+    def test_are_all_guarded_by_an_agent_that_was_started_since(self, host: Host, twins: list[Pod]) -> None:
+        host.policies.apply(DENY, "deny.yaml")
+        assert [pings("other", pod.addresses[0]) for pod in twins] == [False, False]
+        assert host.check() == []
+
+
 class TestDocuments:
     def test_applied_changed_and_removed_are_in_force_at_once(self, host: Host) -> None:
         web = host.add_pod("web").addresses[0]
@@ -140,6 +175,13 @@ class TestDocuments:
         host.policies.remove([("NetworkPolicy", "default", "web")])
         assert "policy" not in our_table().replace("policy drop", "")
         assert host.check() == []
+
+    def test_may_have_dates_and_other_values_that_json_has_not(self, host: Host) -> None:
+        dated = WEB.replace(
+            "metadata: {name: web}", "metadata: {name: web, creationTimestamp: 2026-05-01, 1: !!binary aGk=}"
+        )
+        host.policies.apply(dated, "web.yaml")
+        assert len(host.policies.documents().policies) == 1
 
     def test_one_wrong_and_none_is_kept(self, host: Host) -> None:
         with pytest.raises(UsageError, match="document 4"):

@@ -253,7 +253,10 @@ class Pair:
             if side.core is None:
                 continue
             self._collect(side)
+            more = True
             while (out := side.core.transmit(self.now, self.max_segments)) is not None:
+                assert more, "there is more to send after a Transmit that said there is not"
+                more = out.more
                 for start in range(0, len(out.data), out.segment):
                     self.send(out.data[start : start + out.segment], to_server=side is self.client, out=out)
                 self._collect(side)

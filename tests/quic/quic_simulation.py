@@ -1,5 +1,9 @@
 """Random transfers over random paths, by seed: every byte arrives, once and in order; nothing hangs, nothing leaks.
 
+The client moves and is moved, keys are updated, versions negotiated, addresses proved (Retry), data sent early and
+accepted or not; acknowledgements are asked for at either side's wish, datagrams pass, and streams are given up but for
+their beginnings. There is one handshake.
+
 python tests/quic/quic_simulation.py --seeds 10000
 python tests/quic/quic_simulation.py --first 4711 --seeds 1
 """
@@ -12,10 +16,12 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from quic_pair import Pair, Side, SimulatedPath
+from quic_surprises import Surprises, configurations, returning
 
 from fairway.quic import QuicConfiguration
 from fairway.quic import events as ev
@@ -75,13 +81,11 @@ def run_seed(seed: int) -> dict[str, float]:
     """One run; raises AssertionError where a promise is broken. Gives figures."""
     rng = random.Random(seed)
     mtu = rng.choice((1200, 1200, 1452, 8900))
-    moving = rng.choice((0.0, 0.0, 0.002, 0.02))
-    """How often the network shows the client under another address, whatever the path loses besides."""
-    configuration = QuicConfiguration(
+    common = QuicConfiguration(
         udp_payload=mtu,
         handshake_timeout_s=600.0,
         idle_timeout_s=3600.0,  # a path that loses eight probes in a row makes the next wait for minutes
-        keep_alive_s=5.0 if moving else None,  # who only receives and is moved by a NAT has to speak to be found again
+        keep_alive_s=5.0,  # who only receives and is moved by a NAT has to speak to be found again
         congestion=rng.choice(("cubic", "reno")),
         stream_window=rng.choice((4096, 65536, 1 << 20)),
         connection_window=rng.choice((8192, 131072, 3 << 19)),
@@ -92,11 +96,24 @@ def run_seed(seed: int) -> dict[str, float]:
     there = random_path(rng)
     back = random_path(rng)
     back.delay = there.delay
-    pair = Pair(configuration, seed=seed, there=there, back=back, connect=False, max_segments=rng.choice((1, 10, 64)))
-    pair.run(lambda: pair.connected, limit_s=600)
+    ours, theirs = configurations(rng, common)
+    retry = rng.random() < 0.2
+    options: dict[str, Any] = {"server_configuration": theirs, "retry": retry}
+    early = rng.random() < 0.3
+    accepted = False
+    if early:
+        known, endpoint, now, accepted = returning(rng, seed, ours, theirs, retry=retry)
+        options = {"endpoint": endpoint, "now": now, "server": known, "early_data": True}
+    segments = rng.choice((1, 10, 64))
+    pair = Pair(ours, seed=seed, there=there, back=back, connect=False, max_segments=segments, **options)
+    if not early:
+        pair.run(lambda: pair.connected, limit_s=600)
+    assert pair.client.core is not None
+    assert pair.client.core.early is early
+    surprises = Surprises(pair, rng)
     transfers: list[Transfer] = []
     expected: dict[tuple[str, int], bytes] = {}
-    total = moves = 0
+    total = 0
 
     def start(side: Side, stream_id: int, peer: Side) -> None:
         nonlocal total
@@ -111,9 +128,9 @@ def run_seed(seed: int) -> dict[str, float]:
     answered: set[int] = set()
 
     def turn() -> None:
-        nonlocal moves
         for side, peer in ((pair.client, pair.server), (pair.server, pair.client)):
-            assert side.core is not None
+            if side.core is None:
+                continue
             assert side.core.closing is None, side.core.closing
             limit = wanted if side is pair.client else wanted // 2
             while opened[side.name] < limit:
@@ -133,16 +150,18 @@ def run_seed(seed: int) -> dict[str, float]:
         if rng.random() < 0.001:
             there.delay = back.delay = there.delay * rng.choice((0.5, 2.0))
             there.delay = back.delay = min(there.delay, 1.0)
-        if rng.random() < moving:
-            address = (rng.choice(("192.0.2.1", "198.51.100.1")), rng.randrange(1024, 65536))
-            pair.rebind(address)
-            moves += 1
+        surprises.turn()
 
     pair.on_turn = turn
     turn()
 
     def done() -> bool:
-        if opened["client"] < wanted or opened["server"] < wanted // 2 or not all(t.ended for t in transfers):
+        if (
+            not pair.connected
+            or opened["client"] < wanted
+            or opened["server"] < wanted // 2
+            or not all(t.ended for t in transfers)
+        ):
             return False
         for (name, stream_id), data in expected.items():
             side = pair.client if name == "client" else pair.server
@@ -158,19 +177,27 @@ def run_seed(seed: int) -> dict[str, float]:
         side = pair.client if name == "client" else pair.server
         assert bytes(side.received[stream_id]) == data, f"stream {stream_id} at the {name} differs"
     pair.on_turn = None
+    surprises.finish()
     pair.run(lambda: not _remains(pair), limit_s=600)
-    sent = there.bytes + back.bytes
+    surprises.check()
+    if early:
+        judged = pair.client.of(ev.EarlyDataAccepted if accepted else ev.EarlyDataRejected)
+        assert len(judged) <= 1
+        assert accepted or not pair.client.of(ev.EarlyDataAccepted)
+    links = pair.links.values()
+    sent = sum(link.there.bytes + link.back.bytes for link in links)
     worst = max(there.loss + there.corruption, back.loss + back.corruption)
-    bound = OVERHEAD * (total + 60_000 + 10_000 * moves) / (1 - worst) ** 2
+    useful = total + surprises.extra_bytes + 60_000 + 10_000 * surprises.moves
+    bound = OVERHEAD * (1 + early) * useful / (1 - worst) ** 2
     assert sent <= bound, f"{sent} bytes were sent for {total}"
-    return {"bytes": total, "sent": sent, "seconds": took}
+    return {"bytes": total, "sent": sent, "seconds": took, "moves": surprises.moves, "updates": surprises.updates}
 
 
 def _remains(pair: Pair) -> bool:
     for side in (pair.client, pair.server):
         assert side.core is not None
         figures = side.core.statistics()
-        if figures["streams"] or figures["bytes_in_flight"]:
+        if figures["streams"] or figures["bytes_in_flight"] or figures["stream_bytes_kept"]:
             return True
     return False
 

@@ -14,7 +14,7 @@ from observed import BEGUN, Logs, Record, check_schema, core, observed
 from pycddl import ValidationError
 from quic_pair import Pair, SimulatedPath
 
-from fairway.quic import Phase, QuicConfiguration
+from fairway.quic import Phase, QuicConfiguration, ack_frames
 from fairway.quic import frames as fr
 from fairway.quic.observe.frames_text import frames_text
 from fairway.quic.observe.qvis import for_qvis, records
@@ -316,8 +316,8 @@ class TestLife:
 
 
 def test_every_record_follows_the_schema_of_the_drafts() -> None:
-    configuration = QuicConfiguration(version=VERSION_2, max_datagram_frame_size=65535, connection_window=100_000)
-    pair, logs = observed(configuration, there=bad_path(), back=replace(bad_path()), seed=5)
+    configuration = QuicConfiguration(versions=(VERSION_2,), max_datagram_frame_size=65535, connection_window=100_000)
+    pair, logs = observed(configuration, there=bad_path(), back=replace(bad_path()), seed=6)
     client, server = core(pair.client.core), core(pair.server.core)
     pair.run(lambda: client.phase is Phase.CONFIRMED)
     upload(pair, 150_000)
@@ -362,14 +362,16 @@ def test_the_schema_refuses_what_is_wrong(name: str, data: Record) -> None:
 
 class TestFrames:
     EXAMPLES = (
-        fr.Padding(3), fr.Ping(), fr.Ack(((5, 9), (1, 3)), 100), fr.Ack(((5, 5),), 1, fr.EcnCounts(1, 2, 3)),
+        fr.Padding(3), fr.Ping(), ack_frames.Ack(((5, 9), (1, 3)), 100),
+        ack_frames.Ack(((5, 5),), 1, ack_frames.EcnCounts(1, 2, 3)),
         fr.ResetStream(4, 77, 1000), fr.StopSending(4, 77), fr.Crypto(10, b"hello"), fr.NewToken(b"token"),
         fr.Stream(8, 99, b"data", True), fr.MaxData(1), fr.MaxStreamData(4, 2), fr.MaxStreams(3, True),
         fr.DataBlocked(4), fr.StreamDataBlocked(4, 5), fr.StreamsBlocked(6, False),
         fr.NewConnectionId(1, 0, b"12345678", bytes(range(200, 216))), fr.RetireConnectionId(7),
         fr.PathChallenge(b"abcdefgh"), fr.PathResponse(b"abcdefgh"), fr.ConnectionClose(0x0A, 6, b"\xff why"),
         fr.ConnectionClose(0x17F, 6, b""), fr.ConnectionClose(4, 0, b"", True), fr.HandshakeDone(),
-        fr.Datagram(b"unreliable"),
+        fr.ResetStreamAt(4, 77, 1000, 10), fr.Datagram(b"unreliable"), ack_frames.AckFrequency(1, 10, 5000, 3),
+        ack_frames.ImmediateAck(),
     )  # fmt: skip
 
     def test_every_frame_has_its_words_and_follows_the_schema(self) -> None:

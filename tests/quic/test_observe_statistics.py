@@ -11,7 +11,7 @@ from observed import core
 from quic_pair import Pair, SimulatedPath, identity
 
 from fairway.quic import ClosedBy, Closing, Endpoint, ErrorCode, QuicConfiguration
-from fairway.quic.endpoint.admission import Admission
+from fairway.quic.endpoint.admission import AdmissionLimits
 from fairway.quic.endpoint.statistics import RTT_BOUNDS_S, SUMMED, EndpointStatistics, reason
 from fairway.quic.statistics import KEYS
 from fairway.tls import ClientConfig, ServerConfig
@@ -116,14 +116,13 @@ class TestEndpoint:
         assert (statistics.handshakes_completed, sum(statistics.rtt_counts)) == (0, 0)
 
     @pytest.mark.parametrize(
-        ("admission", "accepting", "why"),
-        [(Admission(max_connections=1), True, "connections"), (Admission(max_pending=1), True, "handshakes"),
-         (Admission(), False, "closing")],
-    )  # fmt: skip
-    def test_who_is_refused_is_counted_by_why(self, admission: Admission, accepting: bool, why: str) -> None:
+        ("limits", "accepting", "why"),
+        [(AdmissionLimits(connections=1), True, "connections"), (AdmissionLimits(), False, "closing")],
+    )
+    def test_who_is_refused_is_counted_by_why(self, limits: AdmissionLimits, accepting: bool, why: str) -> None:
         pair = Pair(connect=False)
         endpoint = Endpoint(
-            ServerConfig((identity(),), ("test",)), random=pair.rng.randbytes, clock=lambda: None, admission=admission
+            ServerConfig((identity(),), ("test",)), random=pair.rng.randbytes, clock=lambda: None, limits=limits
         )  # type: ignore[arg-type, return-value]
         assert endpoint.receive(newcomer(pair, 1), 1200, ("192.0.2.7", 1), pair.now)
         endpoint.accepting = accepting

@@ -37,6 +37,23 @@ class TestValidation:
     def test_a_path_that_spoils_marks_gets_no_more(self, there: Callable[[int], int]) -> None:
         assert len(marks(there)) < 60
 
+    def test_what_a_client_asks_before_its_handshake_is_confirmed_is_marked(self) -> None:
+        """Whoever then only receives sends nothing more that would be acknowledged, and its marks counted."""
+        pair = Pair(there=SimulatedPath(delay=0.01), back=SimulatedPath(delay=0.01), connect=False)
+        asked: list[int] = []
+
+        def ask() -> None:
+            if not asked and pair.client.core is not None and pair.client.core.handshake_complete:
+                stream_id = pair.client.core.open_stream()
+                assert stream_id is not None
+                pair.client.core.write(stream_id, bytes(5_000), end=True)
+                asked.append(stream_id)
+
+        pair.on_turn = ask
+        pair.run(lambda: asked != [] and asked[0] in pair.server.ended)
+        pair.run_for(1.0)
+        assert core(pair.client).statistics()["ecn_capable"] == 1
+
     def test_who_does_not_want_it_marks_nothing(self) -> None:
         assert not marks(lambda mark: mark, QuicConfiguration(ecn=False))
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairway.quic import frames
+from fairway.quic import ack_frames, frames
 from fairway.quic.dispatch import TABLE
 from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.packet import (
@@ -23,15 +23,16 @@ from fairway.quic.packet import (
     number_length,
     parse_long_header,
     parse_versions,
-    truncate_number,
 )
 from fairway.quic.transport_parameters import (
     PreferredAddress,
     TransportParameters,
     decode_parameters,
     encode_parameters,
+    encode_reserved,
 )
-from fairway.wire import Reader, WireError
+from fairway.quic.version_information import VersionInformation
+from fairway.wire import Reader, WireError, encode_varint
 
 varint = st.integers(0, (1 << 62) - 1)
 small = st.integers(0, 1 << 40)
@@ -39,7 +40,7 @@ streams = st.integers(0, 1 << 60)
 
 
 @st.composite
-def acks(draw: st.DrawFn) -> frames.Ack:
+def acks(draw: st.DrawFn) -> ack_frames.Ack:
     gaps = draw(st.lists(st.tuples(st.integers(2, 1000), st.integers(0, 1000)), max_size=20))
     last = draw(st.integers(1_000_000, 1 << 40))
     first = last - draw(st.integers(0, 1000))
@@ -48,8 +49,8 @@ def acks(draw: st.DrawFn) -> frames.Ack:
         last = first - gap
         first = last - length
         ranges.append((first, last))
-    ecn = draw(st.none() | st.builds(frames.EcnCounts, varint, varint, varint))
-    return frames.Ack(tuple(ranges), draw(varint), ecn)
+    ecn = draw(st.none() | st.builds(ack_frames.EcnCounts, varint, varint, varint))
+    return ack_frames.Ack(tuple(ranges), draw(varint), ecn)
 
 
 @st.composite
@@ -64,8 +65,16 @@ def new_connection_ids(draw: st.DrawFn) -> frames.NewConnectionId:
 FRAMES = st.one_of(
     st.builds(frames.Padding, st.integers(1, 50)),
     st.builds(frames.Ping),
+    st.builds(ack_frames.ImmediateAck),
+    st.builds(ack_frames.AckFrequency, varint, varint, varint, varint),
     acks(),
     st.builds(frames.ResetStream, varint, varint, varint),
+    st.builds(
+        lambda stream, code, sizes: frames.ResetStreamAt(stream, code, max(sizes), min(sizes)),
+        varint,
+        varint,
+        st.tuples(varint, varint),
+    ),
     st.builds(frames.StopSending, varint, varint),
     st.builds(frames.Crypto, small, st.binary(max_size=100)),
     st.builds(frames.NewToken, st.binary(min_size=1, max_size=100)),
@@ -128,9 +137,10 @@ class TestFrames:
     @pytest.mark.parametrize(
         "data",
         [
-            bytes([frames.ACK, 1, 0, 0, 5]),  # the first range goes below zero
-            bytes([frames.ACK, 9, 0, 1, 2, 5, 5]),  # the second one does
+            bytes([ack_frames.ACK, 1, 0, 0, 5]),  # the first range goes below zero
+            bytes([ack_frames.ACK, 9, 0, 1, 2, 5, 5]),  # the second one does
             bytes([frames.NEW_TOKEN, 0]),
+            bytes([frames.RESET_STREAM_AT, 0, 0, 5, 6]),  # more is reliable than there is
             bytes([frames.NEW_CONNECTION_ID, 0, 1, 1, 0]) + bytes(16),  # retires more than it is
             bytes([frames.NEW_CONNECTION_ID, 1, 0, 0]) + bytes(16),  # no ID
             bytes([frames.MAX_STREAMS_BIDI]) + b"\xff" * 8,
@@ -177,7 +187,8 @@ class TestHeaders:
         assert (header.type, header.version) == (kind, version)
         assert (header.destination, header.source, header.token) == (destination, source, token)
         assert header.end == len(packet)
-        assert packet[header.number_offset : header.number_offset + length] == truncate_number(number, length)
+        truncated = packet[header.number_offset : header.number_offset + length]
+        assert int.from_bytes(truncated, "big") == number % (1 << 8 * length)
 
     @given(st.binary(max_size=100))
     def test_any_bytes_are_a_header_or_a_wire_error(self, data: bytes) -> None:
@@ -203,7 +214,7 @@ class TestHeaders:
     ) -> None:
         acknowledged = max(number - behind - 1, -1)
         length = number_length(number, acknowledged)
-        truncated = int.from_bytes(truncate_number(number, length), "big")
+        truncated = number % (1 << 8 * length)
         for largest in (acknowledged, (acknowledged + number) // 2, number - 1):
             assert expand_number(truncated, length, largest) == number
 
@@ -233,9 +244,19 @@ class TestTransportParameters:
             active_connection_id_limit=8,
             initial_source_connection_id=b"",
             retry_source_connection_id=b"retry",
+            version_information=VersionInformation(VERSION_2, (VERSION_2, VERSION_1)),
+            max_datagram_frame_size=65535,
+            grease_quic_bit=True,
+            reset_stream_at=True,
         )
-        encoded = encode_parameters(parameters, grease=(3, b"grease"))
+        encoded = encode_parameters(parameters) + encode_reserved(b"grease")
         assert decode_parameters(encoded, from_client=False) == parameters
+
+    @pytest.mark.parametrize("number", [0x0C, 0x1D, 0x2AB2])
+    def test_a_parameter_that_is_a_flag_has_no_value(self, number: int) -> None:
+        assert fault(lambda: decode_parameters(encode_varint(number) + bytes([0]), from_client=True)) is None
+        code = fault(lambda: decode_parameters(encode_varint(number) + bytes([1, 1]), from_client=True))
+        assert code == ErrorCode.TRANSPORT_PARAMETER_ERROR
 
     @given(st.binary(max_size=200), st.booleans())
     def test_any_bytes_are_parameters_or_the_peers_fault(self, data: bytes, from_client: bool) -> None:

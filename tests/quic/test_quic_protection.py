@@ -1,4 +1,4 @@
-"""Packet protection: the vectors of RFC 9001 appendix A, batches, key updates."""
+"""Packet protection: the vectors of RFC 9001 and RFC 9369 (each in its appendix A), batches, key updates."""
 
 from __future__ import annotations
 
@@ -22,45 +22,49 @@ from fairway.quic.protection import (
 )
 from fairway.tls import CipherSuite
 
-VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "vectors" / "rfc9001_packets.json").read_text())
+_FILES = {VERSION_1: "rfc9001_packets.json", VERSION_2: "rfc9369_packets.json"}
+VECTORS: dict[int, dict[str, Any]] = {
+    version: json.loads((Path(__file__).parent / "vectors" / name).read_text()) for version, name in _FILES.items()
+}
 AES = CipherSuite.AES_128_GCM_SHA256
 
 
-def hexed(name: str, field: str) -> bytes:
-    return bytes.fromhex(VECTORS[name][field])
+def hexed(version: int, name: str, field: str) -> bytes:
+    return bytes.fromhex(VECTORS[version][name][field])
 
 
+@pytest.mark.parametrize("version", [VERSION_1, VERSION_2])
 class TestAppendixA:
-    def test_a_clients_initial_packet_is_protected_as_in_section_a_2(self) -> None:
-        vector = VECTORS["client_initial"]
-        client, _ = initial_secrets(VERSION_1, hexed("client_initial", "destination"))
-        payload = hexed("client_initial", "payload").ljust(vector["padded_to"], b"\0")
-        packet = make_sealer(VERSION_1, AES, client).seal_long(hexed("client_initial", "header"), 2, 4, payload)
+    def test_a_clients_initial_packet_is_protected_as_in_section_a_2(self, version: int) -> None:
+        vector = VECTORS[version]["client_initial"]
+        client, _ = initial_secrets(version, hexed(version, "client_initial", "destination"))
+        payload = hexed(version, "client_initial", "payload").ljust(vector["padded_to"], b"\0")
+        packet = make_sealer(version, AES, client).seal_long(hexed(version, "client_initial", "header"), 2, 4, payload)
         assert len(packet) == vector["protected_length"]
-        assert packet.startswith(hexed("client_initial", "protected_start"))
-        assert packet.endswith(hexed("client_initial", "protected_end"))
+        assert packet.startswith(hexed(version, "client_initial", "protected_start"))
+        assert packet.endswith(hexed(version, "client_initial", "protected_end"))
         header = parse_long_header(packet, 0, len(packet))
-        assert make_opener(VERSION_1, AES, client).open_long(packet, 0, header, -1) == (2, payload)
+        assert make_opener(version, AES, client).open_long(packet, 0, header, -1) == (2, payload)
 
-    def test_a_servers_initial_packet_is_protected_as_in_section_a_3(self) -> None:
-        _, server = initial_secrets(VERSION_1, hexed("server_initial", "destination"))
-        payload = hexed("server_initial", "payload")
-        packet = make_sealer(VERSION_1, AES, server).seal_long(hexed("server_initial", "header"), 1, 2, payload)
-        assert packet == hexed("server_initial", "protected")
+    def test_a_servers_initial_packet_is_protected_as_in_section_a_3(self, version: int) -> None:
+        _, server = initial_secrets(version, hexed(version, "server_initial", "destination"))
+        payload = hexed(version, "server_initial", "payload")
+        packet = make_sealer(version, AES, server).seal_long(hexed(version, "server_initial", "header"), 1, 2, payload)
+        assert packet == hexed(version, "server_initial", "protected")
         header = parse_long_header(packet, 0, len(packet))
-        assert make_opener(VERSION_1, AES, server).open_long(packet, 0, header, -1) == (1, payload)
+        assert make_opener(version, AES, server).open_long(packet, 0, header, -1) == (1, payload)
 
-    def test_a_retry_packet_has_the_tag_of_section_a_4(self) -> None:
-        packet = hexed("retry", "packet")
-        assert retry_tag(VERSION_1, hexed("retry", "original_destination"), packet[:-16]) == packet[-16:]
+    def test_a_retry_packet_has_the_tag_of_section_a_4(self, version: int) -> None:
+        packet = hexed(version, "retry", "packet")
+        assert retry_tag(version, hexed(version, "retry", "original_destination"), packet[:-16]) == packet[-16:]
 
-    def test_a_short_header_packet_with_chacha20_is_protected_as_in_section_a_5(self) -> None:
-        vector = VECTORS["chacha20_short"]
+    def test_a_short_header_packet_with_chacha20_is_protected_as_in_section_a_5(self, version: int) -> None:
+        vector = VECTORS[version]["chacha20_short"]
         suite = CipherSuite.CHACHA20_POLY1305_SHA256
-        secret = hexed("chacha20_short", "secret")
-        packet = make_sealer(VERSION_1, suite, secret).seal(FIXED_BIT, b"", vector["number"], 3, [b"\x01"])
-        assert packet == hexed("chacha20_short", "protected")
-        opener = make_opener(VERSION_1, suite, secret)
+        secret = hexed(version, "chacha20_short", "secret")
+        packet = make_sealer(version, suite, secret).seal(FIXED_BIT, b"", vector["number"], 3, [b"\x01"])
+        assert packet == hexed(version, "chacha20_short", "protected")
+        opener = make_opener(version, suite, secret)
         opened = opener.open_batch(packet, len(packet), len(packet), b"", vector["number"] - 1, 0)
         assert opened == ([vector["number"]], [b"\x01"], [])
 

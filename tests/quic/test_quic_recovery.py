@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairway.quic.congestion import CONTROLLERS, Controller
-from fairway.quic.congestion.cubic import BETA, Cubic
+from fairway.quic.congestion.cubic import ALPHA, BETA, Cubic
 from fairway.quic.congestion.hystart import HyStart
 from fairway.quic.congestion.interface import initial_window
 from fairway.quic.recovery.loss import LossDetector
@@ -193,6 +193,22 @@ class TestControllers:
         controller.on_lost(1.1, 1.0, True)
         controller.on_packet_size(8900)
         assert controller.window >= 2 * 8900
+
+    def test_cubic_grows_like_reno_with_a_factor_of_one_only_past_the_window_before_the_last_loss(self) -> None:
+        cubic = Cubic(SIZE)
+        cubic.on_acked(1.0, 10 * SIZE, 0.99, 10, 0.01, True)
+        cubic.on_lost(1.01, 1.005, False)
+        before = cubic.window / SIZE
+        cubic.on_lost(1.02, 1.015, False)  # below the maximum: it is remembered lower than the window was
+        now, steps = 1.03, []
+        while cubic.window < (before + 2) * SIZE:
+            window = cubic.window / SIZE
+            now += 0.01
+            cubic.on_acked(now, cubic.window, now - 0.005, 20, 0.01, True)
+            steps.append((window, cubic.window / SIZE - window))
+        assert before * (1 + BETA) / 2 < before - 1  # there is room between the two
+        assert all(step == pytest.approx(ALPHA, abs=0.05) for window, step in steps if window < before - 1)
+        assert steps[-1][1] == pytest.approx(1, abs=0.1)
 
     def test_cubic_comes_back_to_its_maximum_after_k_seconds(self) -> None:
         cubic = Cubic(SIZE)

@@ -9,7 +9,6 @@ from quic_pair import CLIENT_ADDRESS, Pair, SimulatedPath
 
 from fairway.quic import KnownServer, MemorySessionStore
 from fairway.quic import events as ev
-from fairway.quic.endpoint.admission import Admission
 from fairway.quic.packet import LONG_HEADER, PacketType, parse_long_header
 from fairway.tls import SealingKeys
 
@@ -160,14 +159,6 @@ class TestNextVisit:
         pair = Pair()
         pair.run_for(1.0)
         assert len(pair.client.of(ev.TokenReceived)) == 1
-
-
-class TestLoad:
-    def test_retry_switches_itself_on_and_off_again(self) -> None:
-        admission = Admission(retry_from=4)
-        assert [admission.doubts(n) for n in (0, 3, 4, 3, 2, 1, 2, 3)] == [
-            False, False, True, True, True, False, False, False,
-        ]  # fmt: skip
 
 
 class TestStore:

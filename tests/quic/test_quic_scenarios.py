@@ -66,7 +66,7 @@ class TestHandshake:
         assert pair.now - begun == pytest.approx(0.2, abs=0.001)
 
     def test_version_2(self) -> None:
-        pair = Pair(QuicConfiguration(version=VERSION_2))
+        pair = Pair(QuicConfiguration(versions=(VERSION_2,)))
         stream_id = send(pair, pair.client, b"x" * 5000)
         pair.run(lambda: stream_id in pair.server.ended)
 
@@ -92,6 +92,19 @@ class TestHandshake:
             (there if to_server else back).drop = lambda index, data: index == lost
             pair = Pair(there=there, back=back)
             pair.run(lambda pair=pair: core(pair.client).phase is Phase.CONFIRMED)  # type: ignore[misc]
+
+    def test_a_server_answers_to_whom_the_first_genuine_packet_names(self) -> None:
+        pair = Pair(connect=False)
+        client = core(pair.client)
+        out = client.transmit(pair.now)
+        assert out is not None
+        header = parse_long_header(out.data, 0, out.segment)
+        at = out.data.index(header.source, 6 + len(header.destination))
+        changed = out.data[:at] + bytes((out.data[at] ^ 1,)) + out.data[at + 1 : out.segment]
+        assert len(out.data) > out.segment
+        for datagram in (changed, out.data[out.segment :]):
+            pair.send(datagram, to_server=True, out=out)
+        pair.run(lambda: pair.connected)
 
     def test_without_an_answer_the_client_gives_up(self) -> None:
         pair = Pair(
@@ -248,7 +261,7 @@ class TestStreams:
         core(pair.client).reset(stream_id, 7)
         core(pair.client).stop_sending(stream_id, 8)
         pair.run(lambda: bool(pair.server.of(ev.StreamResetReceived)) and bool(pair.server.of(ev.StopSendingReceived)))
-        assert pair.server.of(ev.StreamResetReceived) == [ev.StreamResetReceived(stream_id, 7)]
+        assert pair.server.of(ev.StreamResetReceived) == [ev.StreamResetReceived(stream_id, 7, 5)]
         assert pair.server.of(ev.StopSendingReceived) == [ev.StopSendingReceived(stream_id, 8)]
         pair.run(lambda: not any(core(s).statistics()["streams"] for s in (pair.client, pair.server)))
 

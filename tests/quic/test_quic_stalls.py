@@ -6,6 +6,7 @@ import os
 from datetime import UTC, datetime
 
 import pytest
+from observed import observed
 from quic_pair import Pair, SimulatedPath
 
 from fairway.quic import Connection, Phase, QuicConfiguration
@@ -168,3 +169,24 @@ class TestProbes:
         handlers.handshake_done(HandshakeDone(), space, 10.1)
         delivery.settle_timer()
         assert state.timers.get(Timer.LOSS) == pytest.approx(10.0 + state.probe_timeout_s)
+
+
+def test_both_probes_of_a_handshake_carry_what_the_peer_lacks() -> None:
+    """Of two datagrams that follow each other the first is lost, again and again: the second must do."""
+    back = SimulatedPath(delay=0.01)
+    sent: list[float] = []
+
+    def first_of_each(index: int, data: bytes) -> bool:
+        sent.append(pair.now)
+        return len(sent) < 2 or sent[-2] < pair.now
+
+    back.drop = first_of_each
+    pair, logs = observed(there=SimulatedPath(delay=0.01), back=back, connect=False)
+    pair.run(lambda: pair.connected, limit_s=20)
+    initials = [
+        [frame["frame_type"] for frame in event["frames"]]
+        for event in logs.events("server", "packet_sent")
+        if event["header"]["packet_type"] == "initial"
+    ]
+    assert len(initials) > 1
+    assert not any("ping" in frames for frames in initials)

@@ -64,9 +64,10 @@ class Containerd:
                 raise AssertionError(f"containerd did not become ready:\n{self.log()}")
             time.sleep(0.05)
 
-    def import_image(self) -> None:
+    def import_image(self, *more: str) -> None:
+        """Under its own name, and `more`."""
         archive = self.directory / "image.tar"
-        images.archive(archive, IMAGE)
+        images.archive(archive, IMAGE, *more)
         self.ctr("-n", "k8s.io", "images", "import", str(archive))
 
     def ctr(self, *arguments: str) -> str:

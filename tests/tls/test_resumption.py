@@ -37,6 +37,7 @@ from fairway.tls import (
     ServerSession,
     SessionTicket,
     StrikeRegister,
+    TicketContext,
     Tickets,
     TlsAlert,
 )
@@ -70,7 +71,11 @@ def visit(
             early_data=early_data,
         ),
         ServerSession(
-            server, SERVER_PARAMETERS, random=Seeded("server" + seed), now=lambda: now, early_context=context
+            server,
+            SERVER_PARAMETERS,
+            random=Seeded("server" + seed),
+            now=lambda: now,
+            context=TicketContext(early=context),
         ),
     )
     return pair.run()
@@ -284,7 +289,7 @@ class TestEarlyData:
                 SERVER_PARAMETERS,
                 random=Seeded(f"s{turn}"),
                 now=lambda: NOW,
-                early_context=CONTEXT,
+                context=TicketContext(early=CONTEXT),
             )
             taken.append(Level.EARLY in secrets(victim.receive(level, hello), False))
         assert taken == [True, False, False]
@@ -333,7 +338,7 @@ class TestTickets:
             st.none() | texts,
             st.none() | texts,
             st.lists(st.binary(min_size=1, max_size=50), max_size=3).map(tuple),
-            st.binary(max_size=40),
+            st.builds(TicketContext, st.binary(max_size=40), st.binary(max_size=40)),
         )
     )
     def test_a_ticket_is_read_as_it_was_written(self, ticket: Ticket) -> None:

@@ -16,6 +16,8 @@ from fairway.quic import Transmit
 class ClientSockets:
     """Sockets by the names that the connection's core knows them by: None for the first, then numbers."""
 
+    __slots__ = ("_count", "_driver", "_loop", "_on_error", "_transports")
+
     def __init__(
         self, loop: asyncio.AbstractEventLoop, driver: Driver, on_error: Callable[[OSError, int | None], None]
     ) -> None:

@@ -20,10 +20,14 @@ from fairway.quic.datagrams import DatagramQueue
 class QuicConnection(Lifecycle):
     """A QUIC connection. Made by `connect` and `serve`."""
 
+    __slots__ = (
+        "_arrived", "_available", "_datagram_arrived", "_datagrams", "_ending", "_incoming", "_streams",
+    )  # fmt: skip
+
     def __init__(self, core: Connection, outlet: Outlet, loop: asyncio.AbstractEventLoop, *, is_client: bool) -> None:
         super().__init__(core, outlet, loop, is_client=is_client)
         # Streams live as long as the application holds them, or until the peer has what was sent on them.
-        self._streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
+        self._streams: weakref.WeakValueDictionary[int, Stream] | None = None
         self._ending: dict[int, Stream] = {}
         self._incoming: deque[Stream] = deque()
         self._datagrams: DatagramQueue | None = None
@@ -46,8 +50,7 @@ class QuicConnection(Lifecycle):
         while True:
             stream_id = self.core.open_stream(unidirectional=unidirectional)
             if stream_id is not None:
-                stream = self._streams[stream_id] = Stream(self, stream_id)
-                return stream
+                return self._keep(Stream(self, stream_id))
             self.wake()
             await self.wait(self._available)
 
@@ -98,6 +101,17 @@ class QuicConnection(Lifecycle):
             except StreamReset:
                 continue
 
+    def _keep(self, stream: Stream) -> Stream:
+        """A new stream, by its ID from now on."""
+        if self._streams is None:
+            self._streams = weakref.WeakValueDictionary()
+        self._streams[stream.stream_id] = stream
+        return stream
+
+    def _stream(self, stream_id: int) -> Stream | None:
+        """A stream, if anybody still holds it."""
+        return None if self._streams is None else self._streams.get(stream_id)
+
     # For streams and sockets
 
     def keep_until_acknowledged(self, stream: Stream) -> None:
@@ -118,44 +132,42 @@ class QuicConnection(Lifecycle):
         self.changed.fire()
         self._available.fire()
 
-    def _early_accepted(self, event: quic_events.EarlyDataAccepted) -> None:
-        self.early = True
+    def early_accepted(self, event: quic_events.EarlyDataAccepted) -> None:
+        """What was sent early has arrived, or will; and more streams may be opened."""
+        super().early_accepted(event)
         self._available.fire()
 
-    def _early_rejected(self, event: quic_events.EarlyDataRejected) -> None:
-        self.early = False
-
     def _stream_opened(self, event: quic_events.StreamOpened) -> None:
-        stream = self._streams[event.stream_id] = Stream(self, event.stream_id, early=event.early)
-        self._incoming.append(stream)
+        self._incoming.append(self._keep(Stream(self, event.stream_id, early=event.early)))
         self._arrived.fire()
 
     def _stream_readable(self, event: quic_events.StreamReadable) -> None:
-        stream = self._streams.get(event.stream_id)
+        stream = self._stream(event.stream_id)
         if stream is not None:
             stream.readable.fire()
 
     def _stream_writable(self, event: quic_events.StreamWritable) -> None:
-        stream = self._streams.get(event.stream_id)
+        stream = self._stream(event.stream_id)
         if stream is not None:
             stream.writable.fire()
 
     def _stream_finished(self, event: quic_events.StreamFinished) -> None:
-        stream = self._streams.get(event.stream_id)
+        stream = self._stream(event.stream_id)
         if stream is not None:
             stream.acknowledged = True
             stream.finished.fire()
         self._ending.pop(event.stream_id, None)
 
     def _stream_reset(self, event: quic_events.StreamResetReceived) -> None:
-        stream = self._streams.get(event.stream_id)
+        stream = self._stream(event.stream_id)
         if stream is not None:
+            stream.committed = self.core.read(event.stream_id)
             stream.reset_error = StreamReset(event.stream_id, event.code)
             stream.readable.fire()
         self.core.acknowledge_reset(event.stream_id)
 
     def _stop_sending(self, event: quic_events.StopSendingReceived) -> None:
-        stream = self._streams.get(event.stream_id)
+        stream = self._stream(event.stream_id)
         if stream is not None:
             stream.stop_error = StreamReset(event.stream_id, event.code, stopped=True)
             stream.writable.fire()
@@ -172,7 +184,7 @@ class QuicConnection(Lifecycle):
         self._datagram_arrived.fire()
 
     def _terminated(self, event: quic_events.ConnectionTerminated) -> None:
-        if self._streams:
+        if self._streams is not None:
             for stream in list(self._streams.values()):
                 stream.fail()
         self._ending.clear()
@@ -184,8 +196,6 @@ class QuicConnection(Lifecycle):
 
 _ON_EVENT: dict[type[Any], Callable[[QuicConnection, Any], None]] = {
     quic_events.HandshakeCompleted: QuicConnection._handshake_completed,
-    quic_events.EarlyDataAccepted: QuicConnection._early_accepted,
-    quic_events.EarlyDataRejected: QuicConnection._early_rejected,
     quic_events.StreamOpened: QuicConnection._stream_opened,
     quic_events.StreamReadable: QuicConnection._stream_readable,
     quic_events.StreamWritable: QuicConnection._stream_writable,
@@ -196,5 +206,6 @@ _ON_EVENT: dict[type[Any], Callable[[QuicConnection, Any], None]] = {
     quic_events.DatagramReceived: QuicConnection._datagram_received,
     quic_events.ObserverFailed: QuicConnection.observer_failed,
     quic_events.ConnectionTerminated: QuicConnection._terminated,
-    **QuicConnection.on_path_event,
+    **QuicConnection.on_common_event,
+    quic_events.EarlyDataAccepted: QuicConnection.early_accepted,
 }

@@ -41,6 +41,8 @@ _NOWHERE = _Nowhere()
 class Driver:
     """Feeds a connection's core and sends what it gives. Who has the core says in `dispatch` what its events mean."""
 
+    __slots__ = ("__weakref__", "_alarm", "_alarms", "_loop", "_outlet", "_over", "_woken", "core")
+
     def __init__(self, core: Connection, outlet: Outlet, loop: asyncio.AbstractEventLoop) -> None:
         self.core = core
         self._outlet: Outlet = outlet
@@ -81,7 +83,7 @@ class Driver:
             transmit = core.transmit(now)
             if transmit is None:
                 break
-            if not send(transmit, self):
+            if not send(transmit, self) or not transmit.more:
                 break
         else:
             self.wake()

@@ -16,6 +16,8 @@ from fairway.quic import events as quic_events
 class Lifecycle(Driver):
     """The part of a connection that `connect` and `serve` deal with."""
 
+    __slots__ = ("changed", "early", "handshake", "is_client", "mover")
+
     def __init__(self, core: Connection, outlet: Outlet, loop: asyncio.AbstractEventLoop, *, is_client: bool) -> None:
         super().__init__(core, outlet, loop)
         self.is_client = is_client
@@ -73,6 +75,8 @@ class Lifecycle(Driver):
 
     async def wait_connected(self) -> None:
         """Wait for the handshake; `ConnectionClosed` if it fails."""
+        if self.is_client and self.core.early:
+            self.wake()  # nothing more is to go with the ClientHello
         while self.handshake is None:
             await self.wait(self.changed)
 
@@ -80,6 +84,16 @@ class Lifecycle(Driver):
         """Ask the peer for a sign of life."""
         self.core.ping()
         self.wake()
+
+    def update_keys(self) -> bool:
+        """Go over to new keys now (RFC 9001 section 6); by itself that is done before the old ones wear out.
+
+        False if it may not be yet: the handshake is not confirmed, or the peer has not acknowledged the last update.
+        """
+        updated = self.core.update_keys(self._loop.time())
+        if updated:
+            self.ping()  # the peer follows what carries the new phase
+        return updated
 
     def close(self, code: int = 0, reason: str = "") -> None:
         """End the connection at once; what was not acknowledged may be lost."""
@@ -109,6 +123,14 @@ class Lifecycle(Driver):
 
     # Events
 
+    def early_accepted(self, event: quic_events.EarlyDataAccepted) -> None:
+        """What was sent early has arrived, or will."""
+        self.early = True
+
+    def early_rejected(self, event: quic_events.EarlyDataRejected) -> None:
+        """What was sent early is sent again."""
+        self.early = False
+
     def _path_told(self, event: quic_events.PathValidated | quic_events.PathFailed) -> None:
         if self.mover is not None:
             self.mover.told(event)
@@ -117,12 +139,14 @@ class Lifecycle(Driver):
         if self.mover is not None:
             self.mover.invited(event)
 
-    on_path_event: ClassVar[dict[type[Any], Callable[[Any, Any], None]]] = {
+    on_common_event: ClassVar[dict[type[Any], Callable[[Any, Any], None]]] = {
+        quic_events.EarlyDataAccepted: early_accepted,
+        quic_events.EarlyDataRejected: early_rejected,
         quic_events.PathValidated: _path_told,
         quic_events.PathFailed: _path_told,
         quic_events.PreferredAddressOffered: _preferred_address_offered,
     }
-    """What the events of paths do; subclasses have them in their tables."""
+    """What events do that every connection has; subclasses have them in their tables."""
 
     async def wait_acknowledged(self) -> None:
         """Wait until the peer has all that was sent on streams that were ended."""

@@ -82,6 +82,7 @@ class QuicCollector:
             _PREFIX + "connections_refused", "first packets that were not let in, by why", labels=["server", "reason"]
         )
         answered = counter(_PREFIX + "version_negotiations", "Version Negotiation packets sent", labels=labels)
+        retried = counter(_PREFIX + "retries", "newcomers that were asked to prove their address", labels=labels)
         handshakes = counter(
             _PREFIX + "handshakes", "handshakes that were completed, or how they failed", labels=["server", "result"]
         )
@@ -100,6 +101,7 @@ class QuicCollector:
             accepted.add_metric([name], counts.accepted)
             unheard.add_metric([name], counts.unheard)
             answered.add_metric([name], counts.version_negotiations)
+            retried.add_metric([name], counts.retries)
             handshakes.add_metric([name, "completed"], counts.handshakes_completed)
             for family, table in (
                 (refused, counts.refused),
@@ -111,7 +113,7 @@ class QuicCollector:
             bounds = [*map(str, RTT_BOUNDS_S), "+Inf"]
             buckets = list(zip(bounds, accumulate(counts.rtt_counts), strict=True))
             rtt.add_metric([name], buckets, counts.rtt_sum_s)
-        yield from (living, pending, accepted, unheard, refused, answered, handshakes, closed, rtt)
+        yield from (living, pending, accepted, unheard, refused, answered, retried, handshakes, closed, rtt)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from fairway.aio.alarms import Alarm, alarms_of
 from fairway.aio.client_sockets import ClientSockets, connected
 from fairway.quic import ConnectionClosed, Phase, UsageError
 from fairway.quic import events as quic_events
@@ -31,6 +32,11 @@ class MigrationError(OSError):
 class Mover:
     """Moves one client connection."""
 
+    __slots__ = (
+        "_alarms", "_bound", "_connection", "_heard", "_loop", "_lost", "_moving", "_outcomes", "_sockets", "_tasks",
+        "_watching",
+    )  # fmt: skip
+
     def __init__(self, connection: Lifecycle, sockets: ClientSockets, bound: str | None) -> None:
         self._connection = connection
         self._sockets = sockets
@@ -40,7 +46,8 @@ class Mover:
         self._outcomes: dict[Any, asyncio.Future[None]] = {}
         self._moving = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._watching: asyncio.TimerHandle | None = None
+        self._alarms = alarms_of(self._loop)
+        self._watching: Alarm | None = None
         self._heard = 0
         self._lost = False
 
@@ -52,12 +59,12 @@ class Mover:
     def start(self) -> None:
         """The handshake is complete: watch from now on."""
         if self._watching is None:
-            self._watching = self._loop.call_later(WATCH_S, self._watch)
+            self._watching = self._alarms.set(self._loop.time() + WATCH_S, self._watch)
 
     def stop(self) -> None:
         """The connection is over."""
         if self._watching is not None:
-            self._watching.cancel()
+            self._alarms.cancel(self._watching)
         for outcome in self._outcomes.values():
             outcome.cancel()
         for task in self._tasks:
@@ -147,7 +154,7 @@ class Mover:
         self._watching = None
         if core.closing is not None:
             return
-        self._watching = self._loop.call_later(WATCH_S, self._watch)
+        self._watching = self._alarms.set(self._loop.time() + WATCH_S, self._watch)
         heard, self._heard = self._heard, core.path.bytes_received
         if heard == self._heard:
             self._look()

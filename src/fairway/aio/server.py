@@ -9,23 +9,26 @@ import socket
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic
+from typing import Any, Generic, Unpack
 
 from fairway.aio.connection import QuicConnection
 from fairway.aio.driver import Driver
 from fairway.aio.keylog import keylog_to
 from fairway.aio.lifecycle import AnyConnection, MakeConnection
+from fairway.aio.options import ServeOptions, check_options
 from fairway.aio.qlog import qlog_to
-from fairway.aio.relay import Relay
 from fairway.aio.transport import Transport
 from fairway.aio.udp import UdpSocket, bind
-from fairway.quic import Connection, ConnectionClosed, Endpoint, QuicConfiguration, StreamReset, Transmit
+from fairway.aio.workers.duty import Patience
+from fairway.aio.workers.group import Place
+from fairway.aio.workers.relay import Relay
+from fairway.aio.workers.serving import DRAIN_S, WorkersListener
+from fairway.quic import Connection, ConnectionClosed, Endpoint, QuicConfiguration, StreamReset, Transmit, UsageError
+from fairway.quic.endpoint.ids import Ids, ServerId
 from fairway.quic.endpoint.statistics import EndpointStatistics
-from fairway.quic.observe import Observe, nobody
 from fairway.quic.paths import Local
-from fairway.tls import Identity, SealingKeys, ServerConfig
+from fairway.tls import ServerConfig, Tickets
 
 Handler = Callable[[QuicConnection], Awaitable[None]]
 AnyHandler = Callable[[AnyConnection], Awaitable[None]]
@@ -48,35 +51,23 @@ class Server(Generic[AnyConnection]):
     def __init__(
         self,
         handler: AnyHandler[AnyConnection],
-        udp: UdpSocket,
-        tls: ServerConfig,
-        configuration: QuicConfiguration,
+        endpoint: Endpoint,
         make: MakeConnection[AnyConnection],
-        observe: Observe = nobody,
-        *,
-        retry: bool = False,
-        token_keys: SealingKeys | None = None,
+        udp: UdpSocket,
         preferred: UdpSocket | None = None,
-        reset_key: bytes | None = None,
+        place: Place | None = None,
     ) -> None:
         self._handler = handler
         self._make = make
         self._loop = asyncio.get_running_loop()
-        self._endpoint = Endpoint(
-            tls,
-            configuration,
-            random=os.urandom,
-            clock=_now,
-            observe=observe,
-            retry=retry,
-            token_keys=token_keys,
-            reset_key=reset_key,
-        )
+        self._endpoint = endpoint
         self._connections: dict[Connection, AnyConnection] = {}
         self._touched: dict[AnyConnection, None] = {}
         self._tasks: dict[AnyConnection, asyncio.Task[None]] = {}
         self._closed = asyncio.Event()
         self._transports: dict[Any, Transport] = {None: self._transport(udp, None)}
+        if place is not None:
+            self._transports[None].hear(Relay(place.inbox))
         if preferred is not None:
             self._transports[PREFERRED] = self._transport(preferred, PREFERRED)
 
@@ -102,15 +93,6 @@ class Server(Generic[AnyConnection]):
     def connections(self) -> list[AnyConnection]:
         """Connections that are not over."""
         return list(self._connections.values())
-
-    def pass_on_to(self, relay: Relay) -> None:
-        """Hand datagrams of unknown connections to the process that had the socket before, and drains its own."""
-        self._endpoint.pass_on = relay.send
-
-    def release(self, relay: Relay) -> None:
-        """Leave the socket to another process, which hands on what is for this one; accept nobody new."""
-        self._endpoint.accepting = False
-        self._transports[None].divert(relay)
 
     @property
     def statistics(self) -> EndpointStatistics:
@@ -219,13 +201,7 @@ class Listener(Generic[AnyConnection]):
     """What starts a server: `async with` it, or await it.
 
     `handler(connection)` runs as a task for every connection once its handshake is complete; when it returns, the
-    connection closes. Leaving the block closes the server gracefully. `sock` is a bound UDP socket to use instead of
-    `host` and `port`; the server closes it. With `retry` clients have to prove their address before anything is kept
-    of them; without, only while many handshakes are pending. Processes that answer for the same address share
-    `token_keys`. `preferred_address` is a host and port at which the server would rather be reached: clients go there
-    after the handshake (RFC 9000 section 9.6). With the same `reset_key`, a secret, after a restart, clients learn at
-    once that their connections are gone (section 10.3); servers that run beside each other on one port must not share
-    it. `qlog` is a directory for a log of each connection ($QLOGDIR by default): docs/qlog.md.
+    connection closes. Leaving the block closes the server gracefully.
     """
 
     def __init__(
@@ -236,66 +212,90 @@ class Listener(Generic[AnyConnection]):
         make: MakeConnection[AnyConnection],
         *,
         alpn: str | Sequence[str],
-        identities: Sequence[Identity],
-        client_ca: Any = None,
-        require_client_certificate: bool = False,
-        configuration: QuicConfiguration | None = None,
-        keylog: str | Path | None = None,
-        qlog: str | Path | None = None,
-        grace_s: float = GRACE_S,
-        tls: ServerConfig | None = None,
-        sock: socket.socket | None = None,
-        retry: bool = False,
-        token_keys: SealingKeys | None = None,
-        preferred_address: tuple[str, int] | None = None,
-        reset_key: bytes | None = None,
+        **options: Unpack[ServeOptions],
     ) -> None:
-        self._preferred_address = preferred_address
-        self._reset_key = reset_key
+        check_options(ServeOptions, options)
         self._handler = handler
         self._host, self._port = host, port
-        self._socket = sock
-        self._grace_s = grace_s
-        self._configuration = configuration or QuicConfiguration()
-        self._tls = tls or ServerConfig(
-            tuple(identities),
-            (alpn,) if isinstance(alpn, str) else tuple(alpn),
-            client_ca=client_ca,
-            require_client_certificate=require_client_certificate,
-            keylog=keylog_to(keylog),
-        )
         self._make = make
-        self._observe = qlog_to(qlog)
-        self._retry, self._token_keys = retry, token_keys
+        self._options = options
+        self._tls = options.get("tls") or ServerConfig(
+            tuple(options["identities"]),
+            (alpn,) if isinstance(alpn, str) else tuple(alpn),
+            client_ca=options.get("client_ca"),
+            require_client_certificate=options.get("require_client_certificate", False),
+            keylog=keylog_to(options.get("keylog")),
+            tickets=Tickets(early_data=options.get("early_data", False)),
+        )
+        self._observe = qlog_to(options.get("qlog"))
         self._server: Server[AnyConnection] | None = None
+
+    def with_workers(self, count: int, *, drain_s: float = DRAIN_S) -> WorkersListener:
+        """The same by so many processes; the kernel gives each packet to who has its connection: docs/workers.md.
+
+        After a reload the processes before have `drain_s` seconds to end what they have begun.
+        """
+        if count < 1:
+            raise UsageError(f"at least one worker is needed, not {count}")
+        if self._options.get("preferred_address") is not None:
+            raise UsageError("a preferred address and workers do not go together: its socket would be of one of them")
+        return WorkersListener(self, count, Patience(self._options.get("grace_s", GRACE_S), drain_s))
+
+    @property
+    def server_id(self) -> ServerId | None:
+        """Who this server is to a balancer."""
+        return self._options.get("server_id")
+
+    def bind(self) -> socket.socket:
+        """The UDP socket to serve on."""
+        return self._options.get("sock") or bind(self._host, self._port)
+
+    async def at(self, place: Place) -> Server[AnyConnection]:
+        """Serve as one of several workers."""
+        self._options["sock"], self._options["place"] = place.udp, place
+        return await self._start()
 
     def __await__(self) -> Generator[Any, None, Server[AnyConnection]]:
         return self._start().__await__()
 
     async def _start(self) -> Server[AnyConnection]:
-        udp = UdpSocket(self._socket or bind(self._host, self._port))
+        options = self._options
+        udp = UdpSocket(self.bind())
         preferred: UdpSocket | None = None
-        configuration = self._configuration
-        if self._preferred_address is not None:
+        configuration = options.get("configuration") or QuicConfiguration()
+        preferred_address = options.get("preferred_address")
+        if preferred_address is not None:
             try:
-                preferred = UdpSocket(bind(*self._preferred_address))
+                preferred = UdpSocket(bind(*preferred_address))
             except OSError:
                 udp.close()
                 raise
             configuration = _with_preferred(configuration, preferred.address)
         self._server = Server(
-            self._handler,
-            udp,
-            self._tls,
-            configuration,
-            self._make,
-            self._observe,
-            retry=self._retry,
-            token_keys=self._token_keys,
-            preferred=preferred,
-            reset_key=self._reset_key,
+            self._handler, self._endpoint(configuration), self._make, udp, preferred, options.get("place")
         )
         return self._server
+
+    def _endpoint(self, configuration: QuicConfiguration) -> Endpoint:
+        options, tls, place = self._options, self._tls, self._options.get("place")
+        token_keys, reset_key, ids = options.get("token_keys"), options.get("reset_key"), Ids(self.server_id)
+        if place is not None:
+            tls, ids = place.shared.tickets_of(tls), place.ids
+            token_keys, reset_key = token_keys or place.shared.keys, reset_key or place.shared.reset_key
+        return Endpoint(
+            tls,
+            configuration,
+            random=os.urandom,
+            clock=_now,
+            observe=self._observe,
+            retry=options.get("retry", False),
+            token_keys=token_keys,
+            token_strikes=None if place is None else place.shared.token_strikes,
+            reset_key=reset_key,
+            limits=options.get("limits"),
+            ids=ids,
+            elsewhere=None if place is None else place.elsewhere,
+        )
 
     async def __aenter__(self) -> Server[AnyConnection]:
         return await self._start()
@@ -304,7 +304,7 @@ class Listener(Generic[AnyConnection]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._server is not None:
-            await self._server.close(self._grace_s if kind is None else 0.0)
+            await self._server.close(self._options.get("grace_s", GRACE_S) if kind is None else 0.0)
 
 
 def _with_preferred(configuration: QuicConfiguration, address: Any) -> QuicConfiguration:
@@ -317,8 +317,16 @@ def _with_preferred(configuration: QuicConfiguration, address: Any) -> QuicConfi
 class serve(Listener[QuicConnection]):  # noqa: N801 - used like a function
     """`async with serve(handler, host, port, alpn=..., identities=...) as server`, or `server = await serve(...)`.
 
-    The arguments are those of `Listener`.
+    What else may be said is in `ServeOptions`; what the handler is for, at `Listener`.
     """
 
-    def __init__(self, handler: Handler, host: str | None, port: int, **options: Any) -> None:
-        super().__init__(handler, host, port, QuicConnection, **options)
+    def __init__(
+        self,
+        handler: Handler,
+        host: str | None,
+        port: int,
+        *,
+        alpn: str | Sequence[str],
+        **options: Unpack[ServeOptions],
+    ) -> None:
+        super().__init__(handler, host, port, QuicConnection, alpn=alpn, **options)

@@ -27,6 +27,8 @@ class Stream:
         self.readable = Signal()
         self.writable = Signal()
         self.finished = Signal()
+        self.committed = b""
+        """What the peer had committed before it reset the stream, and what nobody has read."""
         self.reset_error: StreamReset | None = None
         """The peer reset the stream: it sends no more."""
         self.stop_error: StreamReset | None = None
@@ -84,11 +86,14 @@ class Stream:
     async def receive(self, limit: int = -1) -> bytes:
         """What has arrived, at least one byte and at most `limit`; b"" at the end.
 
-        Raises `StreamReset` if the peer gave the stream up, `ConnectionClosed` if the connection ended.
+        Raises `StreamReset` if the peer gave the stream up, `ConnectionClosed` if the connection ended. What a peer
+        has committed before it gave up comes first.
         """
         core = self._connection.core
         while not self._at_end:
             if self.reset_error is not None:
+                if self.committed:
+                    return self._take_committed(limit)
                 raise self.reset_error
             try:
                 data = core.read(self.stream_id, limit)
@@ -105,6 +110,11 @@ class Stream:
             await self._connection.wait(self.readable)
         return b""
 
+    def _take_committed(self, limit: int) -> bytes:
+        cut = len(self.committed) if limit < 0 else limit
+        data, self.committed = self.committed[:cut], self.committed[cut:]
+        return data
+
     async def receive_all(self, limit: int = 1 << 30) -> bytes:
         """Everything up to the end; `ValueError` if it is more than `limit` bytes."""
         parts = []
@@ -120,8 +130,12 @@ class Stream:
         while data := await self.receive():
             yield data
 
+    def commit(self) -> None:
+        """What was sent so far is delivered even if the stream is reset, where the peer speaks RESET_STREAM_AT."""
+        self._connection.core.commit(self.stream_id)
+
     def reset(self, code: int = 0) -> None:
-        """Give up sending; what was not delivered is lost."""
+        """Give up sending; what was not delivered is lost, but for what was committed."""
         try:
             self._connection.core.reset(self.stream_id, code)
         except (UsageError, ConnectionClosed):

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from fairway.aio.driver import Driver
-from fairway.aio.relay import Relay
 from fairway.aio.udp import UdpSocket
+from fairway.aio.workers.relay import Relay
 from fairway.quic import Transmit
 
 BUFFERS_PER_TURN = 8
@@ -22,6 +22,8 @@ def _nothing(*_: object) -> None:
 
 class Transport:
     """Connects a UDP socket to what `on_buffer` and `on_turn` do with its datagrams."""
+
+    __slots__ = ("_closed", "_loop", "_on_buffer", "_on_error", "_on_turn", "_queue", "_relay", "_waiting", "socket")
 
     def __init__(
         self,
@@ -60,9 +62,8 @@ class Transport:
             self._on_error(error)
         self._on_turn()
 
-    def divert(self, relay: Relay) -> None:
-        """From now on read what another process hands on, and leave the socket's own datagrams to it."""
-        self._loop.remove_reader(self.socket.fileno())
+    def hear(self, relay: Relay) -> None:
+        """Take in also what other processes hand on."""
         self._relay = relay
         self._loop.add_reader(relay.fileno(), self._relayed)
 

@@ -41,6 +41,8 @@ _NO_GSO = frozenset({errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOP
 class UdpSocket:
     """A non-blocking UDP socket that moves buffers of equal datagrams."""
 
+    __slots__ = ("_connected", "_family", "_gso_works", "_socket", "gro", "gso")
+
     def __init__(self, sock: socket.socket, *, gso: bool = True, gro: bool = True) -> None:
         self._socket = sock
         sock.setblocking(False)

@@ -8,20 +8,22 @@ import os
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from fairway.aio import happy_eyeballs
+from fairway.aio import FileSessionStore, happy_eyeballs
 from fairway.aio.keylog import keylog_to
 from fairway.cli import get_body, get_problems, get_report, problems
+from fairway.cli.cache import sessions_file
 from fairway.cli.get_progress import TransferProgress
 from fairway.cli.output import print_json
+from fairway.cli.quic_version import for_clients
 from fairway.http.client import url as urls
 from fairway.http.client.decoding import accepted
-from fairway.http.client.dialing import dialer
+from fairway.http.client.dialing import CONFIGURATION, dialer
 from fairway.http.client.download import Ask, Policy, Result, fetch
 from fairway.http.client.pool import Pool
 from fairway.http.client.saving import Nowhere, PartFile, Saving, Stream
@@ -124,7 +126,11 @@ _SECONDS = click.FloatRange(min=0.001)
 @click.option("--max-time", type=_SECONDS, help="Seconds for each URL. [no limit]")
 @click.option("--priority", help="Say how urgent it is (RFC 9218): u=0 to u=7, i.")
 @click.option("--sha256", is_flag=True, help="Print the digest of what was saved.")
+@for_clients
 @click.option("--keylog", type=click.Path(path_type=Path), help="Append TLS secrets here. [$SSLKEYLOGFILE]")
+@click.option(
+    "--resume", "returning", is_flag=True, help="Resume sessions of earlier runs, with 0-RTT; remember new ones."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document about what was fetched.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @click.pass_context
@@ -136,8 +142,9 @@ def get(ctx: click.Context, /, given: tuple[str, ...], **options: Any) -> None:
         raise click.UsageError(str(error)) from error
     as_json = options["as_json"]
     resolver = Resolver(options["fixed"])
+    store = FileSessionStore(sessions_file()) if options["returning"] else None
     try:
-        pool = Pool(_dial(options, resolver))
+        pool = Pool(_dial(options, resolver, store))
     except (OSError, ValueError, TypeError) as error:
         raise click.UsageError(f"--ca, --cert or --key: {error}") from error
     progress = TransferProgress(len(transfers), quiet=options["quiet"] or as_json)
@@ -148,12 +155,17 @@ def get(ctx: click.Context, /, given: tuple[str, ...], **options: Any) -> None:
         progress.clear()
         for transfer in transfers:
             run.tell(transfer)
+    if store is not None and store.failure is not None:
+        problems.warn(f"sessions are not kept: {store.failure}")
     if as_json:
         print_json({"transfers": [get_report.document(transfer, resolver.seconds) for transfer in transfers]})
-    elif options["sha256"]:
+    else:
         for transfer in transfers:
             if transfer.result.digest:
                 click.echo(f"{transfer.result.digest}  {get_report.place(transfer)}", err=True)
+        if options["returning"]:
+            for line in get_report.sessions([transfer.result for transfer in transfers]):
+                click.echo(line, err=True)
     failed = [transfer.problem.exit_code for transfer in transfers if transfer.problem is not None]
     ctx.exit(failed[0] if failed else 0)
 
@@ -221,7 +233,7 @@ def _savings(given: list[urls.Url], options: dict[str, Any]) -> list[Saving]:
     return [Stream(1)]
 
 
-def _dial(options: dict[str, Any], resolver: Resolver) -> Any:
+def _dial(options: dict[str, Any], resolver: Resolver, store: FileSessionStore | None) -> Any:
     cert = options["cert"]
     identity = Identity.from_files(cert, options["key"] or cert) if cert else None
     return dialer(
@@ -231,6 +243,8 @@ def _dial(options: dict[str, Any], resolver: Resolver) -> Any:
         keylog=keylog_to(options["keylog"]),
         timeout=options["connect_timeout"] or HANDSHAKE_LIMIT_S,
         resolve=resolver,
+        configuration=replace(CONFIGURATION, versions=options["quic_version"]),
+        session_store=store,
     )
 
 

@@ -6,6 +6,7 @@ import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
+from fairway.cli.quic_version import version_name
 from fairway.http.client.download import Result
 from fairway.http.client.saving import PartFile
 from fairway.tls import CipherSuite
@@ -20,6 +21,7 @@ Examples:
   fairway get -o pictures/ https://example.com/a.png https://example.com/b.png
   fairway get --data @report.json -H 'content-type: application/json' https://example.com/reports
   fairway get -L --json https://example.com/
+  fairway get --resume https://example.com/
 """
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
@@ -80,6 +82,7 @@ def document(transfer: Transfer, resolved: dict[tuple[str, int], float]) -> dict
             [[_text(name), _text(value)] for name, value in fields] for fields in exchange.stream.informational
         ]
         said["connection"] |= _connection(exchange.connection)
+        said["early"] = exchange.early and exchange.connection.early is True
     if problem is not None:
         said["error"] = {
             "message": problem.message,
@@ -90,10 +93,36 @@ def document(transfer: Transfer, resolved: dict[tuple[str, int], float]) -> dict
     return said
 
 
+def sessions(results: list[Result]) -> list[str]:
+    """A line for each connection: whether its session was resumed, and what became of early data."""
+    lines = {}
+    for result in results:
+        if result.exchange is not None:
+            connection = result.exchange.connection
+            said = _session(connection)
+            figures = connection.statistics()
+            early = {
+                None: "nothing was sent early",
+                True: f"{figures['early_bytes_sent']} bytes were sent early, and accepted",
+                False: f"{figures['early_bytes_sent']} bytes were sent early, rejected, and sent again",
+            }[said["early"]]
+            what = "resumed" if said["resumed"] else "a new session"
+            lines[id(connection)] = f"{result.ask.url.authority}: {what}; {early}"
+    return list(lines.values())
+
+
+def _session(connection: Any) -> dict[str, Any]:
+    handshake = connection.handshake
+    early = connection.early if connection.statistics()["early_bytes_sent"] else None
+    return {"resumed": handshake is not None and handshake.resumed, "early": early}
+
+
 def _connection(connection: Any) -> dict[str, Any]:
     address, handshake = connection.peer_address, connection.handshake
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
     cipher = f"{handshake.cipher_suite:#06x}"
     with contextlib.suppress(ValueError):
         cipher = CipherSuite(handshake.cipher_suite).name
-    return {"address": f"{host}:{address[1]}", "alpn": handshake.alpn, "cipher": cipher}
+    version = version_name(handshake.version)
+    agreed = {"alpn": handshake.alpn, "cipher": cipher, "quic_version": version}
+    return {"address": f"{host}:{address[1]}", **agreed, **_session(connection)}

@@ -6,12 +6,7 @@ import asyncio
 import contextlib
 import json
 import signal
-import statistics
-import struct
-import sys
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +14,7 @@ import click
 
 from fairway.aio import (
     ConnectionClosed,
+    FileSessionStore,
     QuicConfiguration,
     QuicConnection,
     Server,
@@ -27,17 +23,19 @@ from fairway.aio import (
     connect,
     serve,
 )
+from fairway.aio.keylog import keylog_to
 from fairway.aio.metrics import QuicCollector, serve_metrics
+from fairway.aio.workers.master import StartError
+from fairway.cli import perf_client
+from fairway.cli.cache import development_certificate, sessions_file
+from fairway.cli.perf_client import ALPN, REQUEST, send
+from fairway.cli.problems import warn
+from fairway.cli.quic_version import for_clients, for_servers
 from fairway.http.server.certificates import development_names, make_identity, pem
 from fairway.quic.congestion import CONTROLLERS
-from fairway.tls import Identity
+from fairway.tls import ClientConfig, Identity, ServerConfig, Tickets
 
-ALPN = "fairway-perf/1"
 DEFAULT_PORT = 4433
-REQUEST = struct.Struct("!cQ")
-"""What a client asks for: `D` and how many bytes to send it, or `U` and how many it sends."""
-
-_BLOCK = bytes(range(256)) * 4096
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 
 
@@ -64,13 +62,8 @@ def perf() -> None:
     """Measure QUIC between two places: `serve` on one, `get` on the other."""
 
 
-def _configuration(udp_payload: int, congestion: str) -> QuicConfiguration:
-    return QuicConfiguration(udp_payload=udp_payload, congestion=congestion)
-
-
-def _development_certificate(port: int) -> Path:
-    """Where `serve --self-signed` leaves its certificate for a `get` of the same user."""
-    return Path.home() / ".cache" / "fairway" / f"perf-{port}.pem"
+def _configuration(udp_payload: int, congestion: str, versions: tuple[int, ...] | None) -> QuicConfiguration:
+    return QuicConfiguration(udp_payload=udp_payload, congestion=congestion, versions=versions)
 
 
 _common: list[Callable[[Any], Any]] = [
@@ -97,7 +90,12 @@ def _with_common(command: Callable[..., None]) -> Callable[..., None]:
 # The server
 
 
-@perf.command("serve", epilog="\b\nExample:\n  fairway perf serve --self-signed --host 10.0.1.2")
+@perf.command(
+    "serve",
+    epilog="\b\nExamples:\n"
+    "  fairway perf serve --self-signed --host 10.0.1.2\n"
+    "  fairway perf serve --self-signed --workers 2",
+)
 @click.option("--host", default=None, help="Address to listen on. [all]")
 @click.option("--self-signed", is_flag=True, help="Make a certificate on the spot.")
 @click.option("--cert", type=click.Path(exists=True, path_type=Path), help="PEM file of the certificate chain.")
@@ -105,7 +103,9 @@ def _with_common(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--client-ca", type=click.Path(exists=True, path_type=Path), help="Clients must show a certificate of it."
 )
+@click.option("--workers", type=click.IntRange(0, 512), default=0, help="Processes that share the port. [none]")
 @click.option("--metrics", "metrics_at", metavar="[HOST:]PORT", help="Answer Prometheus here. [host: 127.0.0.1]")
+@for_servers
 @_with_common
 def serve_command(
     host: str | None,
@@ -113,48 +113,75 @@ def serve_command(
     cert: Path | None,
     key: Path | None,
     client_ca: Path | None,
+    workers: int,
     metrics_at: str | None,
+    quic_version: tuple[int, ...] | None,
     port: int,
     udp_payload: int,
     congestion: str,
     keylog: Path | None,
     qlog: Path | None,
 ) -> None:
-    """Answer `fairway perf get` until interrupted."""
+    """Answer `fairway perf get` until interrupted.
+
+    With --workers several processes share the port; SIGHUP replaces them by new ones, while transfers go on.
+    """
     if self_signed:
         identity = _make_certificate(host, port)
     elif cert is not None and key is not None:
         identity = Identity.from_files(cert, key)
     else:
         raise click.UsageError("give --self-signed, or --cert and --key")
-
-    async def run() -> None:
-        async with serve(
-            _answer_all,
-            host,
-            port,
-            alpn=ALPN,
-            identities=[identity],
+    if workers and metrics_at is not None:
+        raise click.UsageError("--metrics is of one process: leave --workers out")
+    listener = serve(
+        _answer_all,
+        host,
+        port,
+        alpn=ALPN,
+        identities=(),
+        tls=ServerConfig(
+            (identity,),
+            (ALPN,),
             client_ca=client_ca,
             require_client_certificate=client_ca is not None,
-            configuration=_configuration(udp_payload, congestion),
-            keylog=keylog,
-            qlog=qlog,
-            grace_s=1.0,
-        ) as server:
+            keylog=keylog_to(keylog),
+            tickets=Tickets(early_data=True),
+        ),
+        configuration=_configuration(udp_payload, congestion, quic_version),
+        qlog=qlog,
+        grace_s=1.0,
+    )
+
+    async def run() -> None:
+        if workers:
+            async with listener.with_workers(workers) as processes:
+                await _until_stopped(processes.port, processes.reload)
+            return
+        async with listener as server:
             with _metrics(server, metrics_at):
-                click.echo(f"listening on UDP port {server.port}; stop with Ctrl+C", err=True)
-                stopped = asyncio.Event()
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-                await stopped.wait()
+                await _until_stopped(server.port)
 
     try:
         asyncio.run(run())
+    except StartError as error:
+        raise click.ClickException(error.message) from error
     except UsageError as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
         raise click.ClickException(f"cannot listen on port {port}: {error.strerror}") from error
+
+
+async def _until_stopped(port: int, reload: Callable[[], None] | None = None) -> None:
+    """Wait for a signal to stop; one to reload does that, where it can."""
+    click.echo(f"listening on UDP port {port}; stop with Ctrl+C", err=True)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    if reload is not None:
+        loop.add_signal_handler(signal.SIGHUP, reload)
+    await stopped.wait()
 
 
 @contextlib.contextmanager
@@ -175,7 +202,7 @@ def _metrics(server: Server[QuicConnection], where: str | None) -> Iterator[None
 
 def _make_certificate(host: str | None, port: int) -> Identity:
     identity = make_identity(host)
-    path = _development_certificate(port)
+    path = development_certificate("perf", port)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(pem(identity))
     click.echo(f"made a certificate for {', '.join(development_names(host))}: {path}", err=True)
@@ -198,7 +225,7 @@ async def _answer(stream: Stream) -> None:
         request += part
     kind, length = REQUEST.unpack(request)
     if kind == b"D":
-        await _send(stream, length)
+        await send(stream, length)
         return
     count = 0
     while data := await stream.receive():
@@ -206,30 +233,7 @@ async def _answer(stream: Stream) -> None:
     await stream.send(count.to_bytes(8, "big"), end=True)
 
 
-async def _send(stream: Stream, length: int, progress: Callable[[int], None] | None = None) -> None:
-    left = length
-    while left > 0:
-        size = min(left, len(_BLOCK))
-        await stream.send(_BLOCK if size == len(_BLOCK) else _BLOCK[:size])
-        left -= size
-        if progress is not None:
-            progress(size)
-    stream.finish()
-
-
 # The client
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What `get` was asked to do."""
-
-    host: str
-    port: int
-    size: int
-    upload: bool
-    streams: int
-    handshakes: int
 
 
 @perf.command("get", epilog="\b\nExample:\n  fairway perf get 10.0.1.2 --size 200MB --udp-payload 1452 --json")
@@ -238,11 +242,17 @@ class Plan:
 @click.option("--upload", is_flag=True, help="Send instead of receiving.")
 @click.option("--streams", default=1, show_default=True, help="Streams to spread the bytes over.")
 @click.option("--handshakes", default=0, help="Measure so many handshakes instead.")
+@click.option(
+    "--resume", is_flag=True, help="Resume the session of an earlier run, asking in 0-RTT; say what was early."
+)
+@click.option("--migrate", is_flag=True, help="Half-way, move to another local port, and say how the paths are.")
+@click.option("--migrate-to", metavar="ADDRESS", help="The same, to this local address.")
 @click.option("--ca", type=click.Path(exists=True, path_type=Path), help="PEM file of whom to trust. [the system's]")
 @click.option("--insecure", is_flag=True, help="Do not verify the server.")
 @click.option("--cert", type=click.Path(exists=True, path_type=Path), help="PEM file of the client's certificate.")
 @click.option("--key", type=click.Path(exists=True, path_type=Path), help="PEM file of its private key.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@for_clients
 @_with_common
 def get_command(
     host: str,
@@ -250,11 +260,15 @@ def get_command(
     upload: bool,
     streams: int,
     handshakes: int,
+    resume: bool,
+    migrate: bool,
+    migrate_to: str | None,
     ca: Path | None,
     insecure: bool,
     cert: Path | None,
     key: Path | None,
     as_json: bool,
+    quic_version: tuple[int, ...] | None,
     port: int,
     udp_payload: int,
     congestion: str,
@@ -262,120 +276,36 @@ def get_command(
     qlog: Path | None,
 ) -> None:
     """Transfer bytes from (or to) a `fairway perf serve` at HOST and say how fast it was."""
-    if ca is None and not insecure and _development_certificate(port).exists():
-        ca = _development_certificate(port)
+    if ca is None and not insecure and development_certificate("perf", port).exists():
+        ca = development_certificate("perf", port)
     identity = Identity.from_files(cert, key) if cert is not None and key is not None else None
-    plan = Plan(host, port, size, upload, max(streams, 1), handshakes)
+    log = perf_client.HandshakeCount(keylog_to(keylog))
+    tls = ClientConfig(host, (ALPN,), verify=not insecure, ca=ca, identity=identity, keylog=log)
+    move = (migrate_to or "", 0) if migrate or migrate_to else None
+    store = FileSessionStore(sessions_file()) if resume else None
+    plan = perf_client.Plan(size, upload, max(streams, 1), move)
 
     def dial() -> connect:
         return connect(
             host,
             port,
             alpn=ALPN,
-            verify=not insecure,
-            ca=ca,
-            identity=identity,
-            configuration=_configuration(udp_payload, congestion),
-            keylog=keylog,
+            tls=tls,
+            configuration=_configuration(udp_payload, congestion, quic_version),
             qlog=qlog,
+            session_store=store,
+            early_data=resume,
         )
 
     try:
-        result = asyncio.run(_handshakes(plan, dial) if handshakes else _transfer(plan, dial, quiet=as_json))
+        if handshakes:
+            result = asyncio.run(perf_client.handshakes(handshakes, dial))
+        else:
+            result = asyncio.run(perf_client.transfer(plan, dial, log, quiet=as_json))
+    except perf_client.WrongLengthError as error:
+        raise click.ClickException(str(error)) from error
     except (ConnectionClosed, TimeoutError, OSError) as error:
         raise click.ClickException(f"{host}:{port}: {error or 'no answer'}") from error
-    click.echo(json.dumps(result) if as_json else _describe(result))
-
-
-async def _transfer(plan: Plan, dial: Callable[[], connect], *, quiet: bool) -> dict[str, Any]:
-    begun = time.perf_counter()
-    async with dial() as connection:
-        connected = time.perf_counter()
-        with _progress(plan.size, quiet) as progress:
-            share = plan.size // plan.streams
-            lengths = [share + plan.size - share * plan.streams] + [share] * (plan.streams - 1)
-            transfer = _upload if plan.upload else _download
-            work = [transfer(connection, length, progress) for length in lengths]
-            await asyncio.gather(*work)
-        ended = time.perf_counter()
-        figures = connection.statistics()
-    return {
-        "direction": "upload" if plan.upload else "download",
-        "bytes": plan.size,
-        "streams": plan.streams,
-        "seconds": ended - connected,
-        "gbit_per_s": plan.size * 8 / max(ended - connected, 1e-9) / 1e9,
-        "handshake_ms": (connected - begun) * 1e3,
-        "rtt_ms": figures["smoothed_rtt_s"] * 1e3,
-        "packets_sent": figures["packets_sent"],
-    }
-
-
-async def _download(connection: QuicConnection, length: int, progress: Callable[[int], None]) -> None:
-    stream = await connection.open_stream()
-    await stream.send(REQUEST.pack(b"D", length), end=True)
-    count = 0
-    while data := await stream.receive():
-        count += len(data)
-        progress(len(data))
-    if count != length:
-        raise click.ClickException(f"{count} bytes arrived of {length}")
-
-
-async def _upload(connection: QuicConnection, length: int, progress: Callable[[int], None]) -> None:
-    stream = await connection.open_stream()
-    await stream.send(REQUEST.pack(b"U", length))
-    await _send(stream, length, progress)
-    count = int.from_bytes(await stream.receive_all(8), "big")
-    if count != length:
-        raise click.ClickException(f"{count} bytes arrived of {length}")
-
-
-async def _handshakes(plan: Plan, dial: Callable[[], connect]) -> dict[str, Any]:
-    times = []
-    begun = time.perf_counter()
-    for _ in range(plan.handshakes):
-        start = time.perf_counter()
-        async with dial():
-            times.append(time.perf_counter() - start)
-    total = time.perf_counter() - begun
-    return {
-        "handshakes": plan.handshakes,
-        "median_ms": statistics.median(times) * 1e3,
-        "per_s": plan.handshakes / total,
-    }
-
-
-def _ignore(count: int) -> None:
-    """No progress bar was asked for."""
-
-
-@contextlib.contextmanager
-def _progress(size: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A function that counts bytes on a progress bar, now and then."""
-    if quiet:
-        yield _ignore
-        return
-    bar: Any = click.progressbar(length=size, label="transferring", file=sys.stderr)
-    with bar:
-        waiting = 0
-
-        def advance(count: int) -> None:
-            nonlocal waiting
-            waiting += count
-            if waiting >= size // 200:
-                bar.update(waiting)
-                waiting = 0
-
-        yield advance
-        bar.update(waiting)
-
-
-def _describe(result: dict[str, Any]) -> str:
-    if "handshakes" in result:
-        return f"{result['handshakes']} handshakes, median {result['median_ms']:.2f} ms, {result['per_s']:.0f} a second"
-    return (
-        f"{result['bytes'] / 1e6:,.0f} MB in {result['seconds']:.2f} s: {result['gbit_per_s']:.2f} Gbit/s "
-        f"({result['direction']}, {result['streams']} stream{'s' if result['streams'] > 1 else ''}; "
-        f"handshake {result['handshake_ms']:.1f} ms, round trip {result['rtt_ms']:.2f} ms)"
-    )
+    if store is not None and store.failure is not None:
+        warn(f"the session is not kept: {store.failure}")
+    click.echo(json.dumps(result) if as_json else perf_client.describe(result, resume=resume))

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from fairway.cli.cache import development_certificate
 from fairway.cli.output import plural
 from fairway.cli.problems import warn
+from fairway.cli.quic_version import for_servers
 from fairway.net.model.errors import FairwayError
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from fairway.http.server.certificates import Certificates
     from fairway.http.server.service import Settings
     from fairway.http.server.sockets import Sockets
+    from fairway.quic.endpoint.ids import ServerId
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,17 +53,25 @@ class Options:
     client_ca: Path | None
     require_client_certificate: bool
     keylog: Path | None
+    early_data: bool
     workers: int
     reload: bool
     grace: float
+    drain: float
+    server_id: str | None
+    server_id_rotation: int
     access_log: bool
     as_json: bool
+    quic_version: tuple[int, ...] | None
     limit_body: int | None
     limit_requests: int | None
+    limit_connections: int
+    limit_per_address: int
     limit_streams: int
     limit_idle: float
     limit_head: float
     limit_read: float
+    limit_rate: int
     limit_write: float
 
 
@@ -93,17 +104,48 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         type=click.Path(dir_okay=False, path_type=Path),
         help="Append TLS secrets here, for Wireshark. [$SSLKEYLOGFILE]",
     ),
+    click.option("--early-data", is_flag=True, help="Let returning clients ask in 0-RTT; what is not safe gets 425."),
     click.option(
-        "--workers", type=click.IntRange(0, 1024), default=0, help="Processes, with one that looks after them. [none]"
+        "--workers", type=click.IntRange(0, 512), default=0, help="Processes, with one that looks after them. [none]"
     ),
     click.option("--reload", is_flag=True, help="Reload when a Python file below --app-dir changes, for development."),
     click.option(
         "--grace", type=_SECONDS, default=10.0, show_default=True, help="Seconds for requests to end at a stop."
     ),
+    click.option(
+        "--drain",
+        type=_SECONDS,
+        default=600.0,
+        show_default=True,
+        help="With --workers: seconds for what was begun to end at a SIGHUP.",
+    ),
+    click.option("--server-id", metavar="HEX", help="Who this host is to a balancer that reads connection IDs. [none]"),
+    click.option(
+        "--server-id-rotation",
+        type=click.IntRange(0, 6),
+        default=0,
+        show_default=True,
+        help="Which of the balancer's configurations the ID belongs to.",
+    ),
     click.option("--access-log/--no-access-log", default=True, help="Print a line a request. [access-log]"),
     click.option("--json", "as_json", is_flag=True, help="Print those lines, and how it started, as JSON."),
+    for_servers,
     click.option("--limit-body", type=click.IntRange(min=0), help="Bytes of a request's body; more gets 413. [none]"),
     click.option("--limit-requests", type=click.IntRange(min=1), help="Requests at once; more get 503. [none]"),
+    click.option(
+        "--limit-connections",
+        type=click.IntRange(min=1),
+        default=100_000,
+        show_default=True,
+        help="Clients of one process by HTTP/3; more are refused.",
+    ),
+    click.option(
+        "--limit-per-address",
+        type=click.IntRange(min=1),
+        default=10_000,
+        show_default=True,
+        help="The same from one address (IPv6: from one /64).",
+    ),
     click.option(
         "--limit-streams", type=click.IntRange(1, 10000), default=128, show_default=True, help="The same of one client."
     ),
@@ -113,6 +155,13 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     ),
     click.option(
         "--limit-read", type=_SECONDS, default=60.0, show_default=True, help="Seconds to wait for a body's next bytes."
+    ),
+    click.option(
+        "--limit-rate",
+        type=click.IntRange(min=0),
+        default=240,
+        show_default=True,
+        help="Bytes a second that a body must bring, after 30 seconds of waiting.",
     ),
     click.option(
         "--limit-write", type=_SECONDS, default=60.0, show_default=True, help="Seconds to wait until 256 KiB are taken."
@@ -140,7 +189,7 @@ def serve(**given: Any) -> None:
 
     With --workers N a master keeps N processes running and starts those again that die. SIGHUP makes it replace them by
     new ones, with the application's new code: connections are not refused meanwhile, and the old processes end what was
-    begun. A client stays with its process as long as its address does: one that moves has to connect anew.
+    begun. The kernel gives each packet to the process that has its connection, wherever the client moves.
     """
     options = Options(**given)
     if (options.application is None) == (options.directory is None):
@@ -153,9 +202,7 @@ def serve(**given: Any) -> None:
     from fairway.http.server.sockets import open_sockets
 
     count = options.workers or int(options.reload)
-    sockets = open_sockets(
-        options.host, options.port, workers=max(count, 1), tcp=options.tcp, redirect_port=options.redirect_http
-    )
+    sockets = open_sockets(options.host, options.port, tcp=options.tcp, redirect_port=options.redirect_http)
     try:
         if count:
             _supervise(options, settings, sockets, count)
@@ -167,23 +214,26 @@ def serve(**given: Any) -> None:
 
 def _supervise(options: Options, settings: Settings, sockets: Sockets, count: int) -> None:
     """Serve by worker processes until a signal comes."""
-    import socket
-
-    from fairway.http.server.control import Control
-    from fairway.http.server.master import Master, StartError
+    from fairway.aio.workers.control import Control
+    from fairway.aio.workers.duty import Patience
+    from fairway.aio.workers.group import Group, Place
+    from fairway.aio.workers.master import Master, StartError
     from fairway.http.server.watching import Watch
     from fairway.http.server.worker import work
 
-    def worker(slot: int, control: Control, predecessor: socket.socket | None) -> int:
+    patience = Patience(options.grace, options.grace if options.reload else options.drain)
+
+    def worker(place: Place, control: Control) -> int:
         def load() -> tuple[Application, Settings]:  # after a reload certificates may be other ones too
             return _load(options), settings if options.self_signed else _settings(options)
 
-        return work(load, sockets, slot, control, predecessor)
+        return work(load, sockets, place, control, patience)
 
     master = Master(
         count,
+        Group(sockets.udp, settings.server_id),
         worker,
-        grace_s=options.grace,
+        patience=patience,
         on_started=lambda: _announce(options, settings, sockets.port),
         changed=Watch(options.app_dir).changed if options.reload else None,
     )
@@ -207,7 +257,7 @@ async def _run(options: Options, application: Application, settings: Settings, s
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped)
-    service = Service(application, settings, udp=sockets.udp[0], tcp=sockets.tcp, redirect=sockets.redirect)
+    service = Service(application, settings, udp=sockets.udp, tcp=sockets.tcp, redirect=sockets.redirect)
     loop.add_signal_handler(signal.SIGHUP, warn, "SIGHUP is ignored: reloading needs --workers")
     try:
         await service.start()
@@ -231,6 +281,7 @@ def _settings(options: Options) -> Settings:
     from fairway.http.server.asgi import Limits
     from fairway.http.server.service import Settings
     from fairway.quic import QuicConfiguration
+    from fairway.quic.endpoint.admission import AdmissionLimits
 
     return Settings(
         certificates=_certificates(options),
@@ -240,13 +291,33 @@ def _settings(options: Options) -> Settings:
             idle_timeout_s=options.limit_idle or None,
             request_timeout_s=options.limit_head or None,
             read_timeout_s=options.limit_read or None,
+            min_body_rate=options.limit_rate or None,
             write_timeout_s=options.limit_write or None,
         ),
-        configuration=QuicConfiguration(max_streams_bidi=options.limit_streams),
+        configuration=QuicConfiguration(max_streams_bidi=options.limit_streams, versions=options.quic_version),
+        admission=AdmissionLimits(
+            connections=options.limit_connections, connections_per_address=options.limit_per_address
+        ),
+        server_id=_server_id(options),
         root_path=options.root_path.rstrip("/"),
+        early_data=options.early_data,
         access_log=("json" if options.as_json else "text") if options.access_log else None,
         grace_s=options.grace,
     )
+
+
+def _server_id(options: Options) -> ServerId | None:
+    from fairway.quic import UsageError
+    from fairway.quic.endpoint.ids import ServerId
+
+    if options.server_id is None:
+        return None
+    try:
+        return ServerId(bytes.fromhex(options.server_id), options.server_id_rotation)
+    except ValueError as error:
+        raise click.UsageError(f"--server-id {options.server_id}: give hexadecimal digits, such as 0a1b") from error
+    except UsageError as error:
+        raise click.UsageError(f"--server-id {options.server_id}: {error}") from error
 
 
 def _certificates(options: Options) -> Certificates:
@@ -327,7 +398,7 @@ def _announce(options: Options, settings: Settings, port: int) -> None:
         others = f" and {plural(count - 1, 'other')}" if count > 1 else ""
         click.echo(f"certificate for {names}{others}", err=True)
         return
-    path = Path.home() / ".cache" / "fairway" / f"serve-{port}.pem"
+    path = development_certificate("serve", port)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(pem(identity))
     click.echo(f"self-signed certificate for {names}: {path}", err=True)

@@ -191,7 +191,7 @@ class Http3Connection(TunnelCalls):
         if message.leaving is Leaving.FIELDS:
             raise UsageError("the fields go before the body")
         if message.leaving is Leaving.TUNNEL:
-            taken = self._quic.write(stream_id, data, end=end)
+            taken = self._send_content(message, data, end)
         else:
             taken = self._send_frame(stream_id, data, end)
         if end and taken == len(data):
@@ -212,6 +212,16 @@ class Http3Connection(TunnelCalls):
         self._quic.write(stream_id, frames.encode_header(frames.DATA, length), whole=True)
         self._quic.write(stream_id, data, end=end, whole=True)
         return length
+
+    def _send_content(self, message: Message, data: bytes | memoryview, end: bool) -> int:
+        """Bytes of a session's stream, as many as the session's limit allows."""
+        sessions = self._state.sessions
+        room = sessions.room(message, len(data))
+        if room < len(data):
+            data, end = data[:room], False
+        taken = self._quic.write(message.stream_id, data, end=end)
+        sessions.sent(message, taken)
+        return taken
 
     def send_trailers(self, stream_id: int, fields: Fields) -> None:
         """Send the fields after the body; they end the message."""
@@ -240,16 +250,16 @@ class Http3Connection(TunnelCalls):
         """Give up sending; what the peer sends is still read."""
         message = self._state.messages.get(stream_id)
         if message is not None and message.leaving is not Leaving.ENDED:
-            self._state.reset(stream_id, code)
-            message.leaving = Leaving.ENDED
+            self._state.give_up(message, code)
             self._state.forget_if_over(message)
 
     def stop_reading(self, stream_id: int, code: int = H3Code.H3_NO_ERROR) -> None:
-        """Read no more of a message; a server that has answered says H3_NO_ERROR (RFC 9114 section 4.1.1)."""
+        """Read no more of a message; a server that has answered says H3_NO_ERROR (RFC 9114 section 4.1)."""
         message = self._state.messages.get(stream_id)
         if message is not None and message.arriving is not Arriving.ENDED:
             self._state.take_no_more(message)
             self._state.stop(stream_id, code)
+            self._state.sessions.stopped(message)
             self._state.forget_if_over(message)
 
     # The connection

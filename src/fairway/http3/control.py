@@ -33,6 +33,11 @@ _NAMES = {
     frames.QPACK_ENCODER_STREAM: "the QPACK encoder stream",
     frames.QPACK_DECODER_STREAM: "the QPACK decoder stream",
 }
+_SECTIONS = {
+    frames.CONTROL_STREAM: "RFC 9114 section 6.2.1",
+    frames.QPACK_ENCODER_STREAM: "RFC 9204 section 4.2",
+    frames.QPACK_DECODER_STREAM: "RFC 9204 section 4.2",
+}
 
 
 class PeerStreams:
@@ -77,9 +82,7 @@ class PeerStreams:
         self._undetermined.pop(stream_id, None)
 
     def _closed(self, kind: int) -> Http3Error:
-        return Http3Error(
-            H3Code.H3_CLOSED_CRITICAL_STREAM, f"{_NAMES[kind]} was closed", section="RFC 9114 section 6.2.1"
-        )
+        return Http3Error(H3Code.H3_CLOSED_CRITICAL_STREAM, f"{_NAMES[kind]} was closed", section=_SECTIONS[kind])
 
     def _determine(self, stream_id: int, data: bytes) -> None:
         """The stream's type is its first integer."""
@@ -92,7 +95,7 @@ class PeerStreams:
         if kind in _FEED:
             if kind in self._kinds.values():
                 raise Http3Error(
-                    H3Code.H3_STREAM_CREATION_ERROR, f"a second time {_NAMES[kind]}", section="RFC 9114 section 6.2.1"
+                    H3Code.H3_STREAM_CREATION_ERROR, f"a second time {_NAMES[kind]}", section=_SECTIONS[kind]
                 )
             self._kinds[stream_id] = kind
             if data[after:]:
@@ -122,9 +125,12 @@ class PeerStreams:
         check_session_id(session_id)
         message = Message(stream_id, Arriving.TUNNEL, Leaving.ENDED)
         message.session_id = session_id
+        message.prefix = after
         message.buffer = data[after:]
         self._state.messages[stream_id] = message
         self._state.events.append(TunnelStreamOpened(session_id, stream_id))
+        self._state.sessions.opened(message)
+        self._state.sessions.arrived(message)
 
     # The QPACK streams
 
@@ -212,7 +218,7 @@ class PeerStreams:
     def _goaway(self, goaway: Goaway) -> None:
         state, identifier = self._state, goaway.identifier
         if state.is_client and identifier & 3:
-            raise _bad_id(f"GOAWAY names stream {identifier}, which is no request", "RFC 9114 section 5.2")
+            raise _bad_id(f"GOAWAY names stream {identifier}, which is no request", "RFC 9114 section 7.2.6")
         if state.goaway_received is not None and identifier > state.goaway_received:
             raise _bad_id("GOAWAY names more than the one before", "RFC 9114 section 5.2")
         state.goaway_received = identifier

@@ -17,6 +17,7 @@ from fairway.quic import ConnectionClosed
 from fairway.quic import events as quic_events
 from fairway.wire import WireError, decode_varint, encode_varint
 
+_SERVER_INITIATED = 0x01
 _UNIDIRECTIONAL = 0x02
 
 
@@ -43,6 +44,18 @@ class EventHandlers:
                 pass  # an event that comes later says so
 
     def _handshake_completed(self, event: quic_events.HandshakeCompleted) -> None:
+        self._state.events.append(event)
+        if self._state.control_id < 0:
+            self._open_streams()
+
+    def _early_accepted(self, event: quic_events.EarlyDataAccepted) -> None:
+        """A server answers early requests at once: what their answers refer to must not come after the handshake."""
+        self._state.events.append(event)
+        if not self._state.is_client:
+            self._open_streams()
+
+    def _open_streams(self) -> None:
+        """The control stream and those of QPACK (RFC 9114 section 6.2)."""
         opened = [self._state.quic.open_stream(unidirectional=True) for _ in range(3)]
         if None in opened:
             raise Http3Error(
@@ -64,7 +77,6 @@ class EventHandlers:
         stream = grease.stream()
         if stream and (extra := self._state.quic.open_stream(unidirectional=True)) is not None:
             self._state.quic.write(extra, stream, end=True, whole=True)
-        state.events.append(event)
 
     def _opened(self, event: quic_events.StreamOpened) -> None:
         stream_id, state = event.stream_id, self._state
@@ -99,6 +111,7 @@ class EventHandlers:
         stream_id = event.stream_id
         self._state.quic.acknowledge_reset(stream_id)
         message = self._state.messages.get(stream_id)
+        self._state.sessions.discarded(stream_id, event.final_size)
         if message is None:
             self._peer_streams.gone(stream_id)
             return
@@ -108,6 +121,8 @@ class EventHandlers:
         if self._unheard(message):
             return
         state.take_no_more(message)
+        if message.session_id is not None:
+            state.sessions.reset(message, event.final_size)
         state.events.append(StreamAborted(stream_id, event.code))
         state.forget_if_over(message)
         if message.leaving is not Leaving.ENDED:
@@ -133,12 +148,19 @@ class EventHandlers:
         if message is None or message.leaving is Leaving.ENDED:
             self._state.events.append(ReadingStopped(stream_id, event.code))  # what was sent will not all be delivered
             return
+        by_peer = bool(stream_id & _SERVER_INITIATED) == self._state.is_client
+        if by_peer and self._state.webtransport and message.arriving is Arriving.FIELDS:
+            message.stopped = event.code  # it may be a session's stream, which says so in bytes that are on the way
+            return
         if self._unheard(message):
             return
-        message.leaving = Leaving.ENDED
+        self._state.give_up(message, event.code)  # QUIC has done so already, and says how much was sent
         self._state.events.append(ReadingStopped(stream_id, event.code))
         self._state.forget_if_over(message)
         self._state.count_abandoned(message)
+
+    def _discarded(self, event: quic_events.StreamDiscarded) -> None:
+        self._state.sessions.discarded(event.stream_id, event.final_size)
 
     def _datagram(self, event: quic_events.DatagramReceived) -> None:
         """RFC 9297 section 2.1; what belongs to no open stream is dropped."""
@@ -159,9 +181,11 @@ class EventHandlers:
 
 _ON_EVENT: dict[type[Any], Callable[[EventHandlers, Any], None]] = {
     quic_events.HandshakeCompleted: EventHandlers._handshake_completed,
+    quic_events.EarlyDataAccepted: EventHandlers._early_accepted,
     quic_events.StreamOpened: EventHandlers._opened,
     quic_events.DatagramReceived: EventHandlers._datagram,
     quic_events.StreamReadable: EventHandlers._readable,
     quic_events.StreamResetReceived: EventHandlers._reset,
+    quic_events.StreamDiscarded: EventHandlers._discarded,
     quic_events.StopSendingReceived: EventHandlers._stopped,
 }

@@ -6,7 +6,10 @@ from enum import IntEnum
 
 
 class H3Code(IntEnum):
-    """Application error codes (RFC 9114 section 8.1, RFC 9204 section 6, RFC 9297 section 5.2)."""
+    """Application error codes.
+
+    RFC 9114 section 8.1, RFC 9204 section 6, RFC 9297 section 5.2, draft-ietf-webtrans-http3-16 section 9.5.
+    """
 
     H3_DATAGRAM_ERROR = 0x33
     H3_NO_ERROR = 0x0100
@@ -29,6 +32,10 @@ class H3Code(IntEnum):
     QPACK_DECOMPRESSION_FAILED = 0x0200
     QPACK_ENCODER_STREAM_ERROR = 0x0201
     QPACK_DECODER_STREAM_ERROR = 0x0202
+    WT_FLOW_CONTROL_ERROR = 0x045D4487
+    WT_ALPN_ERROR = 0x0817B3DD
+    WT_SESSION_GONE = 0x170D7B68
+    WT_BUFFERED_STREAM_REJECTED = 0x3994BD84
 
 
 def code_name(code: int) -> str:

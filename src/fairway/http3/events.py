@@ -1,7 +1,8 @@
 """What an HTTP/3 connection tells its application. `Http3Connection.events()` drains them, in order.
 
 Fields are lists of (name, value) in bytes, names in lower case, pseudo-fields first. The connection's own events
-(HandshakeCompleted, StreamsAvailable, StreamWritable, StreamFinished, ConnectionTerminated) come through as they are.
+(HandshakeCompleted, EarlyDataAccepted, StreamsAvailable, StreamWritable, StreamFinished, ConnectionTerminated ...)
+come through as they are.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from fairway.http3.priorities import Priority
 from fairway.http3.settings import Settings
 from fairway.quic.events import (
     ConnectionTerminated,
+    EarlyDataAccepted,
+    EarlyDataRejected,
     HandshakeCompleted,
     HandshakeConfirmed,
     ObserverFailed,
@@ -142,6 +145,8 @@ Event = (
     | GoawayReceived
     | DatagramReceived
     | TunnelStreamOpened
+    | EarlyDataAccepted
+    | EarlyDataRejected
     | HandshakeCompleted
     | HandshakeConfirmed
     | StreamsAvailable

@@ -61,6 +61,15 @@ MAX_CAPSULE = 16 * 1024
 MAX_SESSIONS = 16
 """WebTransport sessions at once on a server's connection, asked for or granted; said in SETTINGS."""
 
+SESSION_STREAMS = 128
+"""Streams of each kind that the peer may have open in a WebTransport session; said in SETTINGS."""
+
+SESSION_DATA = 16 << 20
+"""Bytes on the streams of a WebTransport session that are sent and not read; said in SETTINGS."""
+
+MAX_COUNTED_SESSIONS = 2 * MAX_SESSIONS
+"""WebTransport sessions whose streams are counted, those included that were not asked for yet."""
+
 MAX_WAITING_TUNNEL_STREAMS = 32
 """Streams of WebTransport sessions that arrived before their session."""
 

@@ -51,8 +51,8 @@ class Message:
     """A request and its response, or a stream of a WebTransport session, on one QUIC stream."""
 
     __slots__ = ("abandoned", "arriving", "awaited", "begun_at", "blocked", "buffer", "expected", "held", "idle_frames",
-                 "interim", "leaving", "method", "received", "remaining", "session_id", "skipping", "stream_id",
-                 "tunnel")  # fmt: skip
+                 "interim", "leaving", "method", "prefix", "prefix_sent", "received", "remaining", "sent", "session_id",
+                 "skipping", "stopped", "stream_id", "taken", "tunnel")  # fmt: skip
 
     def __init__(
         self,
@@ -70,6 +70,14 @@ class Message:
         """True after CONNECT: only DATA may follow (RFC 9114 section 4.4)."""
         self.session_id: int | None = None
         """The WebTransport session that the stream belongs to."""
+        self.prefix = self.prefix_sent = 0
+        """Bytes that say so, and that are no content, where the peer opened the stream, and where we did."""
+        self.stopped: int | None = None
+        """The code with which the peer stopped our side before it was known what the stream is."""
+        self.taken = 0
+        """Bytes of content of a session's stream that were read, or that nobody will read."""
+        self.sent = 0
+        """Bytes of content that were written on it."""
         self.blocked = False
         """True while the fields wait for the QPACK encoder stream."""
         self.buffer = b""

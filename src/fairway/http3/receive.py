@@ -6,15 +6,13 @@ is parsed ahead.
 
 from __future__ import annotations
 
-import contextlib
-
 from fairway.http3 import frames
 from fairway.http3.errors import FieldsTooLargeError, H3Code, Http3Error, MessageError
 from fairway.http3.events import (
     BodyReadable,
     Fields,
     InformationalReceived,
-    MessageFailed,
+    ReadingStopped,
     RequestReceived,
     ResponseReceived,
     TrailersReceived,
@@ -30,7 +28,6 @@ from fairway.http3.limits import (
 from fairway.http3.message import Arriving, Leaving, Message
 from fairway.http3.priorities import DEFAULT, Priority
 from fairway.http3.state import Http3State
-from fairway.quic import ConnectionClosed, UsageError
 
 HEADER_READ = 32
 """Bytes read between two DATA frames: a frame's header, and hardly anything of what follows."""
@@ -54,6 +51,8 @@ class RequestReceiver:
             if not message.blocked:
                 self._guarded(message)
         elif message.arriving is not Arriving.ENDED:
+            if message.session_id is not None:
+                self._state.sessions.arrived(message)
             self._state.events.append(BodyReadable(message.stream_id))
 
     def unblocked(self, stream_id: int) -> None:
@@ -66,7 +65,7 @@ class RequestReceiver:
         try:
             self._fields(message, self._state.coder.resume(stream_id))
         except (MessageError, FieldsTooLargeError) as error:
-            self.fail(message, error)
+            self._state.fail(message, error)
             return
         if message.arriving is Arriving.FIELDS:
             self._guarded(message)
@@ -114,28 +113,12 @@ class RequestReceiver:
             data = data if limit < 0 else data[:limit]
         elif not self._quic.at_end(message.stream_id):
             data = self._quic.read(message.stream_id, limit)
-        if not message.buffer and self._quic.at_end(message.stream_id):
+        if data:
+            self._state.sessions.read(message, len(data))
+        if not message.buffer and message.arriving is Arriving.TUNNEL and self._quic.at_end(message.stream_id):
             message.arrive(Arriving.ENDED)
             self._state.forget_if_over(message)
         return data
-
-    def fail(self, message: Message, error: Http3Error) -> None:
-        """Give up one stream (RFC 9114 section 4.1.2); a server answers 431 to fields that are too many."""
-        state, stream_id = self._state, message.stream_id
-        if message.arriving is not Arriving.ENDED:
-            state.take_no_more(message)
-        code = error.code
-        if isinstance(error, FieldsTooLargeError) and not state.is_client and message.leaving is Leaving.FIELDS:
-            with contextlib.suppress(UsageError, ConnectionClosed):
-                state.send_fields(stream_id, [(b":status", b"431"), (b"content-length", b"0")], end=True)
-            code = H3Code.H3_NO_ERROR  # the answer is complete, and did not need the rest (section 4.1.1)
-        elif message.leaving is not Leaving.ENDED:
-            state.reset(stream_id, error.code)
-        state.stop(stream_id, code)
-        message.leaving = Leaving.ENDED
-        state.forget_if_over(message)
-        state.events.append(MessageFailed(stream_id, error.code, str(error)))
-        state.count_abandoned(message)
 
     # Frames
 
@@ -143,7 +126,7 @@ class RequestReceiver:
         try:
             self._advance(message)
         except (MessageError, FieldsTooLargeError) as error:
-            self.fail(message, error)
+            self._state.fail(message, error)
 
     def _advance(self, message: Message) -> None:
         """Parse frames until body bytes stand in front, or more has to arrive."""
@@ -192,15 +175,17 @@ class RequestReceiver:
         if kind == frames.DATA:
             self._data_frame(message, length)
         elif kind == frames.WEBTRANSPORT_STREAM and self._state.webtransport:
-            self._tunnel(message, length)
+            message.buffer = message.buffer[after:]
+            self._tunnel(message, length, after)
+            return True
         elif kind in frames.CONTROL_ONLY or kind in frames.RESERVED:
-            raise _unexpected(kind, "on a request stream")
+            raise _unexpected(kind, "on a request stream", "7.2.8" if kind in frames.RESERVED else "7.2")
         elif kind == frames.PUSH_PROMISE:
             if self._state.is_client:
                 raise Http3Error(
                     H3Code.H3_ID_ERROR, "a push, though none was allowed", section="RFC 9114 section 7.2.5"
                 )
-            raise _unexpected(kind, "from a client")
+            raise _unexpected(kind, "from a client", "7.2.5")
         else:
             message.skipping = length
             self._count_idle(message)
@@ -209,7 +194,7 @@ class RequestReceiver:
 
     def _data_frame(self, message: Message, length: int) -> None:
         if message.arriving is not Arriving.BODY:
-            raise _unexpected(frames.DATA, f"while {message.arriving.value}")
+            raise _unexpected(frames.DATA, f"while {message.arriving.value}", "4.1")
         message.count_body(length)
         message.remaining = length
         if length:
@@ -224,7 +209,8 @@ class RequestReceiver:
 
     def _headers_frame(self, message: Message, length: int, after: int) -> bool:
         if message.arriving is Arriving.TRAILERS or message.tunnel:
-            raise _unexpected(frames.HEADERS, f"while {message.arriving.value}")
+            section = "4.4" if message.tunnel else "4.1"
+            raise _unexpected(frames.HEADERS, f"while {message.arriving.value}", section)
         if length > MAX_ENCODED_FIELDS:
             raise FieldsTooLargeError(f"a HEADERS frame of {length} bytes")
         end = after + length
@@ -244,8 +230,8 @@ class RequestReceiver:
             self._fields(message, fields)
         return True
 
-    def _tunnel(self, message: Message, session_id: int) -> None:
-        """The stream belongs to a WebTransport session."""
+    def _tunnel(self, message: Message, session_id: int, prefix: int) -> None:
+        """The stream belongs to a WebTransport session, as its first `prefix` bytes say."""
         if message.arriving is not Arriving.FIELDS or message.idle_frames or message.method or message.interim:
             raise Http3Error(
                 H3Code.H3_FRAME_ERROR,
@@ -254,9 +240,15 @@ class RequestReceiver:
             )
         check_session_id(session_id)
         message.session_id = session_id
+        message.prefix = prefix
         message.arrive(Arriving.TUNNEL)
         message.leaving = Leaving.TUNNEL
         self._state.events.append(TunnelStreamOpened(session_id, message.stream_id))
+        self._state.sessions.opened(message)
+        self._state.sessions.arrived(message)
+        if message.stopped is not None:
+            self._state.give_up(message, message.stopped)
+            self._state.events.append(ReadingStopped(message.stream_id, message.stopped))
 
     def _end(self, message: Message) -> None:
         """The stream ended where a frame may begin, or within one."""
@@ -268,7 +260,7 @@ class RequestReceiver:
             raise MessageError(
                 "the stream ended before the request's fields",
                 code=H3Code.H3_REQUEST_INCOMPLETE,
-                section="RFC 9114 section 4.1.1",
+                section="RFC 9114 section 4.1",
             )
         if message.arriving is Arriving.BODY:
             message.check_body()
@@ -291,6 +283,10 @@ class RequestReceiver:
 
     def _request(self, message: Message, fields: Fields) -> None:
         stream_id = message.stream_id
+        if message.stopped is not None:  # given up before it arrived: nobody hears of it (RFC 9114 section 4.1.1)
+            self._state.abort(message, H3Code.H3_REQUEST_REJECTED)
+            self._state.count_abandoned(message)
+            return
         line = check_request(fields, extended_connect=self._state.local.enable_connect_protocol)
         message.method = line.method
         message.expected = line.content_length
@@ -340,12 +336,12 @@ def check_session_id(session_id: int) -> None:
         raise Http3Error(
             H3Code.H3_ID_ERROR,
             f"{session_id} is no request stream, so no session",
-            section="draft-ietf-webtrans-http3 section 4.2",
+            section="draft-ietf-webtrans-http3-16 section 4",
         )
 
 
-def _unexpected(kind: int, where: str) -> Http3Error:
-    return Http3Error(H3Code.H3_FRAME_UNEXPECTED, f"{frames.name(kind)} {where}", section="RFC 9114 section 7.2")
+def _unexpected(kind: int, where: str, section: str) -> Http3Error:
+    return Http3Error(H3Code.H3_FRAME_UNEXPECTED, f"{frames.name(kind)} {where}", section=f"RFC 9114 section {section}")
 
 
 def _cut_short(message: Message) -> Http3Error:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 
 from fairway.http3 import frames
-from fairway.http3.errors import H3Code, Http3Error
-from fairway.http3.events import Event
+from fairway.http3.errors import FieldsTooLargeError, H3Code, Http3Error
+from fairway.http3.events import Event, MessageFailed
 from fairway.http3.fields import Fields
 from fairway.http3.limits import ABANDONED_FREE, MAX_EARLY_PRIORITIES, MAX_FIELD_SECTION, MAX_UNDECODED_FIELDS
 from fairway.http3.message import Arriving, Leaving, Message
 from fairway.http3.priorities import Priority
 from fairway.http3.qpack import FieldCoder
+from fairway.http3.sessions import Sessions
 from fairway.http3.settings import Settings
 from fairway.quic import Connection, ConnectionClosed, UsageError
 
@@ -30,6 +31,8 @@ class Http3State:
         """Bytes of a field section that we take."""
         self.messages: dict[int, Message] = {}
         """Streams of requests and of WebTransport sessions that are not over."""
+        self.sessions = Sessions(self)
+        """What limits the streams of WebTransport sessions."""
         self.events: list[Event] = []
         self.failure: Http3Error | None = None
         """What ends the connection, found outside `events`, which knows the time and closes."""
@@ -55,7 +58,8 @@ class Http3State:
     def forget_if_over(self, message: Message) -> None:
         """Drop a stream on which nothing can happen any more."""
         if message.arriving is Arriving.ENDED and message.leaving is Leaving.ENDED:
-            self.messages.pop(message.stream_id, None)
+            if self.messages.pop(message.stream_id, None) is not None and self.local.limits_sessions:
+                self.sessions.over(message)
             self.early_priorities.pop(message.stream_id, None)
 
     def abort(self, message: Message, code: int) -> None:
@@ -63,13 +67,38 @@ class Http3State:
         if message.arriving is not Arriving.ENDED:
             self.take_no_more(message)
             self.stop(message.stream_id, code)
+            self.sessions.stopped(message)
         if message.leaving is not Leaving.ENDED:
-            self.reset(message.stream_id, code)
-            message.leaving = Leaving.ENDED
+            self.give_up(message, code)
         self.forget_if_over(message)
+
+    def give_up(self, message: Message, code: int) -> None:
+        """Send no more on a stream."""
+        message.leaving = Leaving.ENDED
+        self.sessions.gave_up(message, self.reset(message.stream_id, code))
+
+    def fail(self, message: Message, error: Http3Error) -> None:
+        """Give up one stream (RFC 9114 section 4.1.2); a server answers 431 to fields that are too many."""
+        stream_id = message.stream_id
+        if message.arriving is not Arriving.ENDED:
+            self.take_no_more(message)
+        code = error.code
+        if isinstance(error, FieldsTooLargeError) and not self.is_client and message.leaving is Leaving.FIELDS:
+            with contextlib.suppress(UsageError, ConnectionClosed):
+                self.send_fields(stream_id, [(b":status", b"431"), (b"content-length", b"0")], end=True)
+            code = H3Code.H3_NO_ERROR  # the answer is complete, and did not need the rest (section 4.1)
+        elif message.leaving is not Leaving.ENDED:
+            self.reset(stream_id, error.code)
+        self.stop(stream_id, code)
+        message.leaving = Leaving.ENDED
+        self.forget_if_over(message)
+        self.events.append(MessageFailed(stream_id, error.code, str(error)))
+        self.count_abandoned(message)
 
     def take_no_more(self, message: Message) -> None:
         """Nothing of what the peer sends on the stream is wanted any more."""
+        if message.session_id is not None:
+            self.sessions.arrived(message)  # while QUIC still knows the stream
         if message.arriving not in (Arriving.TUNNEL, Arriving.ENDED):
             self.coder.cancel(message.stream_id)
         message.arriving = Arriving.ENDED
@@ -104,10 +133,11 @@ class Http3State:
 
     # A stream may be gone in QUIC before its last events were told here; then there is nothing left to do to it.
 
-    def reset(self, stream_id: int, code: int) -> None:
-        """Give up sending."""
+    def reset(self, stream_id: int, code: int) -> int | None:
+        """Give up sending; the stream's final size, None if it is gone."""
         with contextlib.suppress(UsageError, ConnectionClosed):
-            self.quic.reset(stream_id, code)
+            return self.quic.reset(stream_id, code)
+        return None
 
     def stop(self, stream_id: int, code: int) -> None:
         """Ask the peer to send no more."""

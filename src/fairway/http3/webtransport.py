@@ -1,9 +1,8 @@
 """What WebTransport over HTTP/3 (draft-ietf-webtrans-http3) adds: how sessions begin and end, and its error codes.
 
-Announced are drafts 02 and 07, which is what browsers and libraries speak; sections are those of draft 16, whose rules
-hold here but for what has a name of its own: it wants RESET_STREAM_AT of QUIC, which is not there, so that neither
-it nor the drafts from 12 on are announced. A session is an extended CONNECT; its streams begin with a signal and the
-session's ID; its datagrams are those of HTTP.
+Spoken are draft 16, and 02 and 07, which is what browsers and libraries speak; sections are those of draft 16, whose
+rules hold for all but where an older one has a name of its own. A session is an extended CONNECT; its streams begin
+with a signal and the session's ID; its datagrams are those of HTTP.
 """
 
 from __future__ import annotations
@@ -13,54 +12,76 @@ from dataclasses import dataclass, replace
 from fairway.http3.capsules import CLOSE_SESSION, Capsule
 from fairway.http3.errors import H3Code, MessageError
 from fairway.http3.fields import Fields
-from fairway.http3.limits import MAX_SESSIONS
+from fairway.http3.limits import MAX_SESSIONS, SESSION_DATA, SESSION_STREAMS
 from fairway.http3.settings import Settings
 from fairway.quic import UsageError
+from fairway.quic.transport_parameters import TransportParameters
 
-PROTOCOL = b"webtransport"
-
-BUFFERED_STREAM_REJECTED = 0x3994BD84
-SESSION_GONE = 0x170D7B68
+PROTOCOL = b"webtransport-h3"  # section 9.1
+OLDER_PROTOCOL = b"webtransport"
 
 MAX_CLOSE_REASON = 1024
-"""Bytes of the reason in CLOSE_WEBTRANSPORT_SESSION (section 6)."""
+"""Bytes of the reason in WT_CLOSE_SESSION (section 6)."""
 
 _FIRST_CODE = 0x52E4A40FA8DB
 _LAST_CODE = 0x52E5AC983162
 
 
 def with_webtransport(settings: Settings) -> Settings:
-    """Settings that also say: WebTransport is spoken here. QUIC must take datagrams for it."""
+    """Settings that also say: WebTransport is spoken here. QUIC must take datagrams for it.
+
+    Limits within sessions that they have already are kept.
+    """
     return replace(
         settings,
         enable_connect_protocol=True,
         h3_datagram=True,
+        wt_enabled=True,
+        wt_initial_max_data=settings.wt_initial_max_data or SESSION_DATA,
+        wt_initial_max_streams_uni=settings.wt_initial_max_streams_uni or SESSION_STREAMS,
+        wt_initial_max_streams_bidi=settings.wt_initial_max_streams_bidi or SESSION_STREAMS,
         webtransport_draft_02=True,
         webtransport_draft_07=MAX_SESSIONS,
     )
 
 
-def session_request(authority: bytes, path: bytes, fields: Fields) -> Fields:
+def missing(settings: Settings, parameters: TransportParameters) -> str:
+    """What a peer does not announce of what the current WebTransport needs (section 3.1); "" if it announces all."""
+    announced = {
+        "SETTINGS_WT_ENABLED": settings.wt_enabled,
+        "SETTINGS_H3_DATAGRAM": settings.h3_datagram,
+        "max_datagram_frame_size": parameters.max_datagram_frame_size,
+        "reset_stream_at": parameters.reset_stream_at,
+    }
+    return ", ".join(name for name, there in announced.items() if not there)
+
+
+def session_request(authority: bytes, path: bytes, fields: Fields, *, protocol: bytes = PROTOCOL) -> Fields:
     """The request that asks for a session (section 3.2)."""
+    older = [(b"sec-webtransport-http3-draft02", b"1")] if protocol == OLDER_PROTOCOL else []
     return [
         (b":method", b"CONNECT"),
-        (b":protocol", PROTOCOL),
+        (b":protocol", protocol),
         (b":scheme", b"https"),
         (b":authority", authority),
         (b":path", path),
-        (b"sec-webtransport-http3-draft02", b"1"),
+        *older,
         *fields,
     ]
 
 
-def is_session_request(fields: Fields) -> bool:
-    """True if a request asks for a session."""
-    return (b":protocol", PROTOCOL) in fields
+def session_protocol(fields: Fields) -> bytes | None:
+    """Which WebTransport a request asks for a session of; None if it asks for none."""
+    if (b":method", b"CONNECT") not in fields:
+        return None
+    protocol = next((value for name, value in fields if name == b":protocol"), None)
+    return protocol if protocol in (PROTOCOL, OLDER_PROTOCOL) else None
 
 
-def session_response(fields: Fields) -> Fields:
+def session_response(fields: Fields, *, protocol: bytes = PROTOCOL) -> Fields:
     """The response that grants a session."""
-    return [(b":status", b"200"), (b"sec-webtransport-http3-draft", b"draft02"), *fields]
+    older = [(b"sec-webtransport-http3-draft", b"draft02")] if protocol == OLDER_PROTOCOL else []
+    return [(b":status", b"200"), *older, *fields]
 
 
 def to_http_code(code: int) -> int:
@@ -87,7 +108,7 @@ class SessionClosed:
     clean: bool = True
     """False if nobody closed it: its stream was reset, or given up for what came on it. The code is 0 then."""
 
-    def encode(self) -> bytes:
+    def capsule(self) -> Capsule:
         """The WT_CLOSE_SESSION capsule. `UsageError` for a code of more than 32 bits, or no text."""
         if not 0 <= self.code < 1 << 32:
             raise UsageError(f"a session closes with a code of 32 bits, {self.code} is none")
@@ -95,7 +116,7 @@ class SessionClosed:
             reason = self.reason.encode()[:MAX_CLOSE_REASON].decode(errors="ignore").encode()
         except UnicodeEncodeError as error:
             raise UsageError(f"the reason {self.reason!r} is no text: {error.reason}") from None
-        return Capsule(CLOSE_SESSION, self.code.to_bytes(4, "big") + reason).encode()
+        return Capsule(CLOSE_SESSION, self.code.to_bytes(4, "big") + reason)
 
     @classmethod
     def decode(cls, value: bytes) -> SessionClosed:

@@ -12,23 +12,26 @@ acknowledgements, `handshake` drives TLS, `closing` ends. This class only passes
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address
 
 from fairway.quic import closing as ending
 from fairway.quic.configuration import QuicConfiguration
-from fairway.quic.connection_ids import LOCAL_LENGTH, IssuedId
+from fairway.quic.connection_ids import LOCAL_LENGTH, MakeId
 from fairway.quic.datagram_calls import DatagramCalls
 from fairway.quic.delivery import PROBE_PACKETS, Delivery
 from fairway.quic.dispatch import FrameHandlers
 from fairway.quic.errors import ClosedBy, Closing, PeerError
 from fairway.quic.events import DatagramReceived, Event, StreamOpened
 from fairway.quic.frames import PING
-from fairway.quic.handshake import Handshake
-from fairway.quic.limits import ACTIVE_CONNECTION_ID_LIMIT
+from fairway.quic.handshake import FIRST_DESTINATION_LENGTH, Handshake
+from fairway.quic.local_parameters import (
+    ServerParameters,
+    of_this_connection,
+    preferred_address,
+    shared_parameters,
+    ticket_context,
+)
 from fairway.quic.migration import Migration
 from fairway.quic.observe.observer import Observer, Watch
 from fairway.quic.packet import Buffer
@@ -41,19 +44,13 @@ from fairway.quic.statistics import statistics
 from fairway.quic.stream_calls import StreamCalls
 from fairway.quic.timers import Timer
 from fairway.quic.transmit import MAX_SEGMENTS, Transmit, Transmitter
-from fairway.quic.transport_parameters import (
-    PreferredAddress,
-    TransportParameters,
-    encode_ids,
-    encode_parameters,
-)
+from fairway.quic.transport_parameters import TransportParameters, encode_ids
 from fairway.tls import ClientConfig, ClientSession, ServerConfig, ServerSession
 
 Random = Callable[[int], bytes]
 WallClock = Callable[[], datetime]
 
 RESET_TOKEN_LENGTH = 16
-FIRST_DESTINATION_LENGTH = 8  # RFC 9000 section 7.2: at least 8 unpredictable bytes
 
 
 class Connection(StreamCalls, DatagramCalls, PathCalls):
@@ -62,12 +59,18 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
     `now` is always seconds of one monotonic clock; `random` gives so many unpredictable bytes.
     """
 
+    __slots__ = ("__weakref__", "_delivery", "_handshake", "_migration", "_receiver", "_transmitter")
+
     def __init__(
-        self, state: ConnectionState, session: ClientSession | ServerSession, original_destination: bytes
+        self,
+        state: ConnectionState,
+        session: ClientSession | ServerSession,
+        original_destination: bytes,
+        ours: ServerParameters | None = None,
     ) -> None:
         super().__init__(state)
         self._delivery = Delivery(state)
-        self._handshake = Handshake(state, session)
+        self._handshake = Handshake(state, session, ours)
         self._handshake.original_destination = original_destination
         self._handshake.use_initial_keys(original_destination)
         self._migration = Migration(state)
@@ -97,7 +100,9 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
         configuration = configuration or QuicConfiguration()
         local_id = random(LOCAL_LENGTH)
         destination = random(FIRST_DESTINATION_LENGTH)
-        parameters, encoded = _parameters(configuration)
+        saved = None if server is None else server.take_session()
+        parameters, encoded = shared_parameters(configuration)
+        encoded += encode_ids(local_id)
         state = ConnectionState(
             configuration,
             is_client=True,
@@ -106,21 +111,26 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
             local_id=local_id,
             remote_id=destination,
             parameters=parameters,
-            make_id=lambda: random(LOCAL_LENGTH + RESET_TOKEN_LENGTH),
+            make_id=lambda: (random(LOCAL_LENGTH), random(RESET_TOKEN_LENGTH)),
         )
+        if saved is not None and saved.version in configuration.spoken_versions:
+            state.version = state.original_version = saved.version  # a ticket is for one: RFC 9369 section 5
         if server is not None:
             state.server = server
-            state.token = server.take_token()
-        saved = None if server is None else server.take_session()
-        session = ClientSession(
-            tls,
-            encoded + encode_ids(local_id),
-            random=random,
-            now=clock,
-            ticket=None if saved is None or saved.version != state.version else saved.ticket,
-            early_data=early_data,
-        )
-        connection = cls(state, session, destination)
+            state.token = server.take_token(state.version)
+
+        def session(version: int) -> ClientSession:
+            return ClientSession(
+                tls,
+                encoded + of_this_connection(configuration, version, random),
+                random=random,
+                now=clock,
+                ticket=None if saved is None or saved.version != version else saved.ticket,
+                early_data=early_data,
+            )
+
+        connection = cls(state, session(state.version), destination)
+        connection._handshake.new_session = session
         connection._begin(now, observers)
         connection._handshake.start(now)
         if saved is not None:
@@ -143,26 +153,23 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
         observers: Sequence[Observer] = (),
         validated: bool = False,
         before_retry: bytes | None = None,
-        make_token: Callable[[Address], bytes] | None = None,
-        reset_token: Callable[[bytes], bytes] | None = None,
+        make_token: Callable[[Address, int], bytes] | None = None,
+        make_id: MakeId | None = None,
     ) -> Connection:
         """A server's end for a client's first Initial packet, whose connection IDs these are; pass it to `receive`.
 
         `validated` is whether a token proved the address; `before_retry` the first Destination Connection ID of all,
         if the packet follows a Retry. `make_token` makes what NEW_TOKEN gives the client for its next visit.
-        `reset_token` gives the stateless reset token of a connection ID (RFC 9000 section 10.3.2).
+        `make_id` makes its connection IDs, all of one length, and their stateless reset tokens (section 10.3.2).
         """
         configuration = configuration or QuicConfiguration()
+        if make_id is None:
 
-        def make_id() -> bytes:
-            if reset_token is None:
-                return random(LOCAL_LENGTH + RESET_TOKEN_LENGTH)
-            connection_id = random(LOCAL_LENGTH)
-            return connection_id + reset_token(connection_id)
+            def make_id() -> tuple[bytes, bytes]:
+                return random(LOCAL_LENGTH), random(RESET_TOKEN_LENGTH)
 
-        first = make_id()
-        local_id, token = first[:LOCAL_LENGTH], first[LOCAL_LENGTH:]
-        parameters, encoded = _parameters(configuration)
+        local_id, token = make_id()
+        parameters, encoded = shared_parameters(configuration)
         state = ConnectionState(
             configuration,
             is_client=False,
@@ -173,19 +180,25 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
             parameters=parameters,
             make_id=make_id,
         )
-        state.version = version
+        state.version = state.original_version = version
         state.path.validated = validated
         state.make_token = make_token
         if configuration.preferred_ipv4 or configuration.preferred_ipv6:
-            preferred = _preferred(configuration, state.local_ids.issue_first())
-            encoded += encode_parameters(TransportParameters(preferred_address=preferred))
+            encoded += preferred_address(configuration, state.local_ids.issue_first())
         if before_retry is None:
             encoded += encode_ids(local_id, destination, token)
         else:  # section 7.3
             encoded += encode_ids(local_id, before_retry, token, destination)
-        context = _early_context(configuration, version)
-        session = ServerSession(tls, encoded, random=random, now=clock, early_context=context)
-        connection = cls(state, session, destination)
+        ours = ServerParameters(configuration, encoded, version, random)
+        session = ServerSession(
+            tls,
+            ours,
+            random=random,
+            now=clock,
+            context=ticket_context(configuration, version),
+            new_context=ours.ticket_context,
+        )
+        connection = cls(state, session, destination, ours)
         connection._begin(now, observers)
         return connection
 
@@ -232,7 +245,7 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
     # Output
 
     def transmit(self, now: float, max_segments: int = MAX_SEGMENTS) -> Transmit | None:
-        """Datagrams to send now, at most so many of them; None if there are none. Call until None."""
+        """Datagrams to send now, at most so many of them; None if there are none. Call until None, or no `more`."""
         try:
             out = self._transmitter.transmit(now, max_segments)
         except PeerError as error:
@@ -254,6 +267,8 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
     def events(self) -> list[Event]:
         """What happened since the last call, in order."""
         state = self._state
+        if not (state.events or state.streams.opened or state.datagrams):
+            return []
         early = state.early_streams
         events: list[Event] = [StreamOpened(stream_id, stream_id in early) for stream_id in state.streams.opened]
         if early:
@@ -308,7 +323,7 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
     @property
     def heard(self) -> bool:
         """True once a genuine packet of the peer has arrived."""
-        return self._receiver.peer_seen
+        return self._state.peer_seen
 
     @property
     def handshake_complete(self) -> bool:
@@ -380,35 +395,3 @@ _ON_TIMER: dict[Timer, Callable[[Connection, float], None]] = {
     Timer.PATH: Connection._probe_paths,
     Timer.CLOSE: Connection._closed,
 }
-
-
-def _preferred(configuration: QuicConfiguration, issued: IssuedId) -> PreferredAddress:
-    ipv4, port4 = configuration.preferred_ipv4 or ("0.0.0.0", 0)
-    ipv6, port6 = configuration.preferred_ipv6 or ("::", 0)
-    packed4, packed6 = IPv4Address(ipv4).packed, IPv6Address(ipv6).packed
-    return PreferredAddress(packed4, port4, packed6, port6, issued.connection_id, issued.reset_token)
-
-
-@lru_cache(maxsize=32)
-def _parameters(configuration: QuicConfiguration) -> tuple[TransportParameters, bytes]:
-    """What all connections of a configuration say of themselves; their IDs come after it."""
-    parameters = TransportParameters(
-        max_idle_timeout_ms=int(configuration.idle_timeout_s * 1000),
-        initial_max_data=configuration.connection_window,
-        initial_max_stream_data_bidi_local=configuration.stream_window,
-        initial_max_stream_data_bidi_remote=configuration.stream_window,
-        initial_max_stream_data_uni=configuration.stream_window,
-        initial_max_streams_bidi=configuration.max_streams_bidi,
-        initial_max_streams_uni=configuration.max_streams_uni,
-        max_ack_delay_ms=int(configuration.max_ack_delay_s * 1000),
-        max_datagram_frame_size=configuration.max_datagram_frame_size,
-        active_connection_id_limit=ACTIVE_CONNECTION_ID_LIMIT,
-        disable_active_migration=configuration.disable_active_migration,
-    )
-    return parameters, encode_parameters(parameters)
-
-
-@lru_cache(maxsize=32)
-def _early_context(configuration: QuicConfiguration, version: int) -> bytes:
-    """What early data is bound to: a server takes it only while it allows what it did (RFC 9000 section 7.4.1)."""
-    return hashlib.sha256(version.to_bytes(4, "big") + _parameters(configuration)[1]).digest()[:16]

@@ -10,7 +10,13 @@ from fairway.quic.frames import NEW_CONNECTION_ID, RETIRE_CONNECTION_ID, NewConn
 from fairway.quic.limits import ACTIVE_CONNECTION_ID_LIMIT, MAX_PATHS, MAX_PENDING_RETIREMENTS
 
 LOCAL_LENGTH = 8
-"""Length of the connection IDs that we choose: short headers carry no length, so all have the same."""
+"""Length of the connection IDs that we choose, unless they say where they lead (`endpoint.ids`).
+
+Short headers carry no length, so all of one connection, and all of one endpoint, have the same.
+"""
+
+MakeId = Callable[[], tuple[bytes, bytes]]
+"""Makes a connection ID and its stateless reset token."""
 
 IDS_IN_USE = 2
 """Connection IDs that we keep issued: most connections never move, and each costs a frame and an acknowledgement."""
@@ -29,9 +35,14 @@ class IssuedId:
 
 
 class LocalIds:
-    """Connection IDs that the peer may address us by; `make` gives one with its reset token, random bytes."""
+    """Connection IDs that the peer may address us by, all of one length; `make` gives others."""
 
-    def __init__(self, first: bytes, make: Callable[[], bytes]) -> None:
+    __slots__ = (
+        "_active", "_announced", "_make", "_next_sequence", "_peer_limit", "_wanted", "added", "length", "removed",
+    )  # fmt: skip
+
+    def __init__(self, first: bytes, make: MakeId) -> None:
+        self.length = len(first)
         self._make = make
         self._active: dict[int, IssuedId] = {0: IssuedId(0, first, b"")}
         self._next_sequence = 1
@@ -61,8 +72,7 @@ class LocalIds:
 
     def issue_first(self) -> IssuedId:
         """The connection ID of the preferred address (RFC 9000 section 5.1.1): sequence number 1."""
-        made = self._make()
-        issued = self._active[1] = IssuedId(1, made[:LOCAL_LENGTH], made[LOCAL_LENGTH:])
+        issued = self._active[1] = IssuedId(1, *self._make())
         self._next_sequence, self._announced = 2, 1
         self._wanted += 1
         self.added.append(issued.connection_id)
@@ -84,8 +94,7 @@ class LocalIds:
         keys = []
         limit = min(self._peer_limit, self._wanted)
         while len(self._active) < limit:
-            made = self._make()
-            connection_id, token = made[:LOCAL_LENGTH], made[LOCAL_LENGTH:]
+            connection_id, token = self._make()
             sequence = self._next_sequence
             self._next_sequence += 1
             self._active[sequence] = IssuedId(sequence, connection_id, token)
@@ -109,6 +118,8 @@ class LocalIds:
 
 class RemoteIds:
     """Connection IDs that we address the peer by; the one in use is `current`."""
+
+    __slots__ = ("_known", "_pending", "_retire_prior_to", "_retired", "_taken", "current", "preferred", "sequence")
 
     def __init__(self, first: bytes) -> None:
         self._known: dict[int, tuple[bytes, bytes]] = {0: (first, b"")}

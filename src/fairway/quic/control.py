@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fairway.quic import frames
+from fairway.quic import ack_frequency, frames
+from fairway.quic.ack_frames import ACK_FREQUENCY
 from fairway.quic.state import ConnectionState
 
 
@@ -16,7 +17,12 @@ def _reset_stream(state: ConnectionState, stream_id: int, now: float) -> frames.
     pair = state.streams.get(stream_id)
     if pair is None or pair.send is None or pair.send.reset_code is None or pair.send.finished:
         return None
-    return frames.ResetStream(stream_id, pair.send.reset_code, pair.send.buffer.sent)
+    stream = pair.send
+    if stream.reliable > stream.buffer.sent:
+        return None  # due again once those bytes are sent: until then the window might have no room for them
+    if stream.reliable:
+        return frames.ResetStreamAt(stream_id, pair.send.reset_code, stream.buffer.sent, stream.reliable)
+    return frames.ResetStream(stream_id, pair.send.reset_code, stream.buffer.sent)
 
 
 def _stop_sending(state: ConnectionState, stream_id: int, now: float) -> frames.Frame | None:
@@ -74,7 +80,7 @@ def _new_connection_id(state: ConnectionState, sequence: int, now: float) -> fra
 def _new_token(state: ConnectionState, _: int, now: float) -> frames.Frame | None:
     if state.make_token is None or state.path.address is None:
         return None
-    return frames.NewToken(state.make_token(state.path.address))
+    return frames.NewToken(state.make_token(state.path.address, state.version))
 
 
 Renderer = Callable[[ConnectionState, int, float], frames.Frame | None]
@@ -94,6 +100,7 @@ RENDERERS: dict[int, Renderer] = {
     frames.NEW_CONNECTION_ID: _new_connection_id,
     frames.RETIRE_CONNECTION_ID: lambda state, sequence, now: frames.RetireConnectionId(sequence),
     frames.NEW_TOKEN: _new_token,
+    ACK_FREQUENCY: lambda state, _, now: ack_frequency.request(state),
     frames.HANDSHAKE_DONE: lambda state, _, now: frames.HandshakeDone(),
 }
 

@@ -13,6 +13,7 @@ _FRAME_TYPE = 1  # a DATAGRAM frame that reaches to the packet's end has no leng
 class DatagramCalls:
     """The calls about datagrams of a `Connection`. A caller's mistake is `UsageError`."""
 
+    __slots__ = ()
     _state: ConnectionState
 
     @property

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fairway.quic import ack_frequency
+from fairway.quic.ack_frames import ACK
 from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.events import StreamFinished
 from fairway.quic.frames import (
-    ACK,
     CRYPTO,
     DATA_BLOCKED,
     DATAGRAM,
@@ -40,8 +41,17 @@ _NOT_REPEATED = frozenset(
 )  # fmt: skip
 
 
+# Looking a member of an enum up costs ten times what a name of the module does.
+_APPLICATION = SpaceKind.APPLICATION
+_COMPLETE = Phase.COMPLETE
+_CONFIRMED = Phase.CONFIRMED
+_LOSS = Timer.LOSS
+
+
 class Delivery:
     """Acts on acknowledgements, losses and probe timeouts."""
+
+    __slots__ = ("_state",)
 
     def __init__(self, state: ConnectionState) -> None:
         self._state = state
@@ -71,12 +81,12 @@ class Delivery:
         if state.watch is not None:
             state.watch.acknowledged(space.kind, acked, now)
         path = state.path
-        newest = max(acked, key=lambda run: run.first)
-        if newest.last == largest and newest.in_flight and any(run.eliciting for run in acked):
+        newest = acked[0] if len(acked) == 1 else max(acked, key=lambda run: run.first)
+        if newest.last == largest and newest.in_flight and (newest.eliciting or any(run.eliciting for run in acked)):
             delay_s = 0.0
-            if space.kind is SpaceKind.APPLICATION:
+            if space.kind is _APPLICATION:
                 delay_s = delay * (1 << state.peer_parameters.ack_delay_exponent) / 1e6
-                if state.phase is Phase.CONFIRMED:
+                if state.phase is _CONFIRMED:
                     delay_s = min(delay_s, state.max_ack_delay_s)
             path.rtt.update(max(now - newest.time, 0.0), delay_s, now)
         controller, rtt_s = path.controller, path.rtt.latest
@@ -89,17 +99,19 @@ class Delivery:
                 limited = run.time <= state.limited_at
                 controller.on_acked(now, run.size * run.count, run.time, space.largest_acked, rtt_s, limited)
             self._run_acked(space, run, now)
-        if space.kind is SpaceKind.APPLICATION and state.ecn.on_ack(acked, counts, newer=newer):
+        if space.kind is _APPLICATION and state.ecn.on_ack(acked, counts, newer=newer):
             controller.on_lost(now, newest.time, False)  # RFC 9002 section 7.1
         keys = space.keys
         if keys is not None and keys.awaiting and largest >= keys.first_number:
             keys.awaiting = False
         self._detect(space, now)
-        if state.phase is Phase.COMPLETE and keys is not None and largest >= keys.first_number:  # no 0-RTT packet
+        if state.phase is _COMPLETE and keys is not None and largest >= keys.first_number:  # no 0-RTT packet
             confirm(state)  # RFC 9001 section 4.1.2: only a server that has our last flight acknowledges these
         if self._peer_validated_us():
             state.pto_count = 0
         state.loss_timer_stale = True
+        if state.asks_for_acks:
+            ack_frequency.consider(state)
 
     def _check(self, space: PacketSpace, ranges: Sequence[tuple[int, int]]) -> None:
         """Only what was sent can be acknowledged (RFC 9000 section 13.1)."""
@@ -161,9 +173,10 @@ class Delivery:
         pair = streams.get(stream_id)
         if pair is None or (stream := pair.send) is None or stream.finished:
             return
-        stream.acknowledged(offset, offset + length, fin)
+        streams.acknowledged(stream, offset, offset + length, fin)
         if stream.finished:
-            self._state.events.append(StreamFinished(stream_id))
+            if stream.reset_code is None:
+                self._state.events.append(StreamFinished(stream_id))
             streams.forget_if_finished(stream_id)
 
     # Lost
@@ -253,15 +266,18 @@ class Delivery:
         state.loss_timer_stale = False
         if not state.is_open:
             return
-        due = [space.loss.due for space in state.spaces if space.loss.due is not None]
-        if due:
-            state.timers.set(Timer.LOSS, min(due))
+        initial, handshake, application = state.initial.loss.due, state.handshake.loss.due, state.application.loss.due
+        if initial is not None or handshake is not None or application is not None:
+            state.timers.set(_LOSS, min(due for due in (initial, handshake, application) if due is not None))
             return
         if not state.path.validated and state.path.send_allowance < state.path.packet_size:
-            state.timers.clear(Timer.LOSS)  # nothing could be sent: section 6.2.2.1
+            state.timers.clear(_LOSS)  # nothing could be sent: section 6.2.2.1
             return
         probe = self._next_probe()
-        state.timers.set(Timer.LOSS, None if probe is None else probe[0])
+        if probe is None:
+            state.timers.clear(_LOSS)
+        else:
+            state.timers.set(_LOSS, probe[0])
 
     def _next_probe(self) -> tuple[float, PacketSpace] | None:
         state = self._state
@@ -272,8 +288,8 @@ class Delivery:
             if not space.sent.eliciting_in_flight:
                 continue
             at = space.last_eliciting_at + timeout
-            if space.kind is SpaceKind.APPLICATION:
-                if state.phase is not Phase.CONFIRMED:  # section 6.2.1
+            if space.kind is _APPLICATION:
+                if state.phase is not _CONFIRMED:  # section 6.2.1
                     continue
                 at += state.max_ack_delay_s * backoff
             if best is None or at < best[0]:
@@ -288,7 +304,7 @@ class Delivery:
     def _peer_validated_us(self) -> bool:
         """Whether the peer surely knows our address (RFC 9002 appendix A.8)."""
         state = self._state
-        return not state.is_client or state.phase is Phase.CONFIRMED or state.handshake.largest_acked >= 0
+        return not state.is_client or state.phase is _CONFIRMED or state.handshake.largest_acked >= 0
 
     def on_timeout(self, now: float) -> None:
         """The loss timer fired: packets are lost by time, or probes are due."""
@@ -310,7 +326,7 @@ class Delivery:
         if state.pto_count >= BLACK_HOLE_TIMEOUTS and state.path.packet_size > BASE_SIZE and state.handshake_complete:
             self._lose_size(state.discover_mtu().fall_back(now))
         self._probe(space)
-        if state.phase is Phase.COMPLETE and state.application.sent.eliciting_in_flight:
+        if state.phase is _COMPLETE and state.application.sent.eliciting_in_flight:
             # The server may have our last flight and want only what followed it, for which there is no timer yet.
             self._probe(state.application)
         # All handshake data that is outstanding goes again, whatever the window: it is little, and one space's may wait

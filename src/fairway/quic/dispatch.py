@@ -1,6 +1,6 @@
 """What each frame means to a connection: a table of frame type to handler and the spaces it may arrive in.
 
-RFC 9000 table 3 gives the spaces. STREAM and ACK are also handled by `receive` beside the table, without objects.
+RFC 9000 table 3 gives the spaces. STREAM, ACK and CRYPTO are handled by `receive` beside the table, without objects.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fairway.quic import frames
+from fairway.quic import ack_frames, ack_frequency, frames
 from fairway.quic.closing import closed_by_peer
 from fairway.quic.connection_ids import RemoteIds
 from fairway.quic.delivery import Delivery
@@ -31,12 +31,14 @@ _I, _H, _A = (1 << SpaceKind.INITIAL, 1 << SpaceKind.HANDSHAKE, 1 << SpaceKind.A
 _ALL = _I | _H | _A
 
 NOT_ELICITING = frozenset(
-    {frames.PADDING, frames.ACK, frames.ACK_ECN, frames.CONNECTION_CLOSE, frames.CONNECTION_CLOSE_APPLICATION}
+    {frames.PADDING, ack_frames.ACK, ack_frames.ACK_ECN, frames.CONNECTION_CLOSE, frames.CONNECTION_CLOSE_APPLICATION}
 )  # RFC 9000 table 3: "N"
 
 
 class FrameHandlers:
     """Acts on frames; one method a frame, reached through `TABLE`."""
+
+    __slots__ = ("_delivery", "_handshake", "_migration", "_state", "_tokens", "destination")
 
     def __init__(self, state: ConnectionState, delivery: Delivery, handshake: Handshake, migration: Migration) -> None:
         self._state = state
@@ -60,25 +62,37 @@ class FrameHandlers:
             raise
         return frame_type not in NOT_ELICITING
 
-    def ack(self, frame: frames.Ack, space: PacketSpace, now: float) -> None:
+    def ack(self, frame: ack_frames.Ack, space: PacketSpace, now: float) -> None:
         """ACK."""
         counts = None if frame.ecn is None else (frame.ecn.ect0, frame.ecn.ect1, frame.ecn.ce)
         self._delivery.on_ack(space, frame.ranges, frame.delay, now, counts)
 
+    def ack_frequency(self, frame: ack_frames.AckFrequency, space: PacketSpace, now: float) -> None:
+        """ACK_FREQUENCY (draft-ietf-quic-ack-frequency-14 section 4)."""
+        ack_frequency.obey(self._state, frame)
+
+    def immediate_ack(self, frame: ack_frames.ImmediateAck, space: PacketSpace, now: float) -> None:
+        """IMMEDIATE_ACK (draft-ietf-quic-ack-frequency-14 section 5)."""
+        space.received.ack_now = True
+
     def ignore(self, frame: object, space: PacketSpace, now: float) -> None:
         """PADDING, PING and the *_BLOCKED frames ask for nothing but an acknowledgement."""
 
-    def reset_stream(self, frame: frames.ResetStream, space: PacketSpace, now: float) -> None:
-        """RESET_STREAM (section 19.4)."""
+    def reset_stream(self, frame: frames.ResetStream | frames.ResetStreamAt, space: PacketSpace, now: float) -> None:
+        """RESET_STREAM (section 19.4) and RESET_STREAM_AT (draft-ietf-quic-reliable-stream-reset section 4)."""
         state = self._state
-        stream = state.streams.for_receiving(frame.stream_id, frames.RESET_STREAM)
+        reliable_size, kind = 0, frames.RESET_STREAM
+        if isinstance(frame, frames.ResetStreamAt):
+            reliable_size, kind = frame.reliable_size, frames.RESET_STREAM_AT
+        stream = state.streams.for_receiving(frame.stream_id, kind)
         if stream is None:
             return
-        before = stream.reset_code
-        state.streams.received_reset(stream, frame.final_size, frame.code)
+        before, told = stream.reset_code, stream.reset_received
+        state.streams.received_reset(stream, frame.final_size, frame.code, reliable_size)
         if stream.reset_code is not None and before is None:
             self._count_reset(now)
-            state.events.append(StreamResetReceived(frame.stream_id, frame.code))
+        if stream.reset_received and not told:
+            state.events.append(StreamResetReceived(frame.stream_id, frame.code, frame.final_size))
 
     def _count_reset(self, now: float) -> None:
         state = self._state
@@ -112,7 +126,7 @@ class FrameHandlers:
         if len(frame.token) <= MAX_TOKEN_BYTES and self._tokens < MAX_NEW_TOKENS:
             self._tokens += 1
             if self._state.server is not None:
-                self._state.server.save_token(frame.token)
+                self._state.server.save_token(frame.token, self._state.version)
             self._state.events.append(TokenReceived(frame.token))
 
     def stream(self, frame: frames.Stream, space: PacketSpace, now: float) -> None:
@@ -191,8 +205,10 @@ _F = FrameHandlers
 TABLE: dict[int, tuple[Handler, int]] = {
     frames.PADDING: (_F.ignore, _ALL),
     frames.PING: (_F.ignore, _ALL),
-    frames.ACK: (_F.ack, _ALL),
-    frames.ACK_ECN: (_F.ack, _ALL),
+    ack_frames.ACK: (_F.ack, _ALL),
+    ack_frames.ACK_ECN: (_F.ack, _ALL),
+    ack_frames.ACK_FREQUENCY: (_F.ack_frequency, _A),
+    ack_frames.IMMEDIATE_ACK: (_F.immediate_ack, _A),
     frames.RESET_STREAM: (_F.reset_stream, _A),
     frames.STOP_SENDING: (_F.stop_sending, _A),
     frames.CRYPTO: (_F.crypto, _ALL),
@@ -213,6 +229,7 @@ TABLE: dict[int, tuple[Handler, int]] = {
     frames.CONNECTION_CLOSE: (_F.connection_close, _ALL),
     frames.CONNECTION_CLOSE_APPLICATION: (_F.connection_close, _A),
     frames.HANDSHAKE_DONE: (_F.handshake_done, _A),
+    frames.RESET_STREAM_AT: (_F.reset_stream, _A),
     frames.DATAGRAM: (_F.datagram, _A),
     frames.DATAGRAM | frames.DATAGRAM_LEN: (_F.datagram, _A),
 }

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fairway.quic.ack_frames import ACK, ACK_ECN
 from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.frames import (
-    ACK,
-    ACK_ECN,
     CRYPTO,
     HANDSHAKE_DONE,
     MAX_DATA,
@@ -39,27 +38,30 @@ _LIMITS = (
     "initial_max_streams_uni",
     "active_connection_id_limit",
     "max_datagram_frame_size",
+    "reset_stream_at",
 )
 
 
 class EarlyKeys:
-    """The 0-RTT keys of one connection: a client seals with them, a server opens. None once they are discarded."""
+    """The 0-RTT keys of one connection: a client seals with them, a server opens. None once they are discarded.
 
-    __slots__ = ("opener", "sealer")
+    0-RTT packets stay in the `version` that the client began with, whatever is negotiated (RFC 9369 section 4.1).
+    """
 
-    def __init__(self, *, sealer: Sealer | None = None, opener: Opener | None = None) -> None:
+    __slots__ = ("opener", "sealer", "version")
+
+    def __init__(self, version: int, *, sealer: Sealer | None = None, opener: Opener | None = None) -> None:
+        self.version = version
         self.sealer = sealer
         self.opener = opener
 
-    def seal(
-        self, version: int, destination: bytes, source: bytes, number: int, length: int, payloads: Sequence[bytes]
-    ) -> bytes:
+    def seal(self, destination: bytes, source: bytes, number: int, length: int, payloads: Sequence[bytes]) -> bytes:
         """0-RTT packets with consecutive numbers, one after the other."""
         assert self.sealer is not None
         packets = []
         for at, payload in enumerate(payloads, number):
             size = len(payload) + TAG_LENGTH
-            header = encode_long_header(PacketType.ZERO_RTT, version, destination, source, at, length, size)
+            header = encode_long_header(PacketType.ZERO_RTT, self.version, destination, source, at, length, size)
             packets.append(self.sealer.seal_long(header, at, length, payload))
         return b"".join(packets)
 

@@ -30,6 +30,7 @@ class ErrorCode(IntEnum):
     KEY_UPDATE_ERROR = 0x0E
     AEAD_LIMIT_REACHED = 0x0F
     NO_VIABLE_PATH = 0x10
+    VERSION_NEGOTIATION_ERROR = 0x11  # RFC 9368 section 10.2
     CRYPTO_ERROR = 0x0100  # plus the TLS alert: 0x0100 to 0x01ff
 
 
@@ -61,6 +62,11 @@ class PeerError(Exception):
     def __str__(self) -> str:
         where = f" [{self.section}]" if self.section else ""
         return f"{code_name(self.code)}: {self.reason}{where}"
+
+
+def bad_encoding(frame_type: int, reason: str) -> PeerError:
+    """The error for a frame that cannot be parsed."""
+    return PeerError(ErrorCode.FRAME_ENCODING_ERROR, reason, frame_type=frame_type, section="RFC 9000 section 12.4")
 
 
 class UsageError(Exception):

@@ -18,6 +18,8 @@ class HandshakeCompleted:
     peer_certificates: tuple[Any, ...]
     resumed: bool
     server_name: str | None
+    version: int
+    """The QUIC version that was negotiated (RFC 9368)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,23 @@ class StreamWritable:
 
 @dataclass(frozen=True, slots=True)
 class StreamResetReceived:
-    """The peer gave up its sending side (RESET_STREAM)."""
+    """The peer gave up its sending side (RESET_STREAM, RESET_STREAM_AT): `acknowledge_reset` once you know.
+
+    Until then `read` gives what the peer has committed.
+    """
 
     stream_id: int
     code: int
+    final_size: int = 0
+    """Bytes that it has sent on the stream, delivered or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamDiscarded:
+    """A stream that is no longer read (`stop_sending`) has come to its end: nothing more of it is to be expected."""
+
+    stream_id: int
+    final_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +183,7 @@ Event = (
     | StreamReadable
     | StreamWritable
     | StreamResetReceived
+    | StreamDiscarded
     | StopSendingReceived
     | StreamFinished
     | StreamsAvailable

@@ -1,8 +1,10 @@
 # ruff: noqa: D102 - the contract of every `encode` and `decode` stands at `Frame`
-"""The frames of RFC 9000 section 19 and RFC 9221: one frozen value each, with one `encode` and one `decode`.
+"""The frames of RFC 9000 section 19, RFC 9221 and reliable stream resets: one frozen value each.
+
+Each has one `encode` and one `decode`. Those about acknowledgements are in `ack_frames`.
 
 Decoding is pure: it checks what one frame can be wrong in by itself and raises `PeerError`. What a frame means
-to a connection is in `receive`. STREAM and ACK are hot there and do not pass through their objects.
+to a connection is in `receive`. STREAM, ACK and CRYPTO are hot there and do not pass through their objects.
 """
 
 from __future__ import annotations
@@ -11,14 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
 
-from fairway.quic.errors import ErrorCode, PeerError
+from fairway.quic.ack_frames import ACK, ACK_ECN, ACK_FREQUENCY, IMMEDIATE_ACK, Ack, AckFrequency, ImmediateAck
+from fairway.quic.errors import ErrorCode, PeerError, bad_encoding
 from fairway.quic.limits import MAX_CONNECTION_ID_LENGTH, MAX_REASON_BYTES, MAX_STREAMS_CAP
-from fairway.wire import Reader, WireError, encode_varint
+from fairway.wire import Reader, WireError, encode_varint, encode_varints
 
 PADDING = 0x00
 PING = 0x01
-ACK = 0x02
-ACK_ECN = 0x03
 RESET_STREAM = 0x04
 STOP_SENDING = 0x05
 CRYPTO = 0x06
@@ -42,17 +43,13 @@ PATH_RESPONSE = 0x1B
 CONNECTION_CLOSE = 0x1C
 CONNECTION_CLOSE_APPLICATION = 0x1D
 HANDSHAKE_DONE = 0x1E
+RESET_STREAM_AT = 0x24  # draft-ietf-quic-reliable-stream-reset section 4
 DATAGRAM = 0x30  # and 0x31: RFC 9221 section 4
 DATAGRAM_LEN = 0x01
 
 _STREAM_TYPES = tuple(bytes((STREAM + bits,)) for bits in range(8))
 
 MAX_OFFSET = (1 << 62) - 1  # the greatest final offset of a stream: section 4.5
-
-
-def bad_encoding(frame_type: int, reason: str) -> PeerError:
-    """The error for a frame that cannot be parsed."""
-    return PeerError(ErrorCode.FRAME_ENCODING_ERROR, reason, frame_type=frame_type, section="RFC 9000 section 12.4")
 
 
 class Frame(Protocol):
@@ -64,10 +61,6 @@ class Frame(Protocol):
     @classmethod
     def decode(cls, reader: Reader, frame_type: int) -> Self:
         """The frame of this type that `reader` stands at."""
-
-
-def _varints(*values: int) -> bytes:
-    return b"".join([encode_varint(value) for value in values])
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,75 +93,6 @@ class Ping:
 
 
 @dataclass(frozen=True, slots=True)
-class EcnCounts:
-    """The counts of an ACK frame of type 0x03 (section 19.3.2)."""
-
-    ect0: int
-    ect1: int
-    ce: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ack:
-    """ACK (section 19.3). `ranges` are (first, last) inclusive, the largest first; `delay` is unscaled."""
-
-    ranges: tuple[tuple[int, int], ...]
-    delay: int
-    ecn: EcnCounts | None = None
-
-    def encode(self) -> bytes:
-        out = [encode_ack(self.ranges, self.delay, ecn=self.ecn is not None)]
-        if self.ecn is not None:
-            out.append(_varints(self.ecn.ect0, self.ecn.ect1, self.ecn.ce))
-        return b"".join(out)
-
-    @classmethod
-    def decode(cls, reader: Reader, frame_type: int) -> Self:
-        ranges, delay = decode_ack(reader)
-        ecn = None
-        if frame_type == ACK_ECN:
-            ecn = EcnCounts(reader.varint(), reader.varint(), reader.varint())
-        return cls(tuple(ranges), delay, ecn)
-
-
-def encode_ack(
-    ranges: tuple[tuple[int, int], ...], delay: int, *, ecn: bool = False, counts: tuple[int, int, int] | None = None
-) -> bytes:
-    """An ACK frame for inclusive ranges, the largest first; with `ecn` but for its counts, or with them."""
-    ecn = ecn or counts is not None
-    first, largest = ranges[0]
-    if largest < 64 and delay < 64 and len(ranges) == 1 and not ecn:  # a handshake's: every field is one byte
-        return bytes((ACK, largest, delay, 0, largest - first))
-    out = [ACK_ECN if ecn else ACK, largest, delay, len(ranges) - 1, largest - first]
-    smallest = first
-    for first, last in ranges[1:]:
-        out += (smallest - last - 2, last - first)
-        smallest = first
-    return _varints(*out, *(counts or ()))
-
-
-def decode_ack(reader: Reader) -> tuple[list[tuple[int, int]], int]:
-    """What follows an ACK frame's type: its inclusive ranges, largest first, and the unscaled delay.
-
-    The number of ranges is bounded by the packet that holds them, their values by those that were sent.
-    """
-    largest = reader.varint()
-    delay = reader.varint()
-    count = reader.varint()
-    first = largest - reader.varint()
-    if first < 0:
-        raise bad_encoding(ACK, "an ACK range goes below packet number 0")
-    ranges = [(first, largest)]
-    for _ in range(count):
-        last = first - reader.varint() - 2
-        first = last - reader.varint()
-        if first < 0:
-            raise bad_encoding(ACK, "an ACK range goes below packet number 0")
-        ranges.append((first, last))
-    return ranges, delay
-
-
-@dataclass(frozen=True, slots=True)
 class ResetStream:
     """RESET_STREAM (section 19.4)."""
 
@@ -177,11 +101,31 @@ class ResetStream:
     final_size: int
 
     def encode(self) -> bytes:
-        return _varints(RESET_STREAM, self.stream_id, self.code, self.final_size)
+        return encode_varints(RESET_STREAM, self.stream_id, self.code, self.final_size)
 
     @classmethod
     def decode(cls, reader: Reader, frame_type: int) -> Self:
         return cls(reader.varint(), reader.varint(), reader.varint())
+
+
+@dataclass(frozen=True, slots=True)
+class ResetStreamAt:
+    """RESET_STREAM_AT (draft-ietf-quic-reliable-stream-reset section 4): `reliable_size` bytes still arrive."""
+
+    stream_id: int
+    code: int
+    final_size: int
+    reliable_size: int
+
+    def encode(self) -> bytes:
+        return encode_varints(RESET_STREAM_AT, self.stream_id, self.code, self.final_size, self.reliable_size)
+
+    @classmethod
+    def decode(cls, reader: Reader, frame_type: int) -> Self:
+        frame = cls(reader.varint(), reader.varint(), reader.varint(), reader.varint())
+        if frame.reliable_size > frame.final_size:
+            raise bad_encoding(frame_type, "more of a stream is reliable than there is of it")
+        return frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +136,7 @@ class StopSending:
     code: int
 
     def encode(self) -> bytes:
-        return _varints(STOP_SENDING, self.stream_id, self.code)
+        return encode_varints(STOP_SENDING, self.stream_id, self.code)
 
     @classmethod
     def decode(cls, reader: Reader, frame_type: int) -> Self:
@@ -230,7 +174,7 @@ class NewToken:
     token: bytes
 
     def encode(self) -> bytes:
-        return _varints(NEW_TOKEN, len(self.token)) + self.token
+        return encode_varints(NEW_TOKEN, len(self.token)) + self.token
 
     @classmethod
     def decode(cls, reader: Reader, frame_type: int) -> Self:
@@ -285,7 +229,7 @@ class MaxData:
     limit: int
 
     def encode(self) -> bytes:
-        return _varints(MAX_DATA, self.limit)
+        return encode_varints(MAX_DATA, self.limit)
 
     @classmethod
     def decode(cls, reader: Reader, frame_type: int) -> Self:
@@ -300,7 +244,7 @@ class MaxStreamData:
     limit: int
 
     def encode(self) -> bytes:
-        return _varints(MAX_STREAM_DATA, self.stream_id, self.limit)
+        return encode_varints(MAX_STREAM_DATA, self.stream_id, self.limit)
 
     @classmethod
     def decode(cls, reader: Reader, frame_type: int) -> Self:
@@ -315,7 +259,7 @@ class MaxStreams:
     unidirectional: bool
 
     def encode(self) -> bytes:
-        return _varints(MAX_STREAMS_UNI if self.unidirectional else MAX_STREAMS_BIDI, self.limit)
+        return encode_varints(MAX_STREAMS_UNI if self.unidirectional else MAX_STREAMS_BIDI, self.limit)
 
     @classmethod
     def decode(cls, reader: Reader, frame_type: int) -> Self:
@@ -332,7 +276,7 @@ class DataBlocked:
     limit: int
 
     def encode(self) -> bytes:
-        return _varints(DATA_BLOCKED, self.limit)
+        return encode_varints(DATA_BLOCKED, self.limit)
 
     @classmethod
     def decode(cls, reader: Reader, frame_type: int) -> Self:
@@ -347,7 +291,7 @@ class StreamDataBlocked:
     limit: int
 
     def encode(self) -> bytes:
-        return _varints(STREAM_DATA_BLOCKED, self.stream_id, self.limit)
+        return encode_varints(STREAM_DATA_BLOCKED, self.stream_id, self.limit)
 
     @classmethod
     def decode(cls, reader: Reader, frame_type: int) -> Self:
@@ -362,7 +306,7 @@ class StreamsBlocked:
     unidirectional: bool
 
     def encode(self) -> bytes:
-        return _varints(STREAMS_BLOCKED_UNI if self.unidirectional else STREAMS_BLOCKED_BIDI, self.limit)
+        return encode_varints(STREAMS_BLOCKED_UNI if self.unidirectional else STREAMS_BLOCKED_BIDI, self.limit)
 
     @classmethod
     def decode(cls, reader: Reader, frame_type: int) -> Self:
@@ -384,7 +328,7 @@ class NewConnectionId:
     RESET_TOKEN_LENGTH: ClassVar[int] = 16
 
     def encode(self) -> bytes:
-        head = _varints(NEW_CONNECTION_ID, self.sequence, self.retire_prior_to)
+        head = encode_varints(NEW_CONNECTION_ID, self.sequence, self.retire_prior_to)
         return head + bytes((len(self.connection_id),)) + self.connection_id + self.reset_token
 
     @classmethod
@@ -405,7 +349,7 @@ class RetireConnectionId:
     sequence: int
 
     def encode(self) -> bytes:
-        return _varints(RETIRE_CONNECTION_ID, self.sequence)
+        return encode_varints(RETIRE_CONNECTION_ID, self.sequence)
 
     @classmethod
     def decode(cls, reader: Reader, frame_type: int) -> Self:
@@ -452,8 +396,8 @@ class ConnectionClose:
     def encode(self) -> bytes:
         reason = self.reason[:MAX_REASON_BYTES]
         if self.application:
-            return _varints(CONNECTION_CLOSE_APPLICATION, self.code, len(reason)) + reason
-        return _varints(CONNECTION_CLOSE, self.code, self.frame_type, len(reason)) + reason
+            return encode_varints(CONNECTION_CLOSE_APPLICATION, self.code, len(reason)) + reason
+        return encode_varints(CONNECTION_CLOSE, self.code, self.frame_type, len(reason)) + reason
 
     @classmethod
     def decode(cls, reader: Reader, frame_type: int) -> Self:
@@ -490,7 +434,7 @@ class Datagram:
 
     def encode(self) -> bytes:
         if self.explicit_length:
-            return _varints(DATAGRAM | DATAGRAM_LEN, len(self.data)) + self.data
+            return encode_varints(DATAGRAM | DATAGRAM_LEN, len(self.data)) + self.data
         return bytes((DATAGRAM,)) + self.data
 
     @classmethod
@@ -526,8 +470,11 @@ DECODERS: dict[int, Decoder] = {
     CONNECTION_CLOSE: ConnectionClose.decode,
     CONNECTION_CLOSE_APPLICATION: ConnectionClose.decode,
     HANDSHAKE_DONE: HandshakeDone.decode,
+    RESET_STREAM_AT: ResetStreamAt.decode,
     DATAGRAM: Datagram.decode,
     DATAGRAM | DATAGRAM_LEN: Datagram.decode,
+    IMMEDIATE_ACK: ImmediateAck.decode,
+    ACK_FREQUENCY: AckFrequency.decode,
 }
 
 
@@ -541,7 +488,7 @@ def decode_frame(reader: Reader) -> tuple[int, Frame]:
     decoder = DECODERS.get(frame_type)
     if decoder is None:
         raise bad_encoding(frame_type, f"unknown frame type {frame_type:#x}")
-    if reader.offset - start != 1:  # all of these types fit one byte, and must use it
+    if reader.offset - start != (1 if frame_type < 0x40 else 2):  # all of these types fit two bytes
         raise PeerError(
             ErrorCode.PROTOCOL_VIOLATION,
             "a frame type is not in its shortest encoding",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from fairway.quic.early_data import EarlyKeys, begin_anew, check_kept, reject, remembered
@@ -23,12 +23,15 @@ from fairway.quic.limits import (
     MAX_POST_HANDSHAKE_CRYPTO,
     MAX_TICKETS_KEPT,
 )
-from fairway.quic.protection import ApplicationKeys, initial_secrets, make_opener, make_sealer
+from fairway.quic.local_parameters import ServerParameters
+from fairway.quic.protection import ApplicationKeys, Opener, initial_secrets, make_opener, make_sealer
 from fairway.quic.sessions import SavedSession
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.state import ConnectionState, Phase
+from fairway.quic.streams.send import SendBuffer
 from fairway.quic.timers import Timer
 from fairway.quic.transport_parameters import TransportParameters, decode_parameters
+from fairway.quic.version_negotiation import check_server
 from fairway.tls import (
     CipherSuite,
     ClientSession,
@@ -51,13 +54,35 @@ _SPACE_OF_LEVEL = {
 }
 _LEVEL_OF_SPACE = {space: level for level, space in _SPACE_OF_LEVEL.items()}
 
+NewSession = Callable[[int], ClientSession]
+"""Makes a client's TLS session for a first flight in this version."""
+
+FIRST_DESTINATION_LENGTH = 8  # RFC 9000 section 7.2: at least 8 unpredictable bytes
+
 
 class Handshake:
     """Feeds the TLS session and acts on its events."""
 
-    def __init__(self, state: ConnectionState, session: ClientSession | ServerSession) -> None:
+    __slots__ = (
+        "_destination", "_other_opener", "_ours", "_remembered", "_secrets", "_session", "_state", "_suite", "_tickets",
+        "new_session", "original_destination", "reacted", "retry_source",
+    )  # fmt: skip
+
+    def __init__(
+        self, state: ConnectionState, session: ClientSession | ServerSession, ours: ServerParameters | None = None
+    ) -> None:
         self._state = state
         self._session = session
+        self._ours = ours
+        """What a server says of itself, and what settles the version."""
+        self.new_session: NewSession | None = None
+        """What a client begins again with."""
+        self._destination = b""
+        """What the Initial keys are made from."""
+        self._other_opener: Opener | None = None
+        """What opens Initial packets of the version that is not the one of `state`, once there was one."""
+        self.reacted = False
+        """True once a client has followed a Version Negotiation packet."""
         self._secrets: dict[bool, bytes] = {}
         self._suite = CipherSuite.AES_128_GCM_SHA256
         self._tickets = 0
@@ -71,11 +96,53 @@ class Handshake:
     def use_initial_keys(self, destination: bytes) -> None:
         """Make the Initial keys from the client's Destination Connection ID (RFC 9001 section 5.2)."""
         state = self._state
+        self._destination = destination
+        self._other_opener = None
         client, server = initial_secrets(state.version, destination)
         ours, theirs = (client, server) if state.is_client else (server, client)
         suite = CipherSuite.AES_128_GCM_SHA256
         state.initial.seal_with(partial(make_sealer, state.version, suite, ours))
         state.initial.open_with(partial(make_opener, state.version, suite, theirs))
+
+    def initial_opener(self, version: int) -> Opener:
+        """What opens the peer's Initial packets of this version, which may be the other one (RFC 9369 section 4.1)."""
+        state = self._state
+        if version == state.version:
+            return state.initial.opener
+        if self._other_opener is None:  # there are two versions, so there is one other
+            secret = initial_secrets(version, self._destination)[state.is_client]
+            self._other_opener = make_opener(version, CipherSuite.AES_128_GCM_SHA256, secret)
+        return self._other_opener
+
+    def go_over(self, version: int) -> None:
+        """The handshake goes on in another version, compatible with the one that it began in (RFC 9368 section 2.3)."""
+        self._state.version = version
+        self.use_initial_keys(self._destination)
+
+    def begin_again(self, version: int, now: float) -> None:
+        """A client heeds Version Negotiation: nothing that it sent was heard, all begins anew (section 2.1)."""
+        assert self.new_session is not None
+        state = self._state
+        self.reacted = True
+        self._session = self.new_session(version)
+        destination = state.random(FIRST_DESTINATION_LENGTH)
+        state.version = state.original_version = version
+        state.token = b""
+        state.remote_ids.replace_first(destination)
+        self.original_destination = destination
+        self.use_initial_keys(destination)
+        space = state.initial
+        space.sent.clear()
+        space.loss.due = None
+        space.probes = 0
+        space.crypto_out = SendBuffer()
+        state.pto_count = 0
+        state.loss_timer_stale = True
+        if state.early is not None:
+            self._remembered = None
+            reject(state)
+            state.events.append(EarlyDataRejected())
+        self.start(now)
 
     def follow_retry(self, source: bytes, token: bytes) -> None:
         """A genuine Retry arrived: begin again with its token and connection ID (RFC 9000 section 17.2.5.2)."""
@@ -99,6 +166,8 @@ class Handshake:
 
     def receive(self, space: PacketSpace, offset: int, data: bytes, now: float) -> None:
         """A CRYPTO frame (RFC 9000 section 7.5)."""
+        if space.discarded:  # by a frame before it in the same packet, which completed the handshake
+            return
         crypto = space.crypto_in
         end = offset + len(data)
         after = space.kind is SpaceKind.APPLICATION
@@ -130,7 +199,7 @@ class Handshake:
             elif isinstance(event, EarlyData):
                 self._early_data(event)
             elif isinstance(event, PeerParameters):
-                self._take_parameters(decode_parameters(event.data, from_client=not state.is_client))
+                self._take_parameters(self._read(event.data))
             elif isinstance(event, Complete):
                 self._complete(event, now)
             elif isinstance(event, SessionTicket):
@@ -139,6 +208,15 @@ class Handshake:
                     state.events.append(TicketReceived(event))
                     if state.server is not None:
                         state.server.save_session(SavedSession(event, state.version, state.peer_parameters))
+
+    def _read(self, parameters: bytes) -> TransportParameters:
+        """The peer's transport parameters; a client's settle in which version the server goes on."""
+        if self._ours is None:
+            return decode_parameters(parameters, from_client=False)
+        peer = self._ours.read(parameters)
+        if self._ours.version != self._state.version:
+            self.go_over(self._ours.version)
+        return peer
 
     def _take_secret(self, event: NewSecret) -> None:
         state = self._state
@@ -159,10 +237,12 @@ class Handshake:
                     state.version, event.cipher_suite, self._secrets[True], self._secrets[False]
                 )
                 state.application.keys.first_number = state.application.next_number  # what went before was 0-RTT
-        elif event.sending:
-            state.early = EarlyKeys(sealer=make_sealer(state.version, event.cipher_suite, event.secret))
         else:
-            state.early = EarlyKeys(opener=make_opener(state.version, event.cipher_suite, event.secret))
+            version, suite = state.original_version, event.cipher_suite
+            if event.sending:
+                state.early = EarlyKeys(version, sealer=make_sealer(version, suite, event.secret))
+            else:
+                state.early = EarlyKeys(version, opener=make_opener(version, suite, event.secret))
 
     def remember(self, parameters: TransportParameters) -> None:
         """A client with early data goes by what the server said last time."""
@@ -189,6 +269,13 @@ class Handshake:
         if peer.initial_source_connection_id != state.remote_ids.current:
             raise _mismatch("initial_source_connection_id")
         if state.is_client:
+            check_server(
+                peer.version_information,
+                began=state.original_version,
+                speaks=state.version,
+                reacted=self.reacted,
+                ours=state.configuration.spoken_versions,
+            )
             if peer.original_destination_connection_id != self.original_destination:
                 raise _mismatch("original_destination_connection_id")
             if peer.retry_source_connection_id != self.retry_source:
@@ -200,10 +287,13 @@ class Handshake:
             if peer.preferred_address is not None and state.remote_ids.current:
                 state.remote_ids.set_preferred(peer.preferred_address.connection_id, peer.preferred_address.reset_token)
         state.peer_parameters = peer
+        state.fixed_bit.greased = peer.grease_quic_bit
+        state.asks_for_acks = state.configuration.ack_frequency and peer.min_ack_delay_us is not None
 
     def _complete(self, event: Complete, now: float) -> None:
         state = self._state
         state.go(Phase.COMPLETE)
+        self.new_session = None
         state.timers.clear(Timer.HANDSHAKE)
         self._end_early_data(now)
         path = state.path
@@ -219,6 +309,7 @@ class Handshake:
             event.peer_certificates,
             event.resumed,
             event.server_name,
+            state.version,
         )
         state.events.append(completed)
         if state.watch is not None:

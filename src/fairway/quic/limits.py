@@ -51,6 +51,15 @@ FRAGMENT_BYTES = 512
 Smaller pieces that touch are put together: each costs more than what it holds.
 """
 
+MAX_FRAGMENTS = 8 * MAX_STREAM_FRAGMENTS
+"""The same over all streams of a connection, with the same allowance for large pieces."""
+
+MAX_BYTES_KEPT = 64 << 20
+"""Bytes of all streams of a connection that were sent and are kept until they and all before them are acknowledged.
+
+An honest receiver's window bounds them far below: who raises its limits and never acknowledges one early byte is not.
+"""
+
 MAX_STREAMS_CAP = 1 << 60
 """The greatest stream count that any frame or parameter may carry (RFC 9000 section 4.6)."""
 
@@ -96,16 +105,25 @@ HANDSHAKE_TIMEOUT_S = 10.0
 """A handshake that is not complete by then is given up."""
 
 MAX_PENDING_HANDSHAKES = 1000
-"""Connections of one endpoint that have not completed their handshake."""
+"""Connections of one endpoint from proved addresses that have not completed their handshake."""
+
+MAX_PENDING_PER_ADDRESS = 250
+"""Those of one address (IPv6: of one /64)."""
 
 MAX_CONNECTIONS = 100_000
 """Connections of one endpoint."""
 
+MAX_CONNECTIONS_PER_ADDRESS = 10_000
+"""Those of one address (IPv6: of one /64), behind which there may be many clients."""
+
 VERSION_NEGOTIATION_PER_SECOND = 100
-"""Version Negotiation packets, and closes of handshakes with a bad token, sent per second by one endpoint."""
+"""Version Negotiation packets, and closes of handshakes that do not begin, sent per second by one endpoint."""
 
 RETRY_FROM_PENDING = 300
-"""Pending handshakes from which on an endpoint asks newcomers to prove their address, until half of them are left."""
+"""Pending handshakes of unproved addresses from which on newcomers have to prove theirs, until half are left."""
+
+RETRY_FROM_PENDING_OF_ADDRESS = 100
+"""Those that seem to be of one address, from which on newcomers from there have to prove it."""
 
 RETRY_TOKEN_LIFETIME_S = 10.0
 """How long a client may take to follow a Retry."""

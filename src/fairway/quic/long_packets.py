@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fairway.quic.ack_frames import ACK, encode_ack
 from fairway.quic.errors import ErrorCode
-from fairway.quic.frames import ACK, CRYPTO, PING, ConnectionClose, crypto_header, encode_ack
+from fairway.quic.frames import CRYPTO, PING, ConnectionClose, crypto_header
 from fairway.quic.limits import MIN_INITIAL_DATAGRAM
-from fairway.quic.packet import FIXED_BIT, PacketType, encode_long_header, long_header_size
+from fairway.quic.packet import PacketType, encode_long_header, long_header_size
 from fairway.quic.protection import TAG_LENGTH
 from fairway.quic.recovery.sent import Run
 from fairway.quic.spaces import PacketSpace, SpaceKind
@@ -40,6 +41,8 @@ class _Draft:
 class LongPackets:
     """Builds the datagrams that carry Initial and Handshake packets."""
 
+    __slots__ = ("_short_packet", "_state")
+
     def __init__(self, state: ConnectionState, short_packet: Callable[[int, float], bytes]) -> None:
         self._state = state
         self._short_packet = short_packet
@@ -48,11 +51,12 @@ class LongPackets:
     def build(self, now: float) -> bytes | None:
         """The next handshake datagram."""
         state = self._state
-        waiting = [
-            space
-            for space in (state.initial, state.handshake)
-            if space.can_seal and (space.received.eliciting or space.probes or space.crypto_pending)
-        ]
+        initial, handshake = state.initial, state.handshake
+        waiting = []
+        if initial.can_seal and initial.wants_to_send:
+            waiting.append(initial)
+        if handshake.can_seal and handshake.wants_to_send:
+            waiting.append(handshake)
         if not waiting:
             return None
         limit = min(MIN_INITIAL_DATAGRAM, state.path.send_allowance)
@@ -70,7 +74,7 @@ class LongPackets:
         if not drafts:
             return None
         short = b""
-        padded = drafts[0].space is state.initial and (state.is_client or drafts[0].eliciting)
+        padded = drafts[0].space is initial and (state.is_client or drafts[0].eliciting)
         if padded:
             if limit < MIN_INITIAL_DATAGRAM:
                 self._give_back(drafts)
@@ -83,7 +87,7 @@ class LongPackets:
         state = self._state
         size = _OVERHEAD + len(state.remote_ids.current) + len(state.handshake_id)
         if space is state.initial:
-            size += varint_length(len(state.token)) + len(state.token)
+            size += varint_length(len(state.token)) + len(state.token) if state.token else 1
         return size
 
     def _draft(self, space: PacketSpace, room: int) -> _Draft | None:
@@ -99,21 +103,22 @@ class LongPackets:
             room -= len(ack)
             received.ack_sent()
         acks = len(parts)
+        if probing and not space.crypto_pending:  # a further probe: what the peer may lack helps it more than a PING
+            out = space.crypto_out
+            out.declared_lost(out.start, min(out.sent, out.start + room - _CRYPTO_OVERHEAD))
         if sends_more:
-            while space.crypto_pending and room > _CRYPTO_OVERHEAD:
-                offset, length = space.next_crypto(room - _CRYPTO_OVERHEAD)
-                header = crypto_header(offset, length)
-                parts += (header, space.crypto_out.peek(offset, length))
-                records.append((CRYPTO, offset, length))
-                space.crypto_sent(offset, length)
-                room -= len(header) + length
+            while room > _CRYPTO_OVERHEAD and (piece := space.take_crypto(room - _CRYPTO_OVERHEAD)) is not None:
+                offset, data = piece
+                header = crypto_header(offset, len(data))
+                parts += (header, data)
+                records.append((CRYPTO, offset, len(data)))
+                room -= len(header) + len(data)
             if probing and len(parts) == acks:
                 parts.append(b"\x01")
                 records.append((PING, 0))
         if not parts:
             return None
-        payload = b"".join(parts).ljust(MIN_PAYLOAD, b"\0")
-        return _Draft(space, payload, tuple(records), len(parts) > acks)
+        return _Draft(space, b"".join(parts).ljust(MIN_PAYLOAD, b"\0"), tuple(records), len(parts) > acks)
 
     def _window_free(self) -> bool:
         """Early data is not counted: its acknowledgements can be read only when the handshake has gone on."""
@@ -140,7 +145,7 @@ class LongPackets:
             packet = self._packet(space, draft.payload, now)
             if draft.eliciting or padded:  # nobody is owed an answer to a bare ACK: it is not remembered
                 size = len(packet)
-                space.sent.add(Run(number, 1, size, now, frames=draft.frames, eliciting=draft.eliciting))
+                space.sent.add(Run(number, 1, size, now, -1, 0, 0, False, draft.frames, draft.eliciting))
                 controller.on_sent(now, size, number)
             if draft.eliciting:
                 space.last_eliciting_at = now
@@ -167,6 +172,7 @@ class LongPackets:
             NUMBER_LENGTH,
             len(payload) + TAG_LENGTH,
             state.token if space is state.initial else b"",
+            state.fixed_bit.next(),
         )
         if state.watch is not None:
             state.watch.sent(space.kind, number, [payload], len(header) + TAG_LENGTH, now)
@@ -206,4 +212,4 @@ class LongPackets:
         payload, destination = frame.encode(), state.remote_ids.current
         if state.watch is not None:
             state.watch.sent(space.kind, number, [payload], 1 + len(destination) + 4 + TAG_LENGTH, now)
-        return space.keys.sealer.seal(FIXED_BIT | space.keys.phase, destination, number, 4, [payload])
+        return space.keys.sealer.seal(state.first_byte(state.path), destination, number, 4, [payload])

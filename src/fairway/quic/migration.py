@@ -146,7 +146,14 @@ class Migration:
         configuration = self._state.configuration
         size = MIN_INITIAL_DATAGRAM  # every path carries it; what more, discovery tells
         controller = configuration.controller_factory(size)
-        return Path(address, size, RttEstimator(configuration.initial_rtt_s), controller, local=local)
+        return Path(
+            address,
+            size,
+            RttEstimator(configuration.initial_rtt_s),
+            controller,
+            local=local,
+            spin=self._state.choose_spin(),
+        )
 
     def _keep(self, path: Path) -> None:
         if len(self.others) >= MAX_PATHS - 1:  # with the one in use; who was validated is worth more
@@ -179,6 +186,7 @@ class Migration:
             sequence is not None
         ):  # otherwise the one in use goes on: section 9.5 allows it to who did not choose to move
             ids.use(sequence)
+            path.spin.restart()
         self.others.remove(path)
         self.others.append(old)
         state.path = path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fairway.quic.frames import Ping
-from fairway.quic.packet import FIXED_BIT
 from fairway.quic.protection import TAG_LENGTH, ApplicationKeys
 from fairway.quic.recovery.mtu import MTU_PROBE, MtuDiscovery
 from fairway.quic.recovery.sent import Run
@@ -41,4 +40,4 @@ class MtuProbes:
         path.bytes_sent += size
         if state.watch is not None:
             state.watch.sent(space.kind, number, [payload], size - len(payload), now)
-        return keys.sealer.seal(FIXED_BIT | keys.phase, destination, number, NUMBER_LENGTH, [payload])
+        return keys.sealer.seal(state.first_byte(path), destination, number, NUMBER_LENGTH, [payload])

@@ -6,6 +6,7 @@ and puts it on. Everything here works on plain bytes and never raises anything b
 
 from __future__ import annotations
 
+import struct
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ VERSION_NEGOTIATION = 0x00000000
 VERSION_1 = 0x00000001  # RFC 9000 section 15
 VERSION_2 = 0x6B3343CF  # RFC 9369 section 3.1
 SUPPORTED_VERSIONS = (VERSION_1, VERSION_2)
+VERSION_NAMES = {"1": VERSION_1, "2": VERSION_2}
+"""As people know them."""
 
 LONG_HEADER = 0x80  # RFC 9000 section 17.2: header form
 FIXED_BIT = 0x40
@@ -28,7 +31,7 @@ RETRY_TAG_LENGTH = 16  # RFC 9001 section 5.8
 
 Buffer = bytes | bytearray | memoryview
 
-_from_bytes = int.from_bytes
+_FIRST_FIELDS = struct.Struct("!BIB").unpack_from  # the first byte, the version, the length of the destination
 
 
 class PacketType(IntEnum):
@@ -41,6 +44,9 @@ class PacketType(IntEnum):
     VERSION_NEGOTIATION = 4
     ONE_RTT = 5
 
+
+# Members of an enum are found by a look-up that costs more than the comparisons that they are for.
+_INITIAL, _RETRY = PacketType.INITIAL, PacketType.RETRY
 
 _TYPE_BITS = {
     # RFC 9369 section 3.2 rotates the types so that no middlebox may learn them.
@@ -64,43 +70,42 @@ class LongHeader(NamedTuple):
 def parse_long_header(buffer: Buffer, start: int, end: int) -> LongHeader:
     """Parse the long header at `start` of a datagram that ends at `end`.
 
-    For a version unknown to us only the fields that all versions share are read (RFC 8999 section 5.1).
+    For a version unknown to us only the fields that all versions share are read (RFC 8999 section 5.1). The fixed bit
+    may be anything: who has told the peer so takes that (RFC 9287), and who has not looks himself.
     """
     if end - start < 7:
         raise WireError("a long header needs at least 7 bytes")
-    first = buffer[start]
-    version = _from_bytes(buffer[start + 1 : start + 5], "big")
+    first, version, length = _FIRST_FIELDS(buffer, start)
     types = _TYPE_BITS.get(version)
     most = MAX_CONNECTION_ID_LENGTH if types is not None else 255
     at = start + 6
-    offset = at + buffer[at - 1]
-    if offset >= end or offset - at > most:
+    offset = at + length
+    if offset >= end or length > most:
         raise WireError("a connection ID runs past the datagram or is too long")
     destination = bytes(buffer[at:offset])
     at = offset + 1
-    offset = at + buffer[at - 1]
-    if offset > end or offset - at > most:
+    length = buffer[offset]
+    offset = at + length
+    if offset > end or length > most:
         raise WireError("a connection ID runs past the datagram or is too long")
     source = bytes(buffer[at:offset])
-    if version == VERSION_NEGOTIATION:
-        return LongHeader(version, PacketType.VERSION_NEGOTIATION, destination, source, b"", offset, end)
     if types is None:
-        return LongHeader(version, None, destination, source, b"", offset, end)
+        kind = PacketType.VERSION_NEGOTIATION if version == VERSION_NEGOTIATION else None
+        return LongHeader(version, kind, destination, source, b"", offset, end)
     kind = types[(first >> 4) & 3]
     token = b""
-    if kind is PacketType.RETRY:
+    if kind is _RETRY:
         if end - offset < RETRY_TAG_LENGTH:
             raise WireError("a Retry packet ends before its integrity tag")
         token = bytes(buffer[offset : end - RETRY_TAG_LENGTH])
         return LongHeader(version, kind, destination, source, token, end - RETRY_TAG_LENGTH, end)
-    if not first & FIXED_BIT:
-        raise WireError("the fixed bit is zero")
-    if kind is PacketType.INITIAL:
+    if kind is _INITIAL:
         length, offset = _varint(buffer, offset, end)
-        if length > end - offset:
-            raise WireError("the token runs past the datagram")
-        token = bytes(buffer[offset : offset + length])
-        offset += length
+        if length:
+            if length > end - offset:
+                raise WireError("the token runs past the datagram")
+            token = bytes(buffer[offset : offset + length])
+            offset += length
     length, offset = _varint(buffer, offset, end)
     if length > end - offset:
         raise WireError("the packet's length runs past the datagram")
@@ -108,9 +113,16 @@ def parse_long_header(buffer: Buffer, start: int, end: int) -> LongHeader:
 
 
 def _varint(buffer: Buffer, offset: int, end: int) -> tuple[int, int]:
-    if offset >= end or offset + (1 << (buffer[offset] >> 6)) > end:
-        raise WireError("a variable-length integer runs past the datagram")
-    return decode_varint(buffer, offset)
+    if offset < end:
+        first = buffer[offset]
+        after = offset + (1 << (first >> 6))
+        if after <= end:
+            if first < 0x40:
+                return first, after
+            if first < 0x80:
+                return (first & 0x3F) << 8 | buffer[offset + 1], after
+            return decode_varint(buffer, offset)
+    raise WireError("a variable-length integer runs past the datagram")
 
 
 def encode_long_header(
@@ -122,19 +134,21 @@ def encode_long_header(
     number_length: int,
     payload_length: int,
     token: bytes = b"",
+    fixed_bit: int = FIXED_BIT,
 ) -> bytes:
     """A long header up to and with its packet number; `payload_length` counts the AEAD tag."""
-    first = LONG_HEADER | FIXED_BIT | (_TYPE_BITS[version].index(kind) << 4) | (number_length - 1)
+    first = LONG_HEADER | fixed_bit | (_TYPE_BITS[version].index(kind) << 4) | (number_length - 1)
+    # The length is always two bytes, so that the header's length does not depend on the payload's.
+    length = 0x4000 | (number_length + payload_length)
+    number &= (1 << (8 * number_length)) - 1
     return b"".join(
         (
             (first << 40 | version << 8 | len(destination)).to_bytes(6, "big"),
             destination,
             encode_varint(len(source)),  # at most 20, so one byte
             source,
-            encode_varint(len(token)) + token if kind is PacketType.INITIAL else b"",
-            # Always two bytes, so that the header's length does not depend on the payload's.
-            (0x4000 | (number_length + payload_length)).to_bytes(2, "big"),
-            truncate_number(number, number_length),
+            b"" if kind is not _INITIAL else encode_varint(len(token)) + token if token else b"\0",
+            (length << 8 * number_length | number).to_bytes(2 + number_length, "big"),
         )
     )
 
@@ -182,11 +196,6 @@ def encode_retry(version: int, destination: bytes, source: bytes, token: bytes) 
             token,
         ]
     )
-
-
-def truncate_number(number: int, length: int) -> bytes:
-    """The low `length` bytes of a packet number."""
-    return (number & ((1 << (8 * length)) - 1)).to_bytes(length, "big")
 
 
 def number_length(number: int, largest_acknowledged: int) -> int:

@@ -11,6 +11,7 @@ from fairway.quic.state import ConnectionState
 class PathCalls:
     """The part of a connection that is about paths. `local` names one of the caller's sockets, None the first."""
 
+    __slots__ = ()
     _state: ConnectionState
     _migration: Migration
 

@@ -7,9 +7,8 @@ path in use are remembered, as its window bounds them; nothing follows from the 
 from __future__ import annotations
 
 from fairway.quic.frames import PATH_RESPONSE, PathChallenge, PathResponse, Ping
-from fairway.quic.limits import ANTI_AMPLIFICATION_FACTOR, MIN_INITIAL_DATAGRAM
+from fairway.quic.limits import MIN_INITIAL_DATAGRAM
 from fairway.quic.migration import Migration
-from fairway.quic.packet import FIXED_BIT
 from fairway.quic.paths import Path
 from fairway.quic.protection import TAG_LENGTH, ApplicationKeys
 from fairway.quic.recovery.sent import Run
@@ -79,7 +78,7 @@ class PathProbes:
         path.bytes_sent += size
         if state.watch is not None:
             state.watch.sent(space.kind, first, [payload], overhead, now)
-        return keys.sealer.seal(FIXED_BIT | keys.phase, destination, first, NUMBER_LENGTH, [payload])
+        return keys.sealer.seal(state.first_byte(path), destination, first, NUMBER_LENGTH, [payload])
 
     def _destination(self, path: Path) -> bytes | None:
         ids = self._state.remote_ids
@@ -95,6 +94,6 @@ class PathProbes:
         allowance = path.send_allowance
         if asks:
             return allowance
-        if path is state.path:  # answers of 1200 bytes to small questions are part of what the window bounds
-            return min(allowance, path.controller.window - state.bytes_in_flight)
-        return min(allowance, ANTI_AMPLIFICATION_FACTOR * path.bytes_received - path.bytes_sent)
+        if path is state.path and path.controller.window - state.bytes_in_flight < MIN_INITIAL_DATAGRAM:
+            return 0  # answers of 1200 bytes to small questions are part of what the window bounds: they wait
+        return allowance

@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from fairway.quic.congestion import Controller
+from fairway.quic.first_byte import SpinBit
 from fairway.quic.limits import ANTI_AMPLIFICATION_FACTOR, MAX_PATH_CHALLENGES
 from fairway.quic.path_validation import PathValidation
 from fairway.quic.recovery.mtu import MtuDiscovery
@@ -43,6 +44,7 @@ class Path:
     """True if the last validation failed: it is kept while no other path was ever validated."""
     mtu: MtuDiscovery | None = None
     """Made once enough was sent that larger packets pay, or where the path turns out to carry less."""
+    spin: SpinBit = field(default_factory=lambda: SpinBit(is_client=False, spins=False))
     wanted: bool = False
     """True if the application asked for this path: it hears what becomes of it."""
 

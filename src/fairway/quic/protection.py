@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.packet import (
-    FIXED_BIT,
     KEY_PHASE,
     LONG_HEADER,
     LONG_RESERVED,
@@ -96,12 +95,15 @@ def retry_tag(version: int, original_destination: bytes, retry: bytes) -> bytes:
     return AESGCM(key).encrypt(nonce, b"", pseudo)
 
 
+# Looking a member of an enum up costs ten times what a name of the module does.
+_CHACHA20 = CipherSuite.CHACHA20_POLY1305_SHA256
+
 _ECB = modes.ECB()  # it has no state
 
 
 def header_masks(suite: CipherSuite, key: bytes) -> MaskFunction:
     """A function from gathered 16-byte samples to as many 16-byte blocks, of which 5 bytes are the mask."""
-    if suite is CipherSuite.CHACHA20_POLY1305_SHA256:
+    if suite is _CHACHA20:
 
         def chacha(samples: bytes) -> bytes:
             blocks = []
@@ -115,7 +117,7 @@ def header_masks(suite: CipherSuite, key: bytes) -> MaskFunction:
 
 
 def _aead(suite: CipherSuite, key: bytes) -> AESGCM | ChaCha20Poly1305:
-    return ChaCha20Poly1305(key) if suite is CipherSuite.CHACHA20_POLY1305_SHA256 else AESGCM(key)
+    return ChaCha20Poly1305(key) if suite is _CHACHA20 else AESGCM(key)
 
 
 class Sealer:
@@ -169,7 +171,7 @@ class Sealer:
         packet = self._encrypt((self._iv ^ number).to_bytes(12, "big"), payload, header)
         low = 4 - length
         first_mask, number_mask = _MASK(self.masks(packet[low : low + SAMPLE_LENGTH]))
-        masked = _from_bytes(header[-length:], "big") ^ (number_mask >> 8 * low)
+        masked = (number & ((1 << 8 * length) - 1)) ^ (number_mask >> 8 * low)
         self.sealed += 1
         first = _BYTE[header[0] ^ (first_mask & 0x0F)]
         return b"".join((first, header[1:-length], masked.to_bytes(length, "big"), packet))
@@ -211,7 +213,7 @@ class Opener:
                 end = size
             first = buffer[at] ^ (first_mask & 0x1F)
             if first != last:
-                if first & LONG_HEADER or (first & KEY_PHASE) != phase or not first & FIXED_BIT:
+                if first & LONG_HEADER or (first & KEY_PHASE) != phase:
                     others.append((at, end))
                     continue
                 last = first

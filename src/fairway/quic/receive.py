@@ -9,42 +9,50 @@ from __future__ import annotations
 import hmac
 from collections.abc import Sequence
 
+from fairway.quic.ack_frames import ACK, decode_ack
 from fairway.quic.closing import abandon, heard_from_peer
-from fairway.quic.connection_ids import LOCAL_LENGTH
 from fairway.quic.delivery import Delivery
 from fairway.quic.dispatch import FrameHandlers
 from fairway.quic.early_data import FORBIDDEN_FRAMES
-from fairway.quic.errors import ClosedBy, Closing, ErrorCode, PeerError
-from fairway.quic.frames import ACK, PADDING, STREAM, bad_encoding, decode_ack
+from fairway.quic.errors import ClosedBy, Closing, ErrorCode, PeerError, bad_encoding
+from fairway.quic.frames import CRYPTO, MAX_OFFSET, PADDING, STREAM
 from fairway.quic.gather import Gatherer
 from fairway.quic.handshake import Handshake
-from fairway.quic.limits import MAX_STASHED_BYTES, MAX_STASHED_PACKETS, MAX_TOKEN_BYTES, MIN_INITIAL_DATAGRAM
+from fairway.quic.limits import MAX_STASHED_BYTES, MAX_STASHED_PACKETS, MIN_INITIAL_DATAGRAM
+from fairway.quic.long_headers import LongHeaders
 from fairway.quic.migration import Migration, is_probing
 from fairway.quic.observe.observer import DropReason, ObservedPacket
 from fairway.quic.packet import (
     LONG_HEADER,
-    VERSION_NEGOTIATION,
     Buffer,
     LongHeader,
     PacketType,
     parse_long_header,
-    parse_versions,
 )
 from fairway.quic.paths import Address, Local
-from fairway.quic.protection import INTEGRITY_LIMIT, retry_tag
+from fairway.quic.protection import INTEGRITY_LIMIT
 from fairway.quic.recovery.ecn import CE
 from fairway.quic.spaces import PacketSpace, SpaceKind
-from fairway.quic.state import OPEN_PHASES, ConnectionState, Phase
+from fairway.quic.state import ConnectionState, Phase
 from fairway.quic.stream_frames import STREAM_MASK, take_streams
 from fairway.wire import Reader, WireError
 
 MIN_RESET = 21  # RFC 9000 section 10.3: the smallest datagram that can be a stateless reset
+
+# Looking a member of an enum up costs ten times what a name of the module does.
+_APPLICATION = SpaceKind.APPLICATION
+_HANDSHAKE = SpaceKind.HANDSHAKE
 
 _SPACE_OF_TYPE = {PacketType.INITIAL: SpaceKind.INITIAL, PacketType.HANDSHAKE: SpaceKind.HANDSHAKE}
 
 
 class Receiver:
     """Takes in datagrams for one connection."""
+
+    __slots__ = (
+        "_closing_packets", "_delivery", "_handlers", "_handshake", "_headers", "_heard", "_migration",
+        "_state", "peer_seen",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -59,8 +67,7 @@ class Receiver:
         self._handshake = handshake
         self._handlers = handlers
         self._migration = migration
-        self.peer_seen = False
-        """True once a packet of the peer was opened."""
+        self._headers = LongHeaders(state, handshake)
         self._heard = False
         """True if the buffer at hand has brought a genuine packet."""
         self._closing_packets = 0
@@ -124,11 +131,10 @@ class Receiver:
                 return
             destination = header.destination
             if header.type is PacketType.VERSION_NEGOTIATION or header.type is PacketType.RETRY:
-                self._negotiation(buffer, offset, header, now)
+                self._headers.answered(buffer, offset, header, now)
                 return
-            if header.version != state.version or not self._is_ours(header):
-                known = header.version == state.version
-                reason = DropReason.UNKNOWN_CONNECTION if known else DropReason.UNSUPPORTED
+            reason = self._headers.why_not(header)
+            if reason is not None:
                 self._drop(reason, end - offset, now)
                 return
             too_small = header.type is PacketType.INITIAL and end - start < MIN_INITIAL_DATAGRAM
@@ -137,15 +143,6 @@ class Receiver:
             else:
                 self._drop(DropReason.INVALID, header.end - offset, now)
             offset = header.end
-
-    def _is_ours(self, header: LongHeader) -> bool:
-        state = self._state
-        if header.destination not in state.local_ids and (
-            state.is_client or header.destination != self._handshake.original_destination
-        ):
-            return False
-        # Section 7.2: the peer's choice of connection ID holds once it is known.
-        return not self.peer_seen or header.source == state.remote_ids.current
 
     def _drop(self, reason: DropReason, size: int, now: float) -> None:
         """A packet is not taken in."""
@@ -186,7 +183,8 @@ class Receiver:
             else:
                 self._drop(DropReason.NO_KEYS, header.end - start, now)
             return
-        opened = space.opener.open_long(buffer, start, header, space.received.largest)
+        opener = space.opener if header.version == state.version else self._handshake.initial_opener(header.version)
+        opened = opener.open_long(buffer, start, header, space.received.largest)
         if opened is None:
             self._drop(DropReason.NOT_OPENED, header.end - start, now)
             return
@@ -194,6 +192,8 @@ class Receiver:
         if number in space.received:
             self._drop(DropReason.DUPLICATE, header.end - start, now)
             return
+        if header.version != state.version and state.is_client and self._headers.may_go_over(header.version):
+            self._handshake.go_over(header.version)
         state.counters.packets_received += 1
         if state.watch is not None:
             state.watch.received(kind, [ObservedPacket(number, payload, header.end - start)], now)
@@ -240,7 +240,7 @@ class Receiver:
         eliciting = self._frames(payload, space, now, FORBIDDEN_FRAMES)
         state.early_streams.update(state.streams.opened[before:])
         if eliciting and state.is_open:
-            space.received.elicit(1, in_order, now, state.configuration.max_ack_delay_s)
+            space.received.elicit(1, in_order, now, state.ack_delay_s)
 
     def _keys_known(self) -> tuple[bool, ...]:
         """Which kinds of packets can be opened."""
@@ -250,44 +250,15 @@ class Receiver:
     def _learn_from(self, header: LongHeader, space: PacketSpace) -> None:
         """What a genuine packet tells about the peer and the path."""
         state = self._state
-        if not self.peer_seen:
-            self.peer_seen = True
-            if state.is_client:
+        if not state.peer_seen:
+            state.peer_seen = True
+            if header.source != state.remote_ids.current:  # a server's first datagram may have been changed on its way
                 state.remote_ids.replace_first(header.source)
-        if space.kind is SpaceKind.HANDSHAKE and not state.is_client:
+        if space.kind is _HANDSHAKE and not state.is_client:
             state.path.validated = True  # section 8.1
             if not state.initial.discarded:
                 state.initial.discard()  # RFC 9001 section 4.9.1
                 state.pto_count = 0
-
-    def _negotiation(self, buffer: Buffer, start: int, header: LongHeader, now: float) -> None:
-        """Version Negotiation and Retry: a client heeds one, before anything else arrived."""
-        state = self._state
-        if not state.is_client or self.peer_seen or header.destination != state.handshake_id:
-            return
-        if header.version == VERSION_NEGOTIATION:
-            if header.source != self._handshake.original_destination:
-                return
-            try:
-                versions = parse_versions(buffer, header)
-            except WireError:
-                return
-            if state.version not in versions:  # section 6.2
-                offered = ", ".join(f"{version:#x}" for version in versions[:8])
-                abandon(state, Closing(ClosedBy.VERSION, reason=f"the server speaks {offered}"), now)
-            return
-        if self._handshake.retry_source is not None or not header.token or header.version != state.version:
-            return
-        original = self._handshake.original_destination
-        if header.source == original or len(header.token) > MAX_TOKEN_BYTES:  # RFC 9000 section 17.2.5.1
-            return
-        # The unused bits of the first byte are covered by the tag: take the packet as it came.
-        packet = bytes(buffer[start : header.number_offset])
-        tag = retry_tag(state.version, original, packet)
-        if not hmac.compare_digest(tag, bytes(buffer[header.number_offset : header.end])):
-            return
-        self._handshake.follow_retry(header.source, header.token)
-        state.loss_timer_stale = True
 
     # Short headers
 
@@ -295,7 +266,8 @@ class Receiver:
         """Short header packets, one a datagram."""
         state = self._state
         keys = state.application.keys
-        destination = bytes(buffer[1 : 1 + LOCAL_LENGTH])
+        after_id = 1 + state.local_ids.length
+        destination = bytes(buffer[1:after_id])
         if keys is None:
             return
         if destination not in state.local_ids:
@@ -312,13 +284,15 @@ class Receiver:
             self._handlers.destination = destination
             if state.watch is not None:
                 self._show(numbers, payloads, size, segment, others, now)
+            if state.arrival.spin.spins:
+                self._spin(buffer, size, segment, numbers, others)
             self._application(numbers, payloads, now)
         for start, end in others:
             if not state.is_open:
                 return
             if buffer[start] & LONG_HEADER:
                 self._datagram(buffer, start, end, now)
-            elif bytes(buffer[start + 1 : start + 1 + LOCAL_LENGTH]) != destination:
+            elif bytes(buffer[start + 1 : start + after_id]) != destination:
                 self._short(buffer[start:end], end - start, end - start, now)
             else:
                 self._other_phase(buffer, start, end, destination, now)
@@ -350,6 +324,15 @@ class Receiver:
         if state.watch is not None:
             self._show([number], [payload], end - start, end - start, (), now)
         self._application([number], [payload], now)
+
+    def _spin(
+        self, buffer: Buffer, size: int, segment: int, numbers: Sequence[int], others: Sequence[tuple[int, int]]
+    ) -> None:
+        """The spin bit of packets that were opened, on the path that they came on (section 17.4)."""
+        unopened = {start for start, _ in others}
+        starts = [at for at in range(0, size, segment) if at not in unopened]
+        number, start = max(zip(numbers, starts, strict=True))
+        self._state.arrival.spin.heard(number, buffer[start])
 
     def _show(
         self,
@@ -414,7 +397,9 @@ class Receiver:
         if state.arrival is not state.path and state.is_open:
             self._elsewhere(numbers, payloads, highest, now)
         if eliciting and state.is_open:
-            received.elicit(eliciting, in_order, now, state.configuration.max_ack_delay_s)
+            if not in_order and received.is_late(min(numbers)):
+                received.ack_now = True
+            received.elicit(eliciting, in_order, now, state.ack_delay_s)
 
     def _elsewhere(self, numbers: Sequence[int], payloads: Sequence[bytes], highest: int, now: float) -> None:
         """Packets came on a path that is not in use: the newest may tell that the peer has moved (section 9.3)."""
@@ -448,8 +433,8 @@ class Receiver:
         reader, end = Reader(payload), len(payload)
         state, handle = self._state, self._handlers.handle
         eliciting = False
-        streams_allowed = space.kind is SpaceKind.APPLICATION
-        while reader.offset < end and state.phase in OPEN_PHASES:
+        streams_allowed = space.kind is _APPLICATION
+        while reader.offset < end and state.is_open:
             frame_type = payload[reader.offset]
             if frame_type in forbidden:
                 raise _violation(f"frame {frame_type:#x} in a 0-RTT packet", "RFC 9000 section 12.5")
@@ -465,9 +450,28 @@ class Receiver:
                 except WireError as error:
                     raise bad_encoding(ACK, "the packet ends within a frame") from error
                 self._delivery.on_ack(space, ranges, delay, now)
+            elif frame_type == CRYPTO:
+                reader.offset += 1
+                self._crypto(reader, space, now)
+                eliciting = True
             elif handle(reader, space, now):
                 eliciting = True
         return eliciting
+
+    def _crypto(self, reader: Reader, space: PacketSpace, now: float) -> None:
+        """A CRYPTO frame, whose type is read."""
+        try:
+            offset = reader.varint()
+            data = reader.take(reader.varint())
+        except WireError as error:
+            raise bad_encoding(CRYPTO, "the packet ends within a frame") from error
+        if offset + len(data) > MAX_OFFSET:
+            raise bad_encoding(CRYPTO, "CRYPTO data passes 2^62 - 1")
+        try:
+            self._handshake.receive(space, offset, data, now)
+        except PeerError as error:
+            error.frame_type = error.frame_type or CRYPTO
+            raise
 
 
 def _rows(numbers: Sequence[int]) -> list[tuple[int, int]]:

@@ -17,6 +17,9 @@ from fairway.wire import RangeSet
 ACK_EVERY = 2  # RFC 9000 section 13.2.2: acknowledge at least every second ack-eliciting packet
 
 
+_ALL = 1 << 62  # above every packet number
+
+
 class SpaceKind(IntEnum):
     """The packet number spaces; 0-RTT packets share the application's."""
 
@@ -28,7 +31,10 @@ class SpaceKind(IntEnum):
 class ReceivedNumbers:
     """Packet numbers that arrived, and when they have to be acknowledged (RFC 9000 section 13.2)."""
 
-    __slots__ = ("_floor", "_ranges", "ack_at", "ack_now", "ecn", "eliciting", "largest", "largest_at")
+    __slots__ = (
+        "_floor", "_ranges", "_reported", "ack_at", "ack_now", "ecn", "eliciting", "largest", "largest_at",
+        "reordering", "threshold",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._ranges = RangeSet()
@@ -42,6 +48,12 @@ class ReceivedNumbers:
         """Packets that came with ECT(0), ECT(1) and CE (RFC 9000 section 13.4.1); None if none was ever marked."""
         self.ack_at: float | None = None
         self.ack_now = False
+        self._reported = -1
+        """The largest number in an ACK frame of ours."""
+        self.threshold = ACK_EVERY - 1
+        """Ack-eliciting packets that may be left unacknowledged (draft-ietf-quic-ack-frequency-14 section 4)."""
+        self.reordering = 1
+        """How far packets may be out of order before that is acknowledged at once; 0: it never is."""
 
     def __contains__(self, number: int) -> bool:
         return number < self._floor or number in self._ranges
@@ -63,10 +75,39 @@ class ReceivedNumbers:
     def elicit(self, count: int, in_order: bool, now: float, delay_s: float) -> None:
         """`count` of the packets that just arrived want an acknowledgement within `delay_s`."""
         self.eliciting += count
-        if self.eliciting >= ACK_EVERY or not in_order:
+        if self.eliciting > self.threshold or self._alarmed(in_order):
             self.ack_now = True
         elif self.ack_at is None:
             self.ack_at = now + delay_s
+
+    def _alarmed(self, in_order: bool) -> bool:
+        """Whether what is missing is to be told at once."""
+        return not in_order if self.reordering == 1 else self._shows_loss()
+
+    def _shows_loss(self) -> bool:
+        """Whether the peer would take a packet for lost if it knew what is here: `reordering` after it have come.
+
+        What was reported as missing before is not looked at again (draft-ietf-quic-ack-frequency-14 section 6.2).
+        """
+        ranges = self._ranges
+        if len(ranges) < 2:
+            return False
+        if len(ranges) > MAX_ACK_RANGES_SENT // 2:  # soon there would be more than an ACK frame tells
+            return True
+        if not self.reordering:
+            return False
+        told = self._reported - self.reordering
+        for at in range(len(ranges) - 1, 0, -1):
+            missing = max(ranges[at - 1][1], told + 1)  # the first one of this gap that was not reported
+            if missing >= ranges[at][0]:
+                return False
+            if self.largest - missing >= self.reordering:
+                return True
+        return False
+
+    def is_late(self, number: int) -> bool:
+        """Whether a packet came so late that the peer takes it for lost, as it was reported missing (section 6.2)."""
+        return self.reordering > 1 and number <= self._reported - self.reordering
 
     def ranges(self) -> tuple[tuple[int, int], ...]:
         """Inclusive ranges for an ACK frame, the largest first."""
@@ -79,9 +120,16 @@ class ReceivedNumbers:
 
     def ack_sent(self) -> None:
         """An ACK frame with `ranges` left."""
+        self._reported = self.largest
         self.eliciting = 0
         self.ack_at = None
         self.ack_now = False
+
+    def close(self) -> None:
+        """Nothing more is taken in or acknowledged."""
+        self.ack_sent()
+        self._ranges.clear()
+        self._floor = _ALL
 
     def count_marks(self, mark: int, count: int) -> None:
         """So many of the packets that arrived had this mark in their IP header."""
@@ -104,6 +152,12 @@ class ReceivedNumbers:
 class PacketSpace:
     """One packet number space."""
 
+    __slots__ = (
+        "_opener", "_sealer", "can_open", "can_seal", "crypto_in", "crypto_out", "discarded", "keys", "kind",
+        "largest_acked", "last_eliciting_at", "loss", "next_number", "probes", "received", "sent", "skipped",
+        "unacknowledged_acks",
+    )  # fmt: skip
+
     def __init__(self, kind: SpaceKind) -> None:
         self.kind = kind
         self.can_seal = False
@@ -125,7 +179,7 @@ class PacketSpace:
         """Packets to send whatever the congestion window says (RFC 9002 section 6.2.4)."""
         self.crypto_out = SendBuffer()
         self.crypto_in = Assembler()
-        self.skipped: list[int] = []
+        self.skipped: tuple[int, ...] = ()
         """Packet numbers that were never used: who acknowledges one has not seen what it acknowledges."""
         self.unacknowledged_acks = 0
         """Packets without an ack-eliciting frame since the last one with."""
@@ -165,30 +219,40 @@ class PacketSpace:
         out = self.crypto_out
         return out.end > out.sent or bool(out.lost)
 
-    def next_crypto(self, room: int) -> tuple[int, int]:
-        """Offset and length of the next handshake bytes, at most `room`; a length of 0 for none."""
+    @property
+    def wants_to_send(self) -> bool:
+        """True if an acknowledgement, a probe or handshake bytes may be due."""
+        out = self.crypto_out
+        return self.received.eliciting > 0 or self.probes > 0 or out.end > out.sent or bool(out.lost)
+
+    def take_crypto(self, room: int) -> tuple[int, memoryview | bytes] | None:
+        """The next handshake bytes that wait, at most `room`, and their offset; they go into a packet now."""
         out = self.crypto_out
         if out.lost:
-            start, stop = out.lost[0]
-            return start, min(stop - start, room)
-        return out.sent, min(out.unsent, room)
-
-    def crypto_sent(self, offset: int, length: int) -> None:
-        """Handshake bytes went into a packet."""
-        out = self.crypto_out
-        if offset >= out.sent:
-            out.sent = offset + length
-        else:
+            offset, stop = out.lost[0]
+            length = min(stop - offset, room)
             out.lost.remove(offset, offset + length)
+        else:
+            offset = out.sent
+            length = min(out.end - offset, room)
+            if not length:
+                return None
+            out.sent = offset + length
+        return offset, out.peek(offset, length)
 
     def discard(self) -> None:
         """Drop keys and all state (RFC 9001 section 4.9)."""
+        if self.discarded:
+            return
         self._sealer = self._opener = self.keys = None
         self.can_seal = self.can_open = False
         self.discarded = True
         self.sent.clear()
         self.loss.due = None
-        self.received.ack_sent()
-        self.crypto_out = SendBuffer()
-        self.crypto_in = Assembler()
+        self.received.close()
+        out = self.crypto_out
+        out.clear()
+        out.start = out.sent = out.end
+        if self.crypto_in.gaps:
+            self.crypto_in = Assembler(self.crypto_in.end)
         self.probes = 0

@@ -8,10 +8,11 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from fairway.quic.configuration import QuicConfiguration
-from fairway.quic.connection_ids import LocalIds, RemoteIds
+from fairway.quic.connection_ids import LocalIds, MakeId, RemoteIds
 from fairway.quic.datagrams import Datagrams
 from fairway.quic.errors import Closing
 from fairway.quic.events import Event
+from fairway.quic.first_byte import FixedBit, SpinBit
 from fairway.quic.paths import Address, Path
 from fairway.quic.recovery.ecn import Ecn
 from fairway.quic.recovery.mtu import MtuDiscovery
@@ -38,6 +39,8 @@ class Phase(Enum):
     DRAINING = "draining"
     CLOSED = "closed"
 
+    __hash__ = object.__hash__  # there is one of each, and Enum's own costs more than the rest of a look-up
+
 
 PHASE_TRANSITIONS: dict[Phase, frozenset[Phase]] = {
     Phase.HANDSHAKE: frozenset({Phase.COMPLETE, Phase.CLOSING, Phase.DRAINING, Phase.CLOSED}),
@@ -57,6 +60,16 @@ _UNKNOWN_PARAMETERS = TransportParameters()
 class ConnectionState:
     """Everything that one connection knows."""
 
+    __slots__ = (
+        "ack_delay_s", "ack_request_heard", "ack_requests", "acks_asked", "application", "arrival",
+        "arrival_mark", "asks_for_acks", "close_pending", "closing", "configuration", "control", "counters",
+        "datagrams", "early", "early_streams", "ecn", "events", "fixed_bit", "forged", "handshake",
+        "handshake_complete", "handshake_id", "initial", "is_client", "is_open", "limited_at", "local_ids",
+        "local_parameters", "loss_timer_stale", "make_token", "original_version", "path", "peer_parameters",
+        "peer_seen", "phase", "probing", "pto_count", "random", "remote_ids", "resets", "resets_since",
+        "sent_since_receive", "server", "spaces", "stash", "streams", "timers", "token", "version", "watch",
+    )  # fmt: skip
+
     def __init__(
         self,
         configuration: QuicConfiguration,
@@ -67,13 +80,19 @@ class ConnectionState:
         local_id: bytes,
         remote_id: bytes,
         parameters: TransportParameters,
-        make_id: Callable[[], bytes],
+        make_id: MakeId,
     ) -> None:
         self.configuration = configuration
         self.is_client = is_client
         self.random = random
-        self.version = configuration.version
+        self.version = configuration.first_version or configuration.spoken_versions[0]
+        self.original_version = self.version
+        """What the client began with: another than `version` after compatible negotiation (RFC 9368 section 2.3)."""
         self.phase = Phase.HANDSHAKE
+        self.is_open = True
+        """True until the connection begins to end."""
+        self.handshake_complete = False
+        """True while the application may send (RFC 9001 section 4.1.1)."""
         self.initial = PacketSpace(SpaceKind.INITIAL)
         self.handshake = PacketSpace(SpaceKind.HANDSHAKE)
         self.application = PacketSpace(SpaceKind.APPLICATION)
@@ -81,12 +100,15 @@ class ConnectionState:
         """The same three, by `SpaceKind`."""
         rtt = RttEstimator(configuration.initial_rtt_s)
         size = 1200  # until the handshake is complete: RFC 9000 section 14
-        self.path = Path(address, size, rtt, configuration.controller_factory(size), validated=is_client)
+        self.path = Path(
+            address, size, rtt, configuration.controller_factory(size), validated=is_client, spin=self.choose_spin()
+        )
         self.arrival = self.path
         """The path that the buffer at hand came on."""
         self.arrival_mark = 0
         """What that buffer's IP header said (ECN)."""
         self.ecn = Ecn(configuration.ecn)
+        self.fixed_bit = FixedBit(random)
         self.probing = False
         """True while a path may have a challenge to send, or a response."""
         self.local_ids = LocalIds(local_id, make_id)
@@ -103,6 +125,16 @@ class ConnectionState:
         )
         self.control = self.streams.control
         """Control frames that wait to be sent, of streams and of the connection, in order."""
+        self.ack_delay_s = configuration.max_ack_delay_s
+        """How long our acknowledgements may wait: what the peer asked for last, or what we told it."""
+        self.ack_request_heard = -1
+        """The sequence number of the peer's last ACK_FREQUENCY frame."""
+        self.ack_requests = 0
+        """ACK_FREQUENCY frames that we have sent."""
+        self.acks_asked = 0
+        """The threshold that was asked for in the last of them; 0 if nothing was."""
+        self.asks_for_acks = False
+        """True if the peer can be asked, and we want to."""
         self.events: deque[Event] = deque()
         self.datagrams: Datagrams | None = None
         """None until the first datagram: most connections have none."""
@@ -111,8 +143,10 @@ class ConnectionState:
         """What a client puts into its Initial packets (Retry, NEW_TOKEN)."""
         self.server: KnownServer | None = None
         """Where a client keeps what it learns for its next visit."""
-        self.make_token: Callable[[Address], bytes] | None = None
+        self.make_token: Callable[[Address, int], bytes] | None = None
         """What makes a server's tokens for a client's next visit."""
+        self.peer_seen = False
+        """True once a packet of the peer was opened."""
         self.pto_count = 0
         self.loss_timer_stale = False
         """True if what the loss timer depends on has changed since it was set."""
@@ -136,6 +170,16 @@ class ConnectionState:
         self.resets_since = 0.0
         self.resets = 0
 
+    def choose_spin(self) -> SpinBit:
+        """The spin bit of a new path."""
+        return SpinBit.choose(self.random, is_client=self.is_client, enabled=self.configuration.spin_bit)
+
+    def first_byte(self, path: Path) -> int:
+        """The first byte of the next short header packets on a path, but for the length of their numbers."""
+        keys = self.application.keys
+        assert keys is not None
+        return self.fixed_bit.next() | keys.phase | path.spin.value
+
     def use_datagrams(self) -> Datagrams:
         """The connection's datagrams, made with the first."""
         if self.datagrams is None:
@@ -158,19 +202,9 @@ class ConnectionState:
         return initial.sent.bytes_in_flight + handshake.sent.bytes_in_flight + application.sent.bytes_in_flight
 
     @property
-    def is_open(self) -> bool:
-        """True until the connection begins to end."""
-        return self.phase in OPEN_PHASES
-
-    @property
-    def handshake_complete(self) -> bool:
-        """True once the application may send (RFC 9001 section 4.1.1)."""
-        return self.phase in _COMPLETE_PHASES
-
-    @property
     def streams_usable(self) -> bool:
         """True once streams may be opened: with early data before the handshake is complete (RFC 9001 4.6)."""
-        return self.phase in _COMPLETE_PHASES or (self.early is not None and self.phase is Phase.HANDSHAKE)
+        return self.handshake_complete or (self.early is not None and self.phase is Phase.HANDSHAKE)
 
     @property
     def max_ack_delay_s(self) -> float:
@@ -186,3 +220,5 @@ class ConnectionState:
         """Change the phase."""
         assert phase in PHASE_TRANSITIONS[self.phase], (self.phase, phase)
         self.phase = phase
+        self.is_open = phase in OPEN_PHASES
+        self.handshake_complete = phase in _COMPLETE_PHASES

@@ -10,14 +10,17 @@ if TYPE_CHECKING:
     from fairway.quic.state import ConnectionState
 
 KEYS = {
+    "quic_version": "the version that is spoken (RFC 9368); before the handshake is complete, the one that is tried",
     "streams": "streams that are not finished",
     "streams_opened_locally": "streams that we opened, in all",
     "streams_opened_by_peer": "streams that the peer opened, in all",
     "bytes_sent": "bytes of UDP payload sent",
+    "early_bytes_sent": "of the bytes sent, those in 0-RTT packets",
     "bytes_received": "bytes of UDP payload received",
     "bytes_in_flight": "bytes sent that are neither acknowledged nor lost",
     "bytes_lost": "bytes in packets that were declared lost",
     "stream_bytes_retransmitted": "bytes of streams that were sent again, after a loss or in a probe",
+    "stream_bytes_kept": "bytes of streams that were sent and are kept until they and all before are acknowledged",
     "packet_size": "bytes of full datagrams, as path MTU discovery stands",
     "ecn_capable": "1 if the path carries ECN marks and the peer counts them",
     "congestion_window": "bytes that may be in flight",
@@ -43,12 +46,15 @@ class Counters:
     """What is counted over a connection's life and is not known from its parts."""
 
     __slots__ = (
-        "bytes_lost", "numbers_skipped", "packets_dropped", "packets_lost", "packets_received",
-        "packets_spuriously_lost", "probe_timeouts", "stream_bytes_retransmitted",
+        "bytes_lost", "early_bytes_sent", "key_updates", "numbers_skipped", "packets_dropped", "packets_lost",
+        "packets_received", "packets_spuriously_lost", "probe_timeouts", "stream_bytes_retransmitted",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.bytes_lost = 0
+        self.key_updates = 0
+        """Known from the keys while there are any."""
+        self.early_bytes_sent = 0
         self.numbers_skipped = 0
         """Packet numbers that no packet had (RFC 9000 section 21.4)."""
         self.packets_dropped = 0
@@ -63,15 +69,19 @@ def statistics(state: ConnectionState) -> dict[str, float | int]:
     """The connection's figures now, by the names of `KEYS`."""
     counters, path, spaces = state.counters, state.path, state.spaces
     local, by_peer = state.streams.opened_ever
+    keys = state.application.keys
     return {
+        "quic_version": state.version,
         "streams": len(state.streams),
         "streams_opened_locally": local,
         "streams_opened_by_peer": by_peer,
         "bytes_sent": path.bytes_sent,
+        "early_bytes_sent": counters.early_bytes_sent,
         "bytes_received": path.bytes_received,
         "bytes_in_flight": state.bytes_in_flight,
         "bytes_lost": counters.bytes_lost,
         "stream_bytes_retransmitted": counters.stream_bytes_retransmitted,
+        "stream_bytes_kept": state.streams.bytes_kept,
         "packet_size": path.packet_size,
         "ecn_capable": int(state.ecn.capable and not state.ecn.failed),
         "congestion_window": path.controller.window,
@@ -83,7 +93,7 @@ def statistics(state: ConnectionState) -> dict[str, float | int]:
         "packets_spuriously_lost": counters.packets_spuriously_lost,
         "packets_dropped": counters.packets_dropped,
         "probe_timeouts": counters.probe_timeouts,
-        "key_updates": 0 if state.application.keys is None else state.application.keys.updates,
+        "key_updates": counters.key_updates if keys is None else keys.updates,
         "runs_remembered": sum([len(space.sent) for space in spaces]),
         **(state.datagrams or NO_DATAGRAMS).statistics(),
     }

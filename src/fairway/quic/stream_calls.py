@@ -9,6 +9,8 @@ from fairway.quic.state import ConnectionState
 class StreamCalls:
     """The calls about streams of a `Connection`. A caller's mistake is `UsageError`."""
 
+    __slots__ = ("_state",)
+
     def __init__(self, state: ConnectionState) -> None:
         self._state = state
 
@@ -58,14 +60,25 @@ class StreamCalls:
         """What has arrived in order, up to `limit` bytes; b"" if nothing has, or at the end (see `at_end`)."""
         return self._state.streams.read(stream_id, limit)
 
+    def arrived(self, stream_id: int) -> int:
+        """The highest offset of what the peer has sent on a stream, as far as is known (RFC 9000 section 4.1)."""
+        return self._state.streams.receiving(stream_id).window.highest
+
     def at_end(self, stream_id: int) -> bool:
         """True if everything up to the stream's end was read, or the stream is gone."""
         pair = self._state.streams.get(stream_id)
         return pair is None or pair.recv is None or pair.recv.finished
 
-    def reset(self, stream_id: int, code: int) -> None:
-        """Give up sending on a stream: RESET_STREAM."""
-        self._state.streams.reset(stream_id, code)
+    def commit(self, stream_id: int) -> None:
+        """What was written so far is delivered even if the stream is reset: by RESET_STREAM_AT, if the peer takes it.
+
+        It tells so in its transport parameters (`peer_parameters.reset_stream_at`); else a reset is a plain one.
+        """
+        self._state.streams.sending(stream_id).commit()
+
+    def reset(self, stream_id: int, code: int) -> int:
+        """Give up sending on a stream, but for what was committed; gives the final size (RFC 9000 section 4.5)."""
+        return self._state.streams.reset(stream_id, code)
 
     def stop_sending(self, stream_id: int, code: int) -> None:
         """Ask the peer to give up sending on a stream: STOP_SENDING."""
@@ -73,10 +86,7 @@ class StreamCalls:
 
     def acknowledge_reset(self, stream_id: int) -> None:
         """The application has learnt of the peer's reset: the stream's receiving half is done."""
-        pair = self._state.streams.get(stream_id)
-        if pair is not None and pair.recv is not None:
-            pair.recv.acknowledge_reset()
-            self._state.streams.forget_if_finished(stream_id)
+        self._state.streams.acknowledge_reset(stream_id)
 
     def set_priority(self, stream_id: int, urgency: int, incremental: bool = True) -> None:
         """Order streams among each other, at any time: urgency 0 (first) to 7 (RFC 9218, see `streams.schedule`)."""

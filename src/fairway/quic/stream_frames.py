@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from fairway.quic.errors import PeerError
-from fairway.quic.events import StreamReadable
-from fairway.quic.frames import MAX_OFFSET, STREAM, STREAM_FIN, STREAM_LEN, STREAM_OFF, bad_encoding
+from fairway.quic.errors import PeerError, bad_encoding
+from fairway.quic.events import StreamDiscarded, StreamReadable, StreamResetReceived
+from fairway.quic.frames import MAX_OFFSET, STREAM, STREAM_FIN, STREAM_LEN, STREAM_OFF
 from fairway.quic.state import ConnectionState
 from fairway.wire import WireError, decode_varint
 
@@ -53,9 +53,14 @@ def take_stream(state: ConnectionState, stream_id: int, offset: int, data: bytes
     stream = streams.for_receiving(stream_id, STREAM)
     if stream is None:
         return
-    streams.received(stream, stream.receive(offset, data, fin))
-    if stream.finished:
+    resetting = stream.reset_code is not None and not stream.reset_received
+    streams.receive(stream, offset, data, fin)
+    if stream.finished:  # which it is only if nobody reads it
+        state.events.append(StreamDiscarded(stream_id, stream.window.highest))
         streams.forget_if_finished(stream_id)
-    elif not stream.notified and stream.readable:
+        return
+    if not stream.notified and stream.readable:
         stream.notified = True
         state.events.append(StreamReadable(stream_id))
+    if resetting and stream.reset_received and stream.reset_code is not None and stream.final_size is not None:
+        state.events.append(StreamResetReceived(stream_id, stream.reset_code, stream.final_size))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fairway.quic.events import StreamWritable
-from fairway.quic.frames import DATA_BLOCKED, STREAM, STREAM_DATA_BLOCKED, stream_header
+from fairway.quic.frames import DATA_BLOCKED, RESET_STREAM, STREAM, STREAM_DATA_BLOCKED, stream_header
 from fairway.quic.state import ConnectionState
 from fairway.quic.streams.send import SendStream
 from fairway.wire import varint_length
@@ -26,11 +26,10 @@ class StreamTurns:
         streams = self._state.streams
         schedule = streams.schedule
         while (stream := schedule.first()) is not None:
-            credit = streams.send_window.left
-            ready = stream.next_range(credit)
+            ready = stream.next_range(streams.credit())
             if ready is not None:
                 return stream, *ready
-            if stream.buffer.unsent and not stream.finished and stream.reset_code is None:
+            if stream.buffer.unsent and stream.sending:
                 if stream.window.left <= 0:
                     if stream.window.should_report():
                         streams.control[(STREAM_DATA_BLOCKED, stream.stream_id)] = None
@@ -47,10 +46,14 @@ class StreamTurns:
         """Account for stream bytes that are in packets; True if the stream's end goes with them."""
         fin = stream.mark_sent(offset, length, new)
         if new:
-            self._state.streams.send_window.used += length
+            streams = self._state.streams
+            streams.send_window.used += length
+            streams.bytes_kept += length
             if stream.starved and 2 * stream.buffer.unsent <= self._state.configuration.send_buffer:
                 stream.starved = False
                 self._state.events.append(StreamWritable(stream.stream_id))
+            if stream.reset_code is not None and stream.buffer.sent >= stream.reliable:
+                self._state.control[(RESET_STREAM, stream.stream_id)] = None
         else:
             self._state.counters.stream_bytes_retransmitted += length
         return fin

@@ -9,26 +9,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fairway.quic.ack_frames import ACK, IMMEDIATE_ACK, encode_ack
 from fairway.quic.closing import restart_idle
 from fairway.quic.control import render
 from fairway.quic.datagrams import Datagrams
 from fairway.quic.errors import ClosedBy, ErrorCode, PeerError
 from fairway.quic.frames import (
-    ACK,
     CRYPTO,
     DATAGRAM,
     PING,
     STREAM,
     STREAM_OFF,
     ConnectionClose,
-    Crypto,
     Datagram,
-    encode_ack,
+    crypto_header,
 )
 from fairway.quic.long_packets import LongPackets
 from fairway.quic.migration import Migration
 from fairway.quic.mtu_probes import MtuProbes
-from fairway.quic.packet import FIXED_BIT, long_header_size, number_length
+from fairway.quic.packet import long_header_size, number_length
 from fairway.quic.path_probes import PathProbes
 from fairway.quic.paths import Address, Local
 from fairway.quic.protection import TAG_LENGTH, ApplicationKeys
@@ -55,10 +54,16 @@ some, and a part of a packet is of no use. A flow of single small packets never 
 SKIP_WINDOWS = 4  # a packet number is skipped about once in so many congestion windows
 SKIPS_KEPT = 8
 _FOREVER = float("inf")
+_IMMEDIATE_ACK = bytes((IMMEDIATE_ACK,))
 _FOUR_BYTES = 1 << 30  # offsets below it fit a variable-length integer of four bytes
 
 
-@dataclass(frozen=True, slots=True)
+# Looking a member of an enum up costs ten times what a name of the module does.
+_CLOSING = Phase.CLOSING
+_CONFIRMED = Phase.CONFIRMED
+
+
+@dataclass(slots=True)  # not frozen: one is made for every buffer, and that would take twice the time
 class Transmit:
     """Datagrams of `segment` bytes each, one after the other (the last may be shorter), for `address`."""
 
@@ -69,10 +74,14 @@ class Transmit:
     """Which of the caller's sockets sends them."""
     mark: int = 0
     """The ECN bits for their IP headers: 2 for ECT(0)."""
+    more: bool = True
+    """False if another call would give nothing now."""
 
 
 class Transmitter:
     """Fills buffers for one connection."""
+
+    __slots__ = ("_held", "_long", "_mtu_probes", "_probes", "_short", "_state")
 
     def __init__(self, state: ConnectionState, migration: Migration) -> None:
         self._state = state
@@ -88,11 +97,14 @@ class Transmitter:
         state = self._state
         data: bytes | None = None
         segment = mark = 0
-        if state.phase is Phase.CLOSING:
+        if state.phase is _CLOSING:
             data = self._close(now)
         elif state.is_open:
             if not state.handshake.discarded:
+                first = state.application.next_number
                 data, segment = self._handshake(now, max_segments)
+                if state.application.next_number != first:
+                    state.ecn.restart()  # a 1-RTT packet went with others, unmarked
             if data is None and state.streams_usable:
                 keys = state.application.keys
                 if state.probing and keys is not None:
@@ -107,12 +119,28 @@ class Transmitter:
                     mark = self._mark(state.application.next_number - first)
         if not data:
             return None
-        return Transmit(data, segment or len(data), state.path.address, state.path.local, mark)
+        path = state.path
+        return Transmit(data, segment or len(data), path.address, path.local, mark, self._goes_on(now))
+
+    def _goes_on(self, now: float) -> bool:
+        """Whether there may be more to send now; True also where only trying can tell."""
+        state = self._state
+        if not state.is_open:
+            return False
+        if not state.handshake.discarded:
+            initial, handshake = state.initial, state.handshake
+            if (initial.can_seal and initial.wants_to_send) or (handshake.can_seal and handshake.wants_to_send):
+                return True
+        if not state.streams_usable:
+            return self._held is not None
+        path = state.path
+        probes = path.bytes_sent > DISCOVERY_FROM and (path.mtu is None or path.mtu.probe_at <= now)
+        return probes or state.probing or self._held is not None or self._short.wanted(now)
 
     def _mark(self, count: int) -> int:
-        """The ECN bits for the last `count` packets; none before all packets are 1-RTT packets of their own."""
+        """The ECN bits for the last `count` packets, if they are 1-RTT packets."""
         state = self._state
-        if state.ecn.failed or state.phase is not Phase.CONFIRMED:
+        if state.ecn.failed or not state.handshake_complete:
             return 0
         return state.ecn.mark(state.application.next_number - count, count)
 
@@ -138,25 +166,24 @@ class Transmitter:
 
     def _handshake(self, now: float, max_segments: int) -> tuple[bytes | None, int]:
         """Handshake datagrams of equal length, the last one perhaps shorter, and the length of each."""
-        first, self._held = self._held or self._next_handshake(now), None
+        build, path = self._long.build, self._state.path
+        first, self._held = self._held, None
         if first is None:
-            return None, 0
+            first = build(now)
+            if first is None:
+                return None, 0
+            path.bytes_sent += len(first)
         datagrams = [first]
         while len(datagrams) < max_segments and len(datagrams[-1]) == len(first):
-            following = self._next_handshake(now)
+            following = build(now)
             if following is None:
                 break
+            path.bytes_sent += len(following)
             if len(following) > len(first):
                 self._held = following
                 break
             datagrams.append(following)
         return b"".join(datagrams), len(first)
-
-    def _next_handshake(self, now: float) -> bytes | None:
-        data = self._long.build(now)
-        if data is not None:
-            self._state.path.bytes_sent += len(data)
-        return data
 
     def _close(self, now: float) -> bytes | None:
         state = self._state
@@ -174,6 +201,8 @@ class Transmitter:
 
 class _ShortPackets:
     """Builds batches of 1-RTT packets, and of 0-RTT packets before there are keys for those."""
+
+    __slots__ = ("_datagrams", "_eliciting", "_had_datagrams", "_overhead", "_skip_at", "_state", "_turns")
 
     def __init__(self, state: ConnectionState) -> None:
         self._state = state
@@ -193,7 +222,7 @@ class _ShortPackets:
         keys, early = space.keys, state.early
         if keys is None and (early is None or early.sealer is None):
             return None, 0
-        if not state.streams.schedule and not self._mixed_wanted(space, now):
+        if not self.wanted(now):
             return None, 0
         path = state.path
         most = min(max_segments, MAX_BATCH_BYTES // size)
@@ -213,10 +242,11 @@ class _ShortPackets:
         if not payloads:
             return None, 0
         if keys is not None:
-            data = keys.sealer.seal(FIXED_BIT | keys.phase, destination, first, length, payloads)
+            data = keys.sealer.seal(state.first_byte(path), destination, first, length, payloads)
         else:
             assert early is not None
-            data = early.seal(state.version, destination, state.handshake_id, first, length, payloads)
+            data = early.seal(destination, state.handshake_id, first, length, payloads)
+            state.counters.early_bytes_sent += len(data)
         if state.watch is not None:
             state.watch.sent(space.kind, first, payloads, self._overhead, now)
         sent = space.sent.bytes_in_flight - in_flight_before
@@ -230,6 +260,11 @@ class _ShortPackets:
                 restart_idle(state, now)
             state.loss_timer_stale = True
         return data, len(payloads[0]) + self._overhead
+
+    def wanted(self, now: float) -> bool:
+        """Whether a packet has something to carry now."""
+        state = self._state
+        return bool(state.streams.schedule) or self._mixed_wanted(state.application, now)
 
     def build_within(self, room: int, now: float) -> bytes:
         """A packet that goes into a handshake datagram's `room`; empty if there is none to send."""
@@ -262,15 +297,14 @@ class _ShortPackets:
     def _maintain(self, space: PacketSpace, keys: ApplicationKeys) -> None:
         """Update worn keys, and now and then skip a packet number (RFC 9000 section 21.4)."""
         state = self._state
-        if keys.sealer.worn and state.phase is Phase.CONFIRMED and not keys.awaiting:
+        if keys.sealer.worn and state.phase is _CONFIRMED and not keys.awaiting:
             keys.update(space.next_number, None, _FOREVER)
         if keys.sealer.exhausted:
             raise PeerError(
                 ErrorCode.AEAD_LIMIT_REACHED, "the peer does not follow a key update", section="RFC 9001 6.6"
             )
         if space.next_number >= self._skip_at:
-            space.skipped.append(space.next_number)
-            del space.skipped[:-SKIPS_KEPT]
+            space.skipped = (*space.skipped[1 - SKIPS_KEPT :], space.next_number)
             space.next_number += 1
             state.counters.numbers_skipped += 1
             period = max(64, SKIP_WINDOWS * state.path.controller.window // state.path.packet_size)
@@ -394,6 +428,10 @@ class _ShortPackets:
             received.ack_sent()
         acks = len(parts)
         if free:
+            if space.probes and state.peer_parameters.min_ack_delay_us is not None:
+                parts.append(_IMMEDIATE_ACK)
+                records.append((PING, 0))  # it is repeated as little
+                left -= 1
             left = self._add_control(space, parts, records, left, now)
             if self._datagrams is not None:
                 left = self._add_datagrams(self._datagrams, parts, records, left)
@@ -430,13 +468,12 @@ class _ShortPackets:
     ) -> int:
         """CRYPTO and control frames, as many as fit; gives the room that is left."""
         state = self._state
-        while space.crypto_pending and left > 16:
-            offset, length = space.next_crypto(left - 12)
-            frame = Crypto(offset, bytes(space.crypto_out.peek(offset, length))).encode()
-            space.crypto_sent(offset, length)
-            parts.append(frame)
-            records.append((CRYPTO, offset, length))
-            left -= len(frame)
+        while left > 16 and (piece := space.take_crypto(left - 12)) is not None:
+            offset, data = piece
+            header = crypto_header(offset, len(data))
+            parts += (header, data)
+            records.append((CRYPTO, offset, len(data)))
+            left -= len(header) + len(data)
         for key in list(state.control):
             encoded = render(state, key, now)
             if encoded is not None:

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.limits import MAX_CONNECTION_ID_LENGTH, MAX_STREAMS_CAP
+from fairway.quic.version_information import VersionInformation
 from fairway.wire import VARINT_MAX, WireError, decode_varint, encode_varint
 
 MAX_ACK_DELAY_EXPONENT = 20  # section 18.2
@@ -67,7 +68,10 @@ class PreferredAddress:
 
 @dataclass(frozen=True, slots=True)
 class TransportParameters:
-    """Every parameter of RFC 9000 and RFC 9221, with the default that holds where it is absent."""
+    """Every parameter of RFC 9000, 9221, 9287, 9368, of ACK frequency and of reliable stream resets.
+
+    What is given is what holds where one is absent.
+    """
 
     original_destination_connection_id: bytes | None = None
     max_idle_timeout_ms: int = 0
@@ -87,6 +91,10 @@ class TransportParameters:
     initial_source_connection_id: bytes | None = None
     retry_source_connection_id: bytes | None = None
     max_datagram_frame_size: int = 0
+    version_information: VersionInformation | None = None
+    grease_quic_bit: bool = False
+    min_ack_delay_us: int | None = None
+    reset_stream_at: bool = False
 
 
 _NAMES = {
@@ -107,11 +115,16 @@ _NAMES = {
     0x0E: "active_connection_id_limit",
     0x0F: "initial_source_connection_id",
     0x10: "retry_source_connection_id",
+    0x11: "version_information",  # RFC 9368 section 10.1
+    0x1D: "reset_stream_at",  # draft-ietf-quic-reliable-stream-reset section 3
     0x20: "max_datagram_frame_size",  # RFC 9221 section 3
+    0x2AB2: "grease_quic_bit",  # RFC 9287 section 5
+    0xFF04DE1B: "min_ack_delay_us",  # draft-ietf-quic-ack-frequency-14 section 3
 }
 _IDS = {name: number for number, name in _NAMES.items()}
 _FIELDS = tuple((field.name, encode_varint(_IDS[field.name]), field.default) for field in fields(TransportParameters))
 _CONNECTION_IDS = frozenset({0x00, 0x0F, 0x10})
+_FLAGS = frozenset({0x0C, 0x1D, 0x2AB2})  # without a value
 _SERVER_ONLY = frozenset({0x00, 0x02, 0x0D, 0x10})  # section 18.2: a client MUST NOT send these
 
 _RANGES = {  # inclusive limits of the integers, by name, where they are not those of the encoding
@@ -123,9 +136,9 @@ _RANGES = {  # inclusive limits of the integers, by name, where they are not tho
     "active_connection_id_limit": (MIN_ACTIVE_CONNECTION_IDS, VARINT_MAX),
 }
 _INTEGERS = {
-    _IDS[field.name]: _RANGES.get(field.name, (0, VARINT_MAX))
+    _IDS[field.name]: (field.name, *_RANGES.get(field.name, (0, VARINT_MAX)))
     for field in fields(TransportParameters)
-    if type(field.default) is int
+    if type(field.default) is int or field.name == "min_ack_delay_us"
 }
 
 _VALUE_MASKS = {length: (1 << (8 * length - 2)) - 1 for length in (1, 2, 4, 8)}  # without the bits that say the length
@@ -137,8 +150,8 @@ def _error(reason: str) -> PeerError:
     return PeerError(ErrorCode.TRANSPORT_PARAMETER_ERROR, reason, section=_SECTION)
 
 
-def encode_parameters(parameters: TransportParameters, grease: tuple[int, bytes] | None = None) -> bytes:
-    """The extension's bytes. `grease` is a reserved parameter (id 31 * n + 27) that peers must ignore."""
+def encode_parameters(parameters: TransportParameters) -> bytes:
+    """The extension's bytes."""
     out = []
     for name, number, default in _FIELDS:
         value = getattr(parameters, name)
@@ -148,14 +161,18 @@ def encode_parameters(parameters: TransportParameters, grease: tuple[int, bytes]
             body = b""
         elif isinstance(value, int):
             body = encode_varint(value)
-        elif isinstance(value, PreferredAddress):
+        elif isinstance(value, PreferredAddress | VersionInformation):
             body = value.encode()
         else:
             body = value
         out.append(number + encode_varint(len(body)) + body)
-    if grease is not None:
-        out.append(encode_varint(31 * grease[0] + 27) + encode_varint(len(grease[1])) + grease[1])
     return b"".join(out)
+
+
+def encode_reserved(random: bytes) -> bytes:
+    """A parameter that peers must ignore (section 18.1): its number and its value are made of the random bytes."""
+    number = 31 * int.from_bytes(random[:2], "big") + 27
+    return encode_varint(number) + encode_varint(len(random) - 2) + random[2:]
 
 
 def encode_ids(
@@ -178,7 +195,7 @@ def encode_ids(
 def decode_parameters(data: bytes, *, from_client: bool) -> TransportParameters:
     """Parse a peer's parameters; raises `PeerError` with TRANSPORT_PARAMETER_ERROR."""
     found: dict[str, object] = {}
-    unknown: set[int] = set()
+    seen: set[int] = set()
     offset, end = 0, len(data)
     try:
         while offset < end:
@@ -189,31 +206,32 @@ def decode_parameters(data: bytes, *, from_client: bool) -> TransportParameters:
             offset = start + length
             if offset > end:
                 raise _error("a parameter runs past the end")
-            name = _NAMES.get(number)
-            if name in found or number in unknown:
+            if number in seen:
                 raise _error(f"parameter {number:#x} is given twice")
-            bounds = _INTEGERS.get(number)
-            if bounds is not None:
-                if length not in _VALUE_MASKS or length != 1 << (data[start] >> 6):
+            seen.add(number)
+            if number in _INTEGERS:
+                name, low, high = _INTEGERS[number]
+                mask = _VALUE_MASKS.get(length)
+                if mask is None or length != 1 << (data[start] >> 6):
                     raise _error(f"{name} has a wrong length")
-                value = _from_bytes(data[start:offset], "big") & _VALUE_MASKS[length]
-                if not bounds[0] <= value <= bounds[1]:
-                    raise _error(f"{name} is {value}, outside {bounds[0]} to {bounds[1]}")
-                found[name] = value  # type: ignore[index]  # an integer has a name
-            elif name is not None:
+                value = found[name] = _from_bytes(data[start:offset], "big") & mask
+                if not low <= value <= high:
+                    raise _error(f"{name} is {value}, outside {low} to {high}")
+            elif number in _NAMES:
                 if from_client and number in _SERVER_ONLY:
-                    raise _error(f"a client may not send {name}")
-                found[name] = _decode_value(number, data[start:offset])
-            else:
-                unknown.add(number)
-                if len(unknown) > MAX_UNKNOWN_PARAMETERS:
-                    raise _error("too many parameters")
+                    raise _error(f"a client may not send {_NAMES[number]}")
+                found[_NAMES[number]] = _decode_value(number, data[start:offset], from_client)
+            elif len(seen) - len(found) > MAX_UNKNOWN_PARAMETERS:
+                raise _error("too many parameters")
     except (WireError, IndexError) as error:
         raise _error("a parameter is cut off") from error
-    return TransportParameters(**found)  # type: ignore[arg-type]
+    parameters = TransportParameters(**found)  # type: ignore[arg-type]
+    if parameters.min_ack_delay_us is not None and parameters.min_ack_delay_us > 1000 * parameters.max_ack_delay_ms:
+        raise _error("min_ack_delay is longer than max_ack_delay")
+    return parameters
 
 
-def _decode_value(number: int, value: bytes) -> object:
+def _decode_value(number: int, value: bytes, from_client: bool) -> object:
     name = _NAMES[number]
     if number in _CONNECTION_IDS:
         if len(value) > MAX_CONNECTION_ID_LENGTH:
@@ -223,8 +241,10 @@ def _decode_value(number: int, value: bytes) -> object:
         if len(value) != 16:
             raise _error("stateless_reset_token is not 16 bytes")
         return value
-    if name == "disable_active_migration":
+    if number in _FLAGS:
         if value:
-            raise _error("disable_active_migration has a value")
+            raise _error(f"{name} has a value")
         return True
+    if name == "version_information":
+        return VersionInformation.decode(value, from_client=from_client)
     return PreferredAddress.decode(value)

@@ -14,7 +14,7 @@ from fairway.tls.server import ServerSession
 from fairway.tls.session import Session
 from fairway.tls.signatures import SignatureScheme
 from fairway.tls.strikes import StrikeRegister, Strikes
-from fairway.tls.tickets import Tickets
+from fairway.tls.tickets import TicketContext, Tickets
 
 __all__ = [
     "DEFAULT_CIPHER_SUITES",
@@ -42,6 +42,7 @@ __all__ = [
     "SignatureScheme",
     "StrikeRegister",
     "Strikes",
+    "TicketContext",
     "Tickets",
     "TlsAlert",
     "derive_keys",

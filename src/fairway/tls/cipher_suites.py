@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Self
+
+_PARAMETERS = {
+    0x1301: ("sha256", 32, 16),
+    0x1302: ("sha384", 48, 32),
+    0x1303: ("sha256", 32, 32),
+}
 
 
 class CipherSuite(IntEnum):
@@ -12,32 +19,25 @@ class CipherSuite(IntEnum):
     AES_256_GCM_SHA384 = 0x1302
     CHACHA20_POLY1305_SHA256 = 0x1303
 
-    @property
-    def hash_name(self) -> str:
-        """The hash, as `hashlib` knows it."""
-        return _PARAMETERS[self][0]
+    hash_name: str
+    """The hash, as `hashlib` knows it."""
+    hash_length: int
+    """Bytes of the hash and of every secret."""
+    key_length: int
+    """Bytes of the AEAD's key and of the header protection's."""
+    iv_length: int
+    """Bytes of the AEAD's nonce (RFC 9001 section 5.3)."""
 
-    @property
-    def hash_length(self) -> int:
-        """Bytes of the hash and of every secret."""
-        return _PARAMETERS[self][1]
+    def __new__(cls, code: int) -> Self:
+        """The suite of a code, with what is known of it."""
+        suite = int.__new__(cls, code)
+        suite._value_ = code
+        suite.hash_name, suite.hash_length, suite.key_length = _PARAMETERS[code]
+        suite.iv_length = 12
+        return suite
 
-    @property
-    def key_length(self) -> int:
-        """Bytes of the AEAD's key and of the header protection's."""
-        return _PARAMETERS[self][2]
+    __hash__ = int.__hash__  # Enum's own, by name, costs more than the rest of a look-up
 
-    @property
-    def iv_length(self) -> int:
-        """Bytes of the AEAD's nonce (RFC 9001 section 5.3)."""
-        return 12
-
-
-_PARAMETERS = {
-    CipherSuite.AES_128_GCM_SHA256: ("sha256", 32, 16),
-    CipherSuite.AES_256_GCM_SHA384: ("sha384", 48, 32),
-    CipherSuite.CHACHA20_POLY1305_SHA256: ("sha256", 32, 32),
-}
 
 DEFAULT_CIPHER_SUITES = (
     CipherSuite.AES_128_GCM_SHA256,

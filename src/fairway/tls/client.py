@@ -98,7 +98,7 @@ class NotStarted:
 
 def _start(handshake: Handshake, config: ClientConfig, parameters: bytes, psk: Offer | None) -> ExpectServerHello:
     handshake.client_random = handshake.random(32)
-    shares = offer(config.shares, handshake.random)
+    shares = config.halves.take(handshake.random)
     offered = dict(config.fixed_extensions)
     offered[ExtensionType.KEY_SHARE] = extensions.encode_key_shares([(g, half.share) for g, half in shares.items()])
     offered[ExtensionType.QUIC_TRANSPORT_PARAMETERS] = parameters

@@ -16,7 +16,7 @@ from fairway.tls import extensions
 from fairway.tls.cipher_suites import DEFAULT_CIPHER_SUITES, CipherSuite
 from fairway.tls.extensions import ExtensionType
 from fairway.tls.identity import Identity, IdentityTable
-from fairway.tls.key_exchange import DEFAULT_GROUPS, SUPPORTED_GROUPS, NamedGroup
+from fairway.tls.key_exchange import DEFAULT_GROUPS, SUPPORTED_GROUPS, KeyShares, NamedGroup
 from fairway.tls.messages import TLS_1_3, CertificateRequest
 from fairway.tls.signatures import OFFERED_SCHEMES
 from fairway.tls.tickets import Tickets
@@ -50,6 +50,8 @@ class ClientConfig:
     subject: Subject | None = field(init=False, repr=False)
     shares: tuple[NamedGroup, ...] = field(init=False, repr=False)
     """The groups whose shares the first ClientHello has."""
+    halves: KeyShares = field(init=False, repr=False, compare=False)
+    """Where those shares come from."""
     fixed_extensions: dict[int, bytes] = field(init=False, repr=False)
     """The ClientHello's extensions that are the same in every connection."""
     identity_name: bytes = field(init=False, repr=False)
@@ -68,6 +70,7 @@ class ClientConfig:
         elif not set(shares) <= set(self.groups):
             raise ValueError("a key share is for a group that is not among the groups")
         object.__setattr__(self, "shares", shares)
+        object.__setattr__(self, "halves", KeyShares(shares))
         object.__setattr__(self, "subject", subject)
         object.__setattr__(self, "trust", trust_in(self.ca) if self.verify else None)
         name = b"" if self.identity is None else hashlib.sha256(self.identity.chain[0]).digest()
@@ -108,6 +111,8 @@ class ServerConfig:
 
     table: IdentityTable = field(init=False, repr=False)
     client_trust: Trust | None = field(init=False, repr=False)
+    alpn_answers: dict[str, bytes] = field(init=False, repr=False)
+    """The body of the extension that answers with a protocol, by the protocol."""
     certificate_request: bytes = field(init=False, repr=False)
     """The CertificateRequest message, encoded; it goes out if there is a `client_trust`."""
 
@@ -118,6 +123,8 @@ class ServerConfig:
         if self.require_client_certificate and self.client_ca is None:
             raise ValueError("client certificates cannot be required without client_ca")
         schemes = {int(ExtensionType.SIGNATURE_ALGORITHMS): extensions.encode_codes(OFFERED_SCHEMES)}
+        answers = {protocol: extensions.encode_protocols((protocol.encode("utf-8"),)) for protocol in self.alpn}
+        object.__setattr__(self, "alpn_answers", answers)
         object.__setattr__(self, "table", IdentityTable(self.identities))
         object.__setattr__(self, "client_trust", None if self.client_ca is None else trust_in(self.client_ca))
         object.__setattr__(self, "certificate_request", CertificateRequest(b"", schemes).encode())

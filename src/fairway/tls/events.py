@@ -1,4 +1,7 @@
-"""What a session tells the QUIC layer, in the order in which it must act on it."""
+"""What a session tells the QUIC layer, in the order in which it must act on it.
+
+Those that every handshake has several of are not frozen, which would double the time that it takes to make one.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ class Level(IntEnum):
     APPLICATION = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CryptoData:
     """Bytes to send in CRYPTO frames of `level`, after all that went before."""
 
@@ -26,7 +29,7 @@ class CryptoData:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NewSecret:
     """A traffic secret; `sending` is ours, the other is the peer's."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
+from functools import lru_cache
 
 from fairway.tls import limits
 from fairway.tls.alerts import AlertDescription, TlsAlert
@@ -49,12 +50,13 @@ _HEADER = struct.Struct("!HH")
 
 def encode_extensions(extensions: Extensions) -> bytes:
     """The block with its length in two bytes. `WireError` if something does not fit."""
-    parts = []
-    for kind, body in extensions.items():
-        if not 0 <= kind <= 0xFFFF or len(body) > 0xFFFF:
-            raise WireError(f"extension {kind} with {len(body)} bytes does not fit")
-        parts.append(_HEADER.pack(kind, len(body)))
-        parts.append(body)
+    parts: list[bytes] = []
+    header = _HEADER.pack
+    try:
+        for kind, body in extensions.items():
+            parts += (header(kind, len(body)), body)
+    except struct.error:
+        raise WireError("an extension does not fit") from None
     block = b"".join(parts)
     if len(block) > 0xFFFF:
         raise WireError(f"extensions of {len(block)} bytes do not fit")
@@ -64,12 +66,12 @@ def encode_extensions(extensions: Extensions) -> bytes:
 def decode_extensions(block: bytes) -> dict[int, bytes]:
     """The bodies by type, in order, of a block without its length. `TlsAlert` for one that comes twice."""
     extensions: dict[int, bytes] = {}
-    offset, end = 0, len(block)
+    offset, end, header = 0, len(block), _HEADER.unpack_from
     while offset < end:
-        if offset + 4 > end:
-            raise WireError("an extension's header is cut short")
-        kind, length = _HEADER.unpack_from(block, offset)
         start = offset + 4
+        if start > end:
+            raise WireError("an extension's header is cut short")
+        kind, length = header(block, offset)
         offset = start + length
         if offset > end:
             raise WireError(f"extension {kind} runs past the end")
@@ -83,11 +85,16 @@ def decode_extensions(block: bytes) -> dict[int, bytes]:
     return extensions
 
 
+# Peers of one kind say the same in every handshake: what such bodies mean is remembered for a few of them.
+_remember = lru_cache(maxsize=32)
+
+
 def encode_codes(codes: Sequence[int]) -> bytes:
     """Two-byte codes preceded by their length: supported_groups (4.2.7), signature_algorithms (4.2.3)."""
     return struct.pack(f"!{len(codes) + 1}H", 2 * len(codes), *codes)
 
 
+@_remember
 def decode_codes(body: bytes) -> tuple[int, ...]:
     """The reverse of `encode_codes`; an empty list is `WireError`."""
     if len(body) < 2 or int.from_bytes(body[:2], "big") != len(body) - 2:
@@ -110,6 +117,7 @@ def encode_server_name(name: str) -> bytes:
     return Writer().vector16(Writer().u8(_HOST_NAME).vector16(name.encode("ascii")).finish()).finish()
 
 
+@_remember
 def decode_server_name(body: bytes) -> str:
     """The host name of a ClientHello's server_name, in lower case (RFC 6066 section 3)."""
     outer = Reader(body)
@@ -130,6 +138,7 @@ def encode_protocols(protocols: Iterable[bytes]) -> bytes:
     return Writer().vector16(names.finish()).finish()
 
 
+@_remember
 def decode_protocols(body: bytes) -> tuple[bytes, ...]:
     """The reverse of `encode_protocols`; no protocol at all or an empty one is `WireError`."""
     outer = Reader(body)
@@ -145,10 +154,8 @@ def decode_protocols(body: bytes) -> tuple[bytes, ...]:
 
 def encode_key_shares(shares: Iterable[tuple[int, bytes]]) -> bytes:
     """The key_share of a ClientHello (RFC 8446 section 4.2.8)."""
-    entries = Writer()
-    for group, share in shares:
-        entries.u16(group).vector16(share)
-    return Writer().vector16(entries.finish()).finish()
+    entries = b"".join([encode_key_share(group, share) for group, share in shares])
+    return len(entries).to_bytes(2, "big") + entries
 
 
 def decode_key_shares(body: bytes) -> dict[int, bytes]:
@@ -171,30 +178,29 @@ def decode_key_shares(body: bytes) -> dict[int, bytes]:
 
 def encode_key_share(group: int, share: bytes) -> bytes:
     """The key_share of a ServerHello (RFC 8446 section 4.2.8)."""
-    return Writer().u16(group).vector16(share).finish()
+    return _HEADER.pack(group, len(share)) + share
 
 
 def decode_key_share(body: bytes) -> tuple[int, bytes]:
     """Group and share of a ServerHello's key_share."""
-    reader = Reader(body)
-    group, share = reader.u16(), reader.vector16()
-    reader.finish()
-    if not share:
-        raise WireError("a key share is empty")
-    return group, share
+    if len(body) <= 4:
+        raise WireError("a key share is empty or cut short")
+    group, length = _HEADER.unpack_from(body)
+    if length != len(body) - 4:
+        raise WireError("a key share has another length than it says")
+    return group, body[4:]
 
 
 def encode_code(code: int) -> bytes:
     """One two-byte code: the selected version (RFC 8446 section 4.2.1) or a retry's group (4.2.8)."""
-    return Writer().u16(code).finish()
+    return code.to_bytes(2, "big")
 
 
 def decode_code(body: bytes) -> int:
     """The reverse of `encode_code`."""
-    reader = Reader(body)
-    code = reader.u16()
-    reader.finish()
-    return code
+    if len(body) != 2:
+        raise WireError(f"a code has two bytes, not {len(body)}")
+    return int.from_bytes(body, "big")
 
 
 def encode_versions(versions: Sequence[int]) -> bytes:
@@ -202,6 +208,7 @@ def encode_versions(versions: Sequence[int]) -> bytes:
     return Writer().vector8(struct.pack(f"!{len(versions)}H", *versions)).finish()
 
 
+@_remember
 def decode_versions(body: bytes) -> tuple[int, ...]:
     """The reverse of `encode_versions`."""
     reader = Reader(body)
@@ -230,6 +237,7 @@ def encode_psk_modes(modes: bytes) -> bytes:
     return Writer().vector8(modes).finish()
 
 
+@_remember
 def decode_psk_modes(body: bytes) -> bytes:
     """The reverse of `encode_psk_modes`; no mode at all is `WireError`."""
     reader = Reader(body)

@@ -166,6 +166,47 @@ def offer(groups: Sequence[NamedGroup], random: Random) -> dict[NamedGroup, KeyE
     return halves
 
 
+class KeyShares:
+    """Where a client's halves for `groups` come from. Each is for one connection and is given once.
+
+    From the second connection on, those of the next can be made ahead, while the client waits for a server: that is a
+    third of its work before it can say anything. Whoever calls once makes none in vain. A process that was forked
+    must `forget` what its parent has made.
+    """
+
+    __slots__ = ("__weakref__", "_ahead", "_given", "_groups", "_prepared")
+
+    def __init__(self, groups: Sequence[NamedGroup]) -> None:
+        self._groups = groups
+        self._ahead: list[dict[NamedGroup, KeyExchange]] = []
+        """One at most. A list, as `pop` gives it to one thread only."""
+        self._given = 0
+        self._prepared = False
+
+    def take(self, random: Random) -> dict[NamedGroup, KeyExchange]:
+        """The halves of one connection."""
+        self._given += 1
+        try:
+            return self._ahead.pop()
+        except IndexError:
+            return offer(self._groups, random)
+
+    def prepare(self, random: Random) -> bool:
+        """Make the next connection's halves now, unless there are some or there was only one connection.
+
+        True the first time that it made some: from then on there may be something to `forget`.
+        """
+        if self._ahead or self._given < 2:
+            return False
+        self._ahead.append(offer(self._groups, random))
+        first, self._prepared = not self._prepared, True
+        return first
+
+    def forget(self) -> None:
+        """Drop what was made ahead."""
+        self._ahead.clear()
+
+
 def respond(group: NamedGroup, client_share: bytes, random: Random) -> tuple[bytes, bytes]:
     """A server's share and the shared secret. `TlsAlert` if the client's share is not valid."""
     if group is NamedGroup.X25519MLKEM768:

@@ -19,7 +19,12 @@ _HASH_LENGTHS = {"sha256": 32, "sha384": 48}
 MESSAGE_HASH = 254  # RFC 8446 section 4.4.1: the synthetic message that stands for the first ClientHello
 
 
-_BLOCK_LENGTHS = {"sha256": 64, "sha384": 128}
+_BLOCKS: dict[str, tuple[Callable[..., hashlib._Hash], int]] = {
+    "sha256": (hashlib.sha256, 64),
+    "sha384": (hashlib.sha384, 128),
+}
+"""A hash and the bytes of its blocks."""
+
 _INNER = bytes(byte ^ 0x36 for byte in range(256))  # RFC 2104 section 2: ipad and opad
 _OUTER = bytes(byte ^ 0x5C for byte in range(256))
 
@@ -27,19 +32,13 @@ Info = tuple[bytes, int]
 """What `expand` takes for a label: HKDF-Expand's info with its counter, and the length of the output."""
 
 
-def _keyed(hash_name: str, key: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:
-    """HMAC's two hashes after their first block, which is the key's."""
-    make, length = _CONSTRUCTORS[hash_name], _BLOCK_LENGTHS[hash_name]
-    block = (key if len(key) <= length else make(key).digest()).ljust(length, b"\0")
-    return make(block.translate(_INNER)), make(block.translate(_OUTER))
-
-
 def hmac_digest(hash_name: str, key: bytes, message: bytes) -> bytes:
     """HMAC of `message` (RFC 2104)."""
-    inner, outer = _keyed(hash_name, key)
-    inner.update(message)
-    outer.update(inner.digest())
-    return outer.digest()
+    make, length = _BLOCKS[hash_name]
+    if len(key) > length:
+        key = make(key).digest()
+    block = key.ljust(length, b"\0")
+    return make(block.translate(_OUTER) + make(block.translate(_INNER) + message).digest()).digest()
 
 
 @lru_cache(maxsize=256)
@@ -54,11 +53,13 @@ def label_info(label: str, length: int, context: bytes = b"") -> Info:
 
 
 def expand(hash_name: str, secret: bytes, infos: Iterable[Info]) -> list[bytes]:
-    """HKDF-Expand-Label for several labels of one secret, in their order."""
-    keyed_inner, keyed_outer = _keyed(hash_name, secret)
+    """HKDF-Expand-Label for several labels of one secret, in their order. The secret is no longer than a block."""
+    make, block_length = _BLOCKS[hash_name]
+    block = secret.ljust(block_length, b"\0")
+    copy_inner, copy_outer = make(block.translate(_INNER)).copy, make(block.translate(_OUTER)).copy
     out = []
     for info, length in infos:
-        inner, outer = keyed_inner.copy(), keyed_outer.copy()
+        inner, outer = copy_inner(), copy_outer()
         inner.update(info)
         outer.update(inner.digest())
         out.append(outer.digest()[:length])
@@ -69,12 +70,17 @@ def hkdf_expand_label(hash_name: str, secret: bytes, label: str, context: bytes,
     """HKDF-Expand-Label of RFC 8446 section 7.1; `label` without "tls13 ", `hash_name` as `hashlib` knows it."""
     info = _label_prefix(label, len(context), length) + context
     output = block = hmac_digest(hash_name, secret, info + b"\x01")
+    if length == len(output):  # as it mostly is
+        return output
     counter = 2
     while len(output) < length:
         block = hmac_digest(hash_name, secret, block + info + bytes((counter,)))
         output += block
         counter += 1
     return output[:length]
+
+
+_FINISHED = {name: label_info("finished", length)[0] for name, length in _HASH_LENGTHS.items()}
 
 
 @cache
@@ -100,7 +106,7 @@ def next_secret(cipher_suite: CipherSuite, secret: bytes) -> bytes:
 
 def finished_mac(hash_name: str, secret: bytes, transcript_hash: bytes) -> bytes:
     """The verify_data of a Finished message under a handshake traffic secret (RFC 8446 section 4.4.4)."""
-    key = hkdf_expand_label(hash_name, secret, "finished", b"", _HASH_LENGTHS[hash_name])
+    key = hmac_digest(hash_name, secret, _FINISHED[hash_name])
     return hmac_digest(hash_name, key, transcript_hash)
 
 

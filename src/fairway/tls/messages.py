@@ -6,8 +6,10 @@ parse is `WireError`, one that breaks a rule with an alert of its own is `TlsAle
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import ClassVar
 
 from fairway.tls import limits
@@ -42,6 +44,10 @@ class HandshakeType(IntEnum):
     CERTIFICATE_VERIFY = 15
     FINISHED = 20
     KEY_UPDATE = 24
+
+
+_CODE_AND_VECTOR = struct.Struct("!HH")  # a code, and the length of what follows
+_TICKET_HEAD = struct.Struct("!IIB")  # lifetime, what is added to the age, the length of the nonce
 
 
 def _message(kind: HandshakeType, body: bytes) -> bytes:
@@ -212,23 +218,28 @@ class Certificate:
     @classmethod
     def decode(cls, body: bytes) -> Certificate:
         """Read the body; a chain that is too long or a certificate that is too big is `TlsAlert`."""
-        reader = Reader(body)
-        context = reader.vector8()
-        chain = Reader(reader.vector24())
-        reader.finish()
-        entries: list[CertificateEntry] = []
-        while chain.remaining:
-            if len(entries) == limits.MAX_CHAIN_CERTIFICATES:
-                raise TlsAlert(AlertDescription.BAD_CERTIFICATE, "the chain is too long", "fairway.tls.limits")
-            data = chain.vector24()
-            if not data:
-                raise WireError("a certificate is empty")
-            if len(data) > limits.MAX_CERTIFICATE_BYTES:
-                raise TlsAlert(
-                    AlertDescription.BAD_CERTIFICATE, f"a certificate has {len(data)} bytes", "fairway.tls.limits"
-                )
-            entries.append(CertificateEntry(data, decode_extensions(chain.vector16())))
-        return cls(context, tuple(entries))
+        return _decode_certificate(body)
+
+
+@lru_cache(maxsize=16)  # whoever calls the same servers again is shown the same chains
+def _decode_certificate(body: bytes) -> Certificate:
+    reader = Reader(body)
+    context = reader.vector8()
+    chain = Reader(reader.vector24())
+    reader.finish()
+    entries: list[CertificateEntry] = []
+    while chain.remaining:
+        if len(entries) == limits.MAX_CHAIN_CERTIFICATES:
+            raise TlsAlert(AlertDescription.BAD_CERTIFICATE, "the chain is too long", "fairway.tls.limits")
+        data = chain.vector24()
+        if not data:
+            raise WireError("a certificate is empty")
+        if len(data) > limits.MAX_CERTIFICATE_BYTES:
+            raise TlsAlert(
+                AlertDescription.BAD_CERTIFICATE, f"a certificate has {len(data)} bytes", "fairway.tls.limits"
+            )
+        entries.append(CertificateEntry(data, decode_extensions(chain.vector16())))
+    return Certificate(context, tuple(entries))
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +253,7 @@ class CertificateVerify:
 
     def encode(self) -> bytes:
         """The whole message."""
-        return _message(self.kind, Writer().u16(self.scheme).vector16(self.signature).finish())
+        return _message(self.kind, _CODE_AND_VECTOR.pack(self.scheme, len(self.signature)) + self.signature)
 
     @classmethod
     def decode(cls, body: bytes) -> CertificateVerify:
@@ -285,8 +296,14 @@ class NewSessionTicket:
 
     def encode(self) -> bytes:
         """The whole message."""
-        body = Writer().u32(self.lifetime_s).u32(self.age_add_ms).vector8(self.nonce).vector16(self.ticket)
-        return _message(self.kind, body.raw(encode_extensions(self.extensions)).finish())
+        body = (
+            _TICKET_HEAD.pack(self.lifetime_s, self.age_add_ms, len(self.nonce)),
+            self.nonce,
+            len(self.ticket).to_bytes(2, "big"),
+            self.ticket,
+            encode_extensions(self.extensions),
+        )
+        return _message(self.kind, b"".join(body))
 
     @classmethod
     def decode(cls, body: bytes) -> NewSessionTicket:

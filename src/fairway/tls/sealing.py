@@ -47,12 +47,13 @@ class SealingKeys:
     and replaced every day; it is lost with the process.
     """
 
-    __slots__ = ("_given", "_keys", "_since")
+    __slots__ = ("_keys", "_since", "given")
 
     def __init__(self, keys: Sequence[bytes] = ()) -> None:
         self._since = 0.0
         self._keys: list[_Key] = []
-        self._given = False
+        self.given = False
+        """True if the keys are the caller's."""
         if keys:
             self.replace(keys)
 
@@ -64,11 +65,11 @@ class SealingKeys:
         if not keys:
             raise ValueError("at least one sealing key is needed")
         self._keys = [_Key(key) for key in keys]
-        self._given = True
+        self.given = True
 
     def seal(self, content: bytes, context: bytes, *, random: Random, now_s: float) -> bytes:
         """A box of `content`; it opens only with the same `context`. `now_s` is of the wall clock."""
-        if not self._given and (not self._keys or not 0 <= now_s - self._since < ROTATION_S):
+        if not self.given and (not self._keys or not 0 <= now_s - self._since < ROTATION_S):
             self._keys = [_Key(random(KEY_LENGTH)), *self._keys[:KEPT]]
             self._since = now_s
         key = self._keys[0]

@@ -36,7 +36,7 @@ from fairway.tls.messages import (
 )
 from fairway.tls.session import Session
 from fairway.tls.signatures import CLIENT_CONTEXT, SERVER_CONTEXT, SignatureScheme
-from fairway.tls.tickets import Resumption, Ticket, Tickets
+from fairway.tls.tickets import NO_CONTEXT, Resumption, Ticket, TicketContext, Tickets
 
 Parameters = Callable[[bytes], bytes]
 """Takes the client's raw transport parameters, gives the server's. What it raises passes through `receive`."""
@@ -46,8 +46,9 @@ class ServerSession(Session):
     """A server's handshake: `receive` takes the client's bytes.
 
     `parameters` are the server's transport parameters, or a function of the client's that is called once, when they
-    are needed. `random` gives so many random bytes, `now` the time with its zone. Early data is
-    taken only where `early_context` (at most 255 bytes) is what it was when the ticket was issued, and not empty.
+    are needed. `random` gives so many random bytes, `now` the time with its zone. Sessions are
+    resumed and early data is taken only where the ticket was issued with the context `context`; `new_context` gives the
+    context of new tickets, where that is another, and is asked after `parameters`.
     """
 
     __slots__ = ()
@@ -59,11 +60,12 @@ class ServerSession(Session):
         *,
         random: Callable[[int], bytes],
         now: Callable[[], datetime],
-        early_context: bytes = b"",
+        context: TicketContext = NO_CONTEXT,
+        new_context: Callable[[], TicketContext] | None = None,
     ) -> None:
         handshake = Handshake(client=False, random=random, now=now, keylog=config.keylog)
         ours = parameters if callable(parameters) else lambda _: parameters
-        super().__init__(handshake, ExpectClientHello(handshake, config, ours, early_context, None))
+        super().__init__(handshake, ExpectClientHello(handshake, config, ours, context, new_context, None))
 
 
 @dataclass(slots=True)
@@ -105,7 +107,8 @@ class ExpectClientHello:
     handshake: Handshake
     config: ServerConfig
     parameters: Parameters
-    early_context: bytes
+    context: TicketContext
+    new_context: Callable[[], TicketContext] | None
     retry: _Retry | None
 
     level: ClassVar[Level] = Level.INITIAL
@@ -148,6 +151,8 @@ class ExpectClientHello:
                 return False
             if self.retry is not None and ticket.suite is not self.retry.suite:
                 return False
+            if ticket.context.session != self.context.session:
+                return False
             return ticket.server_name == offered.server_name and self._still_trusts(ticket, now)
 
         return tickets.resume(offer, message, self.handshake.transcript, wanted, now)
@@ -170,7 +175,7 @@ class ExpectClientHello:
         handshake, tickets = self.handshake, self.config.tickets
         if ExtensionType.EARLY_DATA not in hello.extensions or self.retry is not None or tickets is None:
             return False
-        if not tickets.takes_early_data(resumed, alpn, self.early_context, handshake.now()):
+        if not tickets.takes_early_data(resumed, alpn, self.context, handshake.now()):
             return False
         suite = resumed.ticket.suite
         handshake.transcript.choose_hash(suite.hash_name)
@@ -207,7 +212,7 @@ class ExpectClientHello:
         self.handshake.transcript.replace_with_hash(retry.suite.hash_name)
         self.handshake.transcript.add(request)
         self.handshake.send(Level.INITIAL, request)
-        return ExpectClientHello(self.handshake, self.config, self.parameters, self.early_context, retry)
+        return ExpectClientHello(self.handshake, self.config, self.parameters, self.context, self.new_context, retry)
 
     def _answer(
         self,
@@ -240,10 +245,10 @@ class ExpectClientHello:
         handshake.install(Level.HANDSHAKE, suite, client, server)
         tickets = self.config.tickets if PSK_DHE_KE in offered.psk_modes else None
         name = offered.server_name
-        settled = _Settled(
-            schedule, suite, group, client, server, alpn, name, tickets, self.early_context, resumed, early
-        )
-        return self._send_flight(settled, chosen, self.parameters(offered.parameters))
+        parameters = self.parameters(offered.parameters)
+        context = self.context if self.new_context is None else self.new_context()
+        settled = _Settled(schedule, suite, group, client, server, alpn, name, tickets, context, resumed, early)
+        return self._send_flight(settled, chosen, parameters)
 
     def _identity(self, offered: _Offer) -> tuple[Identity, SignatureScheme]:
         chosen = self.config.table.select(offered.server_name, offered.schemes)
@@ -275,8 +280,7 @@ class ExpectClientHello:
         handshake, config, transcript = self.handshake, self.config, self.handshake.transcript
         answers: dict[int, bytes] = {ExtensionType.QUIC_TRANSPORT_PARAMETERS: parameters}
         if settled.alpn is not None:
-            protocol = extensions.encode_protocols((settled.alpn.encode("utf-8"),))
-            answers[ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION] = protocol
+            answers[ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION] = config.alpn_answers[settled.alpn]
         if settled.early:
             answers[ExtensionType.EARLY_DATA] = b""
         flight = EncryptedExtensions(answers).encode()
@@ -372,7 +376,7 @@ class _Settled:
     alpn: str | None
     server_name: str | None
     tickets: Tickets | None
-    early_context: bytes
+    context: TicketContext
     resumed: Resumption | None
     early: bool
 
@@ -468,7 +472,7 @@ class ExpectClientFinished:
                 alpn=settled.alpn,
                 server_name=name,
                 client_chain=self.chain,
-                early_context=settled.early_context,
+                context=settled.context,
                 random=handshake.random,
                 now=handshake.now(),
             )

@@ -9,6 +9,7 @@ from fairway.tls.messages import HandshakeType
 from fairway.wire import WireError
 
 _HEADER_LENGTH = 4  # RFC 8446 section 4: a type and a length of three bytes
+_from_bytes = int.from_bytes
 _NAMES = {kind.value: kind.name.lower() for kind in HandshakeType}
 
 
@@ -53,14 +54,16 @@ class Session:
         offset, end = 0, len(data)
         while offset < end:
             state = self._state
-            if level != state.level:
+            if level is not state.level:
                 raise TlsAlert(
                     AlertDescription.UNEXPECTED_MESSAGE,
                     f"a message came at level {level}, expected at {state.level}",
                     "RFC 9001 section 4.1.3",
                 )
             body = offset + _HEADER_LENGTH
-            length = _accept(state, data[offset], data[offset + 1 : body])
+            length = _from_bytes(data[offset + 1 : body], "big") if body <= end else 0  # 0 while it is unknown
+            if length > state.accepts.get(data[offset], -1):
+                raise _refusal(state, data[offset], length)
             after = body + length
             if after > end:
                 self._partial += data[offset:]
@@ -70,22 +73,17 @@ class Session:
             offset = after
 
 
-def _accept(state: State, kind: int, length_field: bytes) -> int:
-    """The length of a message that `state` takes; 0 while that is unknown. `TlsAlert` if it is illegal or too long."""
+def _refusal(state: State, kind: int, length: int) -> TlsAlert:
+    """The alert for a message that `state` does not take, or not with so many bytes."""
     limit = state.accepts.get(kind)
     if limit is None:
-        raise TlsAlert(
+        return TlsAlert(
             AlertDescription.UNEXPECTED_MESSAGE,
             f"message {_NAMES.get(kind, kind)} is not expected in {type(state).__name__}",
             "RFC 8446 section 4",
         )
-    if len(length_field) < _HEADER_LENGTH - 1:
-        return 0
-    length = int.from_bytes(length_field, "big")
-    if length > limit:
-        raise TlsAlert(
-            AlertDescription.DECODE_ERROR,
-            f"message {_NAMES[kind]} has {length} bytes, more than {limit}",
-            "fairway.tls.limits",
-        )
-    return length
+    return TlsAlert(
+        AlertDescription.DECODE_ERROR,
+        f"message {_NAMES[kind]} has {length} bytes, more than {limit}",
+        "fairway.tls.limits",
+    )

@@ -3,7 +3,7 @@
 from fairway.wire.errors import WireError
 from fairway.wire.ranges import RangeSet
 from fairway.wire.reader import Reader
-from fairway.wire.varint import VARINT_MAX, decode_varint, encode_varint, varint_length
+from fairway.wire.varint import VARINT_MAX, decode_varint, encode_varint, encode_varints, varint_length
 from fairway.wire.writer import Writer
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "Writer",
     "decode_varint",
     "encode_varint",
+    "encode_varints",
     "varint_length",
 ]

@@ -5,6 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
+_NONE: list[int] = []
+"""What all empty sets share: many stay empty. Nothing is ever put into it."""
+
 
 class RangeSet:
     """A set of integers as disjoint half-open ranges in ascending order; ranges that touch are one.
@@ -15,8 +18,8 @@ class RangeSet:
     __slots__ = ("_starts", "_stops")
 
     def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
-        self._starts: list[int] = []
-        self._stops: list[int] = []
+        self._starts: list[int] = _NONE
+        self._stops: list[int] = _NONE
         if ranges:
             self.merge(ranges)
 
@@ -25,7 +28,10 @@ class RangeSet:
         if start >= stop:
             return
         starts, stops = self._starts, self._stops
-        if not stops or start > stops[-1]:
+        if not stops:
+            self._starts, self._stops = [start], [stop]
+            return
+        if start > stops[-1]:
             starts.append(start)
             stops.append(stop)
             return
@@ -88,8 +94,7 @@ class RangeSet:
 
     def clear(self) -> None:
         """Take everything out."""
-        self._starts.clear()
-        self._stops.clear()
+        self._starts = self._stops = _NONE
 
     @property
     def smallest(self) -> int:

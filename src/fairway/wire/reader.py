@@ -28,22 +28,24 @@ class Reader:
         """How many bytes are not yet read."""
         return self._end - self.offset
 
-    def _advance(self, length: int) -> int:
-        start = self.offset
-        after = start + length
-        if length < 0 or after > self._end:
-            raise WireError(f"a field of {length} bytes at {start} runs past the end")
-        self.offset = after
-        return start
+    # What handshakes and headers are made of goes without further calls: bytes, two of them, short varints and vectors.
 
     def u8(self) -> int:
         """One byte."""
-        return self._data[self._advance(1)]
+        at = self.offset
+        if at >= self._end:
+            raise self._short(1)
+        self.offset = at + 1
+        return self._data[at]
 
     def u16(self) -> int:
         """Two bytes."""
-        at = self._advance(2)
-        return self._data[at] << 8 | self._data[at + 1]
+        data, at = self._data, self.offset
+        after = at + 2
+        if after > self._end:
+            raise self._short(2)
+        self.offset = after
+        return data[at] << 8 | data[at + 1]
 
     def u24(self) -> int:
         """Three bytes."""
@@ -62,7 +64,11 @@ class Reader:
 
     def varint(self) -> int:
         """One variable-length integer (RFC 9000 section 16)."""
-        value, after = decode_varint(self._data, self.offset)
+        data, at = self._data, self.offset
+        if at < self._end and data[at] < 0x40:
+            self.offset = at + 1
+            return data[at]
+        value, after = decode_varint(data, at)
         if after > self._end:
             raise WireError("a variable-length integer runs past the end")
         self.offset = after
@@ -70,14 +76,16 @@ class Reader:
 
     def take(self, length: int) -> bytes:
         """The next `length` bytes."""
-        at = self._advance(length)
-        return bytes(self._data[at : at + length])
+        at = self.offset
+        after = at + length
+        if length < 0 or after > self._end:
+            raise self._short(length)
+        self.offset = after
+        return bytes(self._data[at:after])
 
     def rest(self) -> bytes:
         """All that is left."""
         return self.take(self._end - self.offset)
-
-    # The two short vectors are what handshakes and headers are made of, so they go without further calls.
 
     def vector8(self) -> bytes:
         """Bytes preceded by their length in one byte."""
@@ -105,3 +113,14 @@ class Reader:
         """`WireError` unless everything has been read."""
         if self.offset != self._end:
             raise WireError(f"{self._end - self.offset} bytes follow the last field")
+
+    def _advance(self, length: int) -> int:
+        start = self.offset
+        after = start + length
+        if after > self._end:
+            raise self._short(length)
+        self.offset = after
+        return start
+
+    def _short(self, length: int) -> WireError:
+        return WireError(f"a field of {length} bytes at {self.offset} runs past the end")

@@ -16,6 +16,11 @@ _pack_four = struct.Struct("!I").pack
 _pack_eight = struct.Struct("!Q").pack
 
 
+def encode_varints(*values: int) -> bytes:
+    """Several integers, one after the other."""
+    return b"".join([encode_varint(value) for value in values])
+
+
 def decode_varint(buffer: bytes | bytearray | memoryview, offset: int) -> tuple[int, int]:
     """Read the integer at `offset` (not negative): its value and the offset after it. `WireError` if cut short."""
     try:

@@ -21,6 +21,13 @@ class Writer:
             raise WireError(f"{value} does not fit {length} bytes") from None
         return self
 
+    def _vector(self, data: bytes, width: int) -> Writer:
+        try:
+            self._parts += (len(data).to_bytes(width, "big"), data)
+        except OverflowError:
+            raise WireError(f"{len(data)} bytes do not fit a length of {width} bytes") from None
+        return self
+
     def u8(self, value: int) -> Writer:
         """One byte."""
         return self._integer(value, 1)
@@ -53,15 +60,15 @@ class Writer:
 
     def vector8(self, data: bytes) -> Writer:
         """Bytes preceded by their length in one byte."""
-        return self._integer(len(data), 1).raw(data)
+        return self._vector(data, 1)
 
     def vector16(self, data: bytes) -> Writer:
         """Bytes preceded by their length in two bytes."""
-        return self._integer(len(data), 2).raw(data)
+        return self._vector(data, 2)
 
     def vector24(self, data: bytes) -> Writer:
         """Bytes preceded by their length in three bytes."""
-        return self._integer(len(data), 3).raw(data)
+        return self._vector(data, 3)
 
     def finish(self) -> bytes:
         """Everything written."""

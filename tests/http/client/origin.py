@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from fairway.aio import http3
 from fairway.aio.server import Server
-from fairway.tls import Identity, self_signed
+from fairway.tls import Identity, ServerConfig, Tickets, self_signed
 
 CERTIFICATE, KEY = self_signed(["localhost", "127.0.0.1", "other.example"])
 IDENTITY = Identity((CERTIFICATE.public_bytes(Encoding.DER),), KEY)
@@ -34,7 +34,9 @@ def certificate_files(directory: Path) -> tuple[str, str]:
 
 @contextlib.asynccontextmanager
 async def serving(handler: http3.RequestHandler, port: int = 0, **options: Any) -> AsyncIterator[H3Server]:
-    options = {"identities": [IDENTITY], "grace_s": 0.5} | options
+    clients = {name: options.pop(name) for name in ("client_ca", "require_client_certificate") if name in options}
+    tls = ServerConfig((IDENTITY,), ("h3",), tickets=Tickets(early_data=True), **clients)
+    options = {"identities": (), "tls": tls, "grace_s": 0.5} | options
     async with http3.serve(handler, "127.0.0.1", port, **options) as server:
         yield server
 

@@ -174,6 +174,7 @@ def test_json_is_one_document_about_every_url(shop: Shop, authority: str, tmp_pa
     assert moved["final_url"] == f"https://localhost:{shop.port}/file.bin"
     assert moved["sha256"] == hashlib.sha256(BODY).hexdigest()
     assert moved["connection"]["alpn"] == "h3"
+    assert moved["connection"]["quic_version"] == 1
     assert moved["connection"]["address"].endswith(f":{shop.port}")
     assert 0 < moved["times"]["connect_ms"] < moved["times"]["total_ms"]
     assert nowhere["status"] == 404
@@ -290,3 +291,30 @@ def test_the_progress_line_says_how_much_how_fast_and_how_long_still() -> None:
 def test_keys_are_logged_for_wireshark(shop: Shop, authority: str, tmp_path: Path) -> None:
     run(shop, authority, tmp_path, "/", "--keylog", "keys")
     assert "CLIENT_TRAFFIC_SECRET_0" in (tmp_path / "keys").read_text()
+
+
+def test_a_second_run_resumes_the_session_and_asks_early(
+    shop: Shop, authority: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    shown = []
+    for _ in range(2):
+        done = run(shop, authority, tmp_path, "/file.bin", "--resume", "--json")
+        (transfer,) = json.loads(done.stdout)["transfers"]
+        shown.append((transfer["connection"]["resumed"], transfer["connection"]["early"], transfer["early"]))
+    assert shown == [(False, None, False), (True, True, True)]
+    done = run(shop, authority, tmp_path, "/upload", "--resume", "--data", "not early")
+    assert b"resumed; nothing was sent early" in done.stderr
+    done = run(shop, authority, tmp_path, "/file.bin", "--resume", "-o", "file")
+    assert re.search(rb"resumed; \d+ bytes were sent early, and accepted", done.stderr)
+    assert (tmp_path / "fairway" / "sessions.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_sessions_that_cannot_be_kept_are_told_and_nothing_fails(
+    shop: Shop, authority: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    done = run(shop, authority, tmp_path, "/file.bin", "--resume")
+    assert (done.returncode, done.stdout) == (0, BODY)
+    assert b"sessions are not kept: " in done.stderr

@@ -87,7 +87,7 @@ async def serving(
 ) -> AsyncIterator[Served]:
     sockets = open_sockets("127.0.0.1", 0, tcp=tcp)
     chosen = Settings(Certificates((IDENTITY,)), limits=limits or Limits(), **settings)
-    service = Service(application, chosen, udp=sockets.udp[0], tcp=sockets.tcp)
+    service = Service(application, chosen, udp=sockets.udp, tcp=sockets.tcp)
     try:
         await service.start()
         yield Served(service, sockets.port)

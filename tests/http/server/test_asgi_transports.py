@@ -36,7 +36,7 @@ def test_a_clients_certificate_is_in_the_scope_and_may_be_required(tmp_path: Pat
     async def main() -> None:
         sockets = open_sockets("127.0.0.1", 0)
         certificates = Certificates((IDENTITY,), tmp_path / "ca.pem", True)
-        service = Service(who, Settings(certificates), udp=sockets.udp[0], tcp=sockets.tcp)
+        service = Service(who, Settings(certificates), udp=sockets.udp, tcp=sockets.tcp)
         await service.start()
         options = {"server_name": "localhost", "verify": False}
         async with http3.connect("127.0.0.1", sockets.port, identity=client, **options) as connection:
@@ -73,7 +73,7 @@ def test_plain_http_is_redirected_to_https() -> None:
     async def main() -> None:
         sockets = open_sockets("127.0.0.1", 0, redirect_port=0)
         service = Service(
-            who, Settings(Certificates((IDENTITY,))), udp=sockets.udp[0], tcp=sockets.tcp, redirect=sockets.redirect
+            who, Settings(Certificates((IDENTITY,))), udp=sockets.udp, tcp=sockets.tcp, redirect=sockets.redirect
         )
         await service.start()
         plain = sockets.redirect[0].getsockname()[1]
@@ -96,7 +96,7 @@ def test_without_a_host_ipv4_and_ipv6_are_served_and_clients_have_plain_addresse
 
     async def main() -> None:
         sockets = open_sockets(None, 0)
-        service = Service(application, Settings(Certificates((IDENTITY,))), udp=sockets.udp[0], tcp=sockets.tcp)
+        service = Service(application, Settings(Certificates((IDENTITY,))), udp=sockets.udp, tcp=sockets.tcp)
         await service.start()
         for host in ("127.0.0.1", "::1"):
             async with http3.connect(host, sockets.port, server_name="localhost", verify=False) as connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from files_driver import ask, files, open_descriptors, request, tree
 
-from fairway.http.server.files import FileShrank, limits
+from fairway.http.server.files import FileShrank, limits, open_file
 
 DATA = os.urandom(limits.CHUNK_BYTES * 3 + 17)
 TEXT = b"".join(b"line %d\n" % number for number in range(300_000))
@@ -73,8 +74,29 @@ class TestWhole:
 
         monkeypatch.setattr(os, "preadv", not_in_memory)
         monkeypatch.setattr(os, "pread", watched)
+        monkeypatch.setattr(open_file, "file_system", lambda device: b"nfs4")
         assert request(files(site), "/big.bin").body == DATA
         assert threading.main_thread() not in readers
+
+    def test_a_file_system_that_is_memory_is_read_by_the_loop_itself(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+            if open_file.file_system(os.stat(directory).st_dev) != b"tmpfs":
+                pytest.skip("no tmpfs here")
+            site = tree(Path(directory) / "site", {"big.bin": DATA})
+            readers = set()
+            pread = os.pread
+
+            def watched(*arguments: Any) -> bytes:
+                readers.add(threading.current_thread())
+                return pread(*arguments)
+
+            monkeypatch.setattr(os, "pread", watched)
+            assert request(files(site), "/big.bin").body == DATA
+            assert readers == {threading.main_thread()}
+
+    def test_the_type_of_a_file_system_is_found_by_the_device_of_its_files(self) -> None:
+        assert open_file.file_system(os.stat("/proc/self/status").st_dev) == b"proc"
+        assert open_file.file_system(os.makedev(4095, 0)) == b""
 
     def test_others_get_their_turn_while_a_file_is_sent_to_a_client_that_never_waits(self, site: Path) -> None:
         turns = []

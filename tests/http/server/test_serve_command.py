@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import pytest
 from asgi_serving import Answer, ask_h3
 
 from fairway.aio import http3
-from fairway.quic import ConnectionClosed, UsageError
+from fairway.quic import ClosedBy, ConnectionClosed, ErrorCode, MemorySessionStore, UsageError
 
 COMMAND = [sys.executable, "-c", "from fairway.cli import main; main(prog_name='fairway')", "serve"]
 
@@ -33,10 +34,18 @@ async def app(scope, receive, send):
     if scope["path"] == "/die":
         os._exit(3)
     await send({"type": "http.response.start", "status": 200, "headers": []})
+    extensions = scope.get("extensions") or {}
+    if scope["path"] == "/early":
+        what = "fairway.early_data" in extensions, extensions["tls"]["cipher_suite"]
+        return await send({"type": "http.response.body", "body": repr(what).encode()})
     await send({"type": "http.response.body", "body": f"{VERSION} {os.getpid()} ".encode(), "more_body": True})
     if scope["path"] == "/slow":
         await receive()
         await receive()
+    if scope["path"] == "/long":
+        for _ in range(30):
+            await asyncio.sleep(0.1)
+            await send({"type": "http.response.body", "body": b".", "more_body": True})
     await send({"type": "http.response.body", "body": b"end"})
 """
 
@@ -121,6 +130,28 @@ def test_it_answers_by_quic_and_tcp_and_stops_at_sigterm(tmp_path: Path) -> None
         ]  # fmt: skip
 
 
+@pytest.mark.parametrize("takes", [True, False])
+def test_early_data_is_taken_where_that_was_asked_for(takes: bool, tmp_path: Path) -> None:
+    store = MemorySessionStore()
+
+    async def ask(port: int) -> tuple[bool, bool | None, bytes, bytes]:
+        async with http3.connect(
+            "127.0.0.1", port, server_name="localhost", verify=False, session_store=store, early_data=True
+        ) as connection:
+            first = await ask_h3(connection, "/early")
+            await connection.wait_connected()
+            later = await ask_h3(connection, "/early")
+        assert connection.handshake is not None
+        return connection.handshake.resumed, connection.early, first.body, later.body
+
+    with running(tmp_path, *(["--early-data"] if takes else [])) as server:
+        known = b"(False, 4865)"  # the cipher suite
+        assert asyncio.run(ask(server.port)) == (False, None, known, known)
+        resumed, accepted, first, later = asyncio.run(ask(server.port))
+        assert (resumed, accepted, later) == (True, True if takes else None, known)
+        assert first == known or (takes and first == b"(True, None)")  # as busy as the machine was
+
+
 def test_workers_share_the_port_and_one_that_dies_is_started_again(tmp_path: Path) -> None:
     async def main(server: Running) -> set[int]:
         workers: set[int] = set()
@@ -160,11 +191,80 @@ def test_a_reload_brings_new_code_and_ends_nothing_that_was_begun(tmp_path: Path
             assert alive(int(begun.split()[1]))
             slow.abort()  # which is what the application waits for
             await connection.wait_closed()
-            new = 0
-            while new < 10:  # workers are replaced one after the other: the last one may be old a little longer
-                new = new + 1 if (await server.version_and_worker())[0] == 2 else 0
+            for _ in range(10):  # the kernel gives newcomers to the new ones from one datagram to the next
+                assert (await server.version_and_worker())[0] == 2
 
     with running(tmp_path, "--workers", "2", "--no-access-log") as server:
+        asyncio.run(asyncio.wait_for(main(server), 40))
+
+
+def test_long_answers_go_on_through_reloads_and_newcomers_are_never_refused(tmp_path: Path) -> None:
+    """By HTTP/3 and by HTTP/2; longer than `--grace`, which is for a stop."""
+
+    async def newcomers(server: Running, stop: asyncio.Event) -> set[int]:
+        versions = set()
+        while not stop.is_set():
+            versions.add((await server.version_and_worker())[0])
+        return versions
+
+    async def by_tcp(server: Running) -> str:
+        async with httpx.AsyncClient(verify=False, http2=True, trust_env=False, timeout=20) as client:
+            return (await client.get(f"https://127.0.0.1:{server.port}/long")).text
+
+    async def main(server: Running) -> None:
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            answers = [tasks.create_task(server.ask("/long")) for _ in range(4)]
+            over_tcp = tasks.create_task(by_tcp(server))
+            arriving = [tasks.create_task(newcomers(server, stop)) for _ in range(2)]
+            for version in (2, 3):
+                await asyncio.sleep(0.5)
+                (tmp_path / "main.py").write_text(APPLICATION.replace("VERSION = 1", f"VERSION = {version}"))
+                server.process.send_signal(signal.SIGHUP)
+            bodies = [(await answer).body.decode() for answer in answers] + [await over_tcp]
+            stop.set()
+        assert all(body.startswith("1 ") and body.endswith("." * 30 + "end") for body in bodies)
+        assert {1, 2, 3} <= set().union(*(task.result() for task in arriving))
+
+    with running(tmp_path, "--workers", "2", "--no-access-log", "--grace", "0.5") as server:
+        asyncio.run(asyncio.wait_for(main(server), 60))
+
+
+def test_a_reload_takes_the_place_of_one_that_does_not_get_ready(tmp_path: Path) -> None:
+    async def main(server: Running) -> None:
+        assert (await server.version_and_worker())[0] == 1
+        (tmp_path / "main.py").write_text("import time\ntime.sleep(60)\n" + APPLICATION)
+        server.process.send_signal(signal.SIGHUP)
+        await asyncio.to_thread(server.errors_until, "reloading")
+        await asyncio.sleep(0.3)
+        (tmp_path / "main.py").write_text(APPLICATION.replace("VERSION = 1", "VERSION = 3"))
+        server.process.send_signal(signal.SIGHUP)
+        while (await server.version_and_worker())[0] == 1:
+            pass
+        assert (await server.version_and_worker())[0] == 3
+
+    with running(tmp_path, "--workers", "2", "--no-access-log") as server:
+        asyncio.run(asyncio.wait_for(main(server), 40))
+
+
+def test_a_stop_does_not_wait_for_what_a_reload_lets_go_on(tmp_path: Path) -> None:
+    async def main(server: Running) -> None:
+        async with server.dial() as connection:
+            slow = await connection.request("GET", "localhost", "/slow")
+            assert (await slow.receive()).startswith(b"1 ")
+            (tmp_path / "main.py").write_text(APPLICATION.replace("VERSION = 1", "VERSION = 2"))
+            server.process.send_signal(signal.SIGHUP)
+            while (await server.version_and_worker())[0] == 1:
+                pass
+            begun = time.monotonic()
+            server.process.terminate()
+            assert await asyncio.to_thread(server.process.wait, 15) == 0
+            assert time.monotonic() - begun < 4.0
+            await connection.wait_closed()
+            assert connection.closing is not None
+            assert connection.closing.by is ClosedBy.PEER
+
+    with running(tmp_path, "--workers", "2", "--no-access-log", "--grace", "1") as server:
         asyncio.run(asyncio.wait_for(main(server), 40))
 
 
@@ -237,6 +337,39 @@ def test_bad_certificates_and_taken_ports_are_named(tmp_path: Path) -> None:
         result = failure(tmp_path, "main:app", "--self-signed", "--port", str(port))
         assert f"UDP port {port}" in result.stderr
         assert "in use" in result.stderr
+
+
+def test_connection_ids_tell_a_balancer_whose_they_are(tmp_path: Path) -> None:
+    async def main(server: Running) -> bytes:
+        async with server.dial() as connection:
+            await ask_h3(connection)
+            return bytes(connection.core._state.remote_ids.current)
+
+    with running(tmp_path, "--workers", "2", "--server-id", "0a1b", "--server-id-rotation", "2") as server:
+        used = asyncio.run(asyncio.wait_for(main(server), 20))
+    assert len(used) == 13
+    assert used[0] == 2 << 5 | 12
+    assert used[1:3] == b"\x0a\x1b"
+    assert int.from_bytes(used[3:5], "big") in (0, 1)
+    for value, message in (("xyz", "hexadecimal"), ("00" * 10, "at most 9 bytes")):
+        result = failure(tmp_path, "main:app", "--self-signed", "--server-id", value)
+        assert result.returncode == 2
+        assert message in result.stderr
+
+
+def test_clients_past_the_limit_of_their_address_are_refused(tmp_path: Path) -> None:
+    async def main(server: Running) -> None:
+        async with server.dial(), server.dial():
+            with pytest.raises(ConnectionClosed) as refused:
+                await server.ask()
+            assert refused.value.closing.code == ErrorCode.CONNECTION_REFUSED
+        while True:  # those that were closed count until nothing of them can be on its way
+            with contextlib.suppress(ConnectionClosed):
+                assert (await server.ask()).status == 200
+                return
+
+    with running(tmp_path, "--no-access-log", "--limit-per-address", "2") as server:
+        asyncio.run(asyncio.wait_for(main(server), 20))
 
 
 def test_a_directory_is_served(tmp_path: Path) -> None:

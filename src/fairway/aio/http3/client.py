@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Sequence
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from fairway.aio.client import Dialer
 from fairway.aio.driver import Outlet
@@ -15,6 +15,7 @@ from fairway.aio.http3.connection import HttpConnection
 from fairway.aio.http3.errors import RequestError
 from fairway.aio.http3.stream import HttpStream
 from fairway.aio.http3.webtransport import Session, taking_datagrams
+from fairway.aio.options import ConnectOptions
 from fairway.http3 import (
     ALPN,
     DEFAULT_SETTINGS,
@@ -25,7 +26,8 @@ from fairway.http3 import (
     ResponseReceived,
     Settings,
 )
-from fairway.http3.webtransport import session_request, with_webtransport
+from fairway.http3.session_protocols import chosen, offer
+from fairway.http3.webtransport import PROTOCOL, session_request, with_webtransport
 from fairway.quic import Connection, ConnectionClosed, UsageError
 
 Body = bytes | AsyncIterable[bytes]
@@ -157,25 +159,40 @@ class ClientConnection(HttpConnection):
             raise
         return stream
 
-    async def webtransport(self, authority: str, path: str = "/", *, fields: Fields | None = None) -> Session:
+    async def webtransport(
+        self, authority: str, path: str = "/", *, fields: Fields | None = None, protocols: Sequence[str] = ()
+    ) -> Session:
         """Ask for a WebTransport session; the connection must have been made with `webtransport=True`.
 
-        Raises `RequestError` if the server does not grant it, with its status in the reason.
+        `protocols` are those of the application that it may speak, the best first: the session's `protocol` is the
+        server's choice. Raises `RequestError` if the server does not grant the session, with its status in the reason.
         """
-        settings = await self.wait_settings()
-        if not settings.webtransport or not settings.enable_connect_protocol:
-            raise UsageError("the server does not speak WebTransport: its settings say nothing of it")
-        request = session_request(authority.encode("ascii"), path.encode("ascii"), fields or [])
+        await self.wait_settings()
+        protocol = self.http.session_protocol
+        if protocol == PROTOCOL and self._asked_for_session and not self.http.sessions_limited:
+            raise UsageError("the server takes one session at a time: it announces no flow control within sessions")
+        fields = [*offer(protocols), *(fields or [])]
+        request = session_request(authority.encode("ascii"), path.encode("ascii"), fields, protocol=protocol)
         stream = await self.begin(request)
         stream.wants_session = True
         try:
             await stream.wait_response()
             if not 200 <= stream.status < 300:
                 raise RequestError(H3Code.H3_REQUEST_REJECTED, f"the session was refused with status {stream.status}")
+            chosen_protocol = chosen(stream.response or [])
+            if chosen_protocol is not None and chosen_protocol not in protocols:
+                stream.abort(H3Code.WT_ALPN_ERROR)  # section 3.3
+                raise RequestError(H3Code.WT_ALPN_ERROR, f"the server chose {chosen_protocol!r}, which was not offered")
         except BaseException:
             await stream.aclose()
             raise
-        return self.begin_session(stream)
+        session = self.sessions.begin(stream, protocol)
+        session.protocol = chosen_protocol
+        return session
+
+    @property
+    def _asked_for_session(self) -> bool:
+        return any(isinstance(stream, ClientStream) and stream.wants_session for stream in self._streams.values())
 
     def _response_received(self, event: ResponseReceived) -> None:
         stream = self._streams.get(event.stream_id)
@@ -210,7 +227,7 @@ async def _once(body: bytes) -> Any:
 class connect(Dialer[ClientConnection]):  # noqa: N801 - used like a function
     """`async with connect(host, port) as connection`, or `connection = await connect(...)`.
 
-    `webtransport` lets sessions be asked for. The other arguments are those of `fairway.aio.connect`.
+    `webtransport` lets sessions be asked for. What else may be said is in `ConnectOptions`.
     """
 
     def __init__(
@@ -220,10 +237,10 @@ class connect(Dialer[ClientConnection]):  # noqa: N801 - used like a function
         *,
         settings: Settings = DEFAULT_SETTINGS,
         webtransport: bool = False,
-        **options: Any,
+        alpn: str | Sequence[str] = ALPN,
+        **options: Unpack[ConnectOptions],
     ) -> None:
-        options.setdefault("alpn", ALPN)
         if webtransport:
             settings = with_webtransport(settings)
             options["configuration"] = taking_datagrams(options.get("configuration"))
-        super().__init__(host, port, functools.partial(ClientConnection, settings=settings), **options)
+        super().__init__(host, port, functools.partial(ClientConnection, settings=settings), alpn=alpn, **options)

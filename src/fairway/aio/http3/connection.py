@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from fairway.aio.driver import Outlet
 from fairway.aio.http3.errors import RequestError
+from fairway.aio.http3.sessions import Sessions
 from fairway.aio.http3.stream import HttpStream
-from fairway.aio.http3.webtransport import Session
 from fairway.aio.lifecycle import Lifecycle
 from fairway.aio.signal import Signal
 from fairway.http3 import DEFAULT_SETTINGS, H3Code, Http3Connection, Settings
 from fairway.http3 import events as http_events
-from fairway.http3.limits import MAX_WAITING_DATAGRAMS, MAX_WAITING_TUNNEL_STREAMS
-from fairway.http3.webtransport import BUFFERED_STREAM_REJECTED, SESSION_GONE
 from fairway.quic import Connection, ConnectionClosed
 from fairway.quic import events as quic_events
 
@@ -43,11 +40,7 @@ class HttpConnection(Lifecycle):
         self._delivered = Signal()
         self.available = Signal()
         """Fires when the peer allows more streams."""
-        self._sessions: dict[int, Session] = {}
-        self._waiting_tunnels: dict[int, tuple[int, float]] = {}
-        """Streams of sessions that do not stand yet: whose they are, and since when."""
-        self._waiting_datagrams: deque[tuple[int, bytes]] = deque(maxlen=MAX_WAITING_DATAGRAMS)
-        """Datagrams of sessions that were asked for, and whose they are."""
+        self.sessions = Sessions(self)
 
     # What the peer said of itself
 
@@ -94,10 +87,7 @@ class HttpConnection(Lifecycle):
     def forget(self, stream: HttpStream) -> None:
         """The application is done with a stream."""
         self._streams.pop(stream.stream_id, None)
-        if self._waiting_tunnels:
-            self._refuse_tunnels(lambda session_id, _: session_id == stream.stream_id, SESSION_GONE)
-        if self._waiting_datagrams:
-            self._take_datagrams(stream.stream_id)
+        self.sessions.forget(stream.stream_id)
 
     def forget_if_over(self, stream: HttpStream) -> None:
         """Nothing can happen on a stream any more, if that is so: it is not known here from now on."""
@@ -108,23 +98,9 @@ class HttpConnection(Lifecycle):
         """Events of this stream go to it."""
         self._streams[stream.stream_id] = stream
 
-    # WebTransport
-
-    def begin_session(self, stream: HttpStream) -> Session:
-        """A request became a session; streams and datagrams that came before it are its first."""
-        session = self._sessions[stream.stream_id] = Session(stream)
-        for stream_id, (session_id, _) in list(self._waiting_tunnels.items()):
-            if session_id == stream.stream_id:
-                del self._waiting_tunnels[stream_id]
-                session.arrived(stream_id)
-        for data in self._take_datagrams(stream.stream_id):
-            session.datagram(data)
-        return session
-
-    def end_session(self, session: Session, error: RequestError) -> None:
-        """A session is over: so are its streams."""
-        self._sessions.pop(session.session_id, None)
-        for stream in [known for known in self._streams.values() if getattr(known, "session", None) is session]:
+    def fail_streams(self, chosen: Callable[[HttpStream], bool], error: RequestError) -> None:
+        """End the streams that fit."""
+        for stream in [known for known in self._streams.values() if chosen(known)]:
             stream.fail(error)
             self.forget(stream)
 
@@ -133,45 +109,10 @@ class HttpConnection(Lifecycle):
         stream = self._streams.get(stream_id)
         return stream is not None and getattr(stream, "wants_session", False)
 
-    def _tunnel_opened(self, event: http_events.TunnelStreamOpened) -> None:
-        session = self._sessions.get(event.session_id)
-        if session is not None:
-            session.arrived(event.stream_id)
-        elif self.http.cannot_begin(event.session_id):
-            self.http.abort(event.stream_id, SESSION_GONE)
-        elif len(self._waiting_tunnels) < MAX_WAITING_TUNNEL_STREAMS:
-            self._waiting_tunnels[event.stream_id] = event.session_id, self._loop.time()
-        else:
-            self.http.abort(event.stream_id, BUFFERED_STREAM_REJECTED)
-
-    def _refuse_tunnels(self, refused: Callable[[int, float], bool], code: int) -> None:
-        """Give up the streams whose session's ID and time of arrival fit."""
-        for stream_id, waiting in list(self._waiting_tunnels.items()):
-            if refused(*waiting):
-                del self._waiting_tunnels[stream_id]
-                if self.closing is None:
-                    self.http.abort(stream_id, code)
-                    self.wake()
-
-    def _tunnel_given_up(self, stream_id: int) -> None:
-        """The peer gave up a stream whose session does not stand yet."""
-        if self._waiting_tunnels.pop(stream_id, None) is not None:
-            self.http.abort(stream_id, BUFFERED_STREAM_REJECTED)
-
-    def _datagram_received(self, event: http_events.DatagramReceived) -> None:
-        session = self._sessions.get(event.stream_id)
-        if session is not None:
-            session.datagram(event.data)
-        elif self.may_become_session(event.stream_id):
-            self._waiting_datagrams.append((event.stream_id, event.data))
-
-    def _take_datagrams(self, session_id: int) -> list[bytes]:
-        taken = [data for known, data in self._waiting_datagrams if known == session_id]
-        if taken:
-            kept = [waiting for waiting in self._waiting_datagrams if waiting[0] != session_id]
-            self._waiting_datagrams.clear()
-            self._waiting_datagrams.extend(kept)
-        return taken
+    @property
+    def now(self) -> float:
+        """The loop's time."""
+        return self._loop.time()
 
     def _streams_available(self, event: quic_events.StreamsAvailable) -> None:
         self.available.fire()
@@ -193,6 +134,7 @@ class HttpConnection(Lifecycle):
     def _handshake_completed(self, event: quic_events.HandshakeCompleted) -> None:
         self.handshake = event
         self.changed.fire()
+        self.available.fire()
 
     def _settings_received(self, event: http_events.SettingsReceived) -> None:
         self.changed.fire()
@@ -232,7 +174,7 @@ class HttpConnection(Lifecycle):
             self._given_up.append(stream)
             stream.readable.fire()
         else:
-            self._tunnel_given_up(event.stream_id)
+            self.sessions.stream_given_up(event.stream_id)
 
     def _reading_stopped(self, event: http_events.ReadingStopped) -> None:
         self._undelivered.discard(event.stream_id)
@@ -248,11 +190,7 @@ class HttpConnection(Lifecycle):
         for stream in list(self._streams.values()):
             stream.fail(error)
         self._streams.clear()
-        for session in list(self._sessions.values()):
-            session.connection_lost()
-        self._sessions.clear()
-        self._waiting_tunnels.clear()
-        self._waiting_datagrams.clear()
+        self.sessions.connection_lost()
         self._undelivered.clear()
         self.available.fire()
         self._delivered.fire()
@@ -264,10 +202,10 @@ class HttpConnection(Lifecycle):
         quic_events.StreamFinished: _stream_finished,
         quic_events.ObserverFailed: Lifecycle.observer_failed,
         quic_events.ConnectionTerminated: _terminated,
-        **Lifecycle.on_path_event,
+        **Lifecycle.on_common_event,
         quic_events.StreamsAvailable: _streams_available,
-        http_events.TunnelStreamOpened: _tunnel_opened,
-        http_events.DatagramReceived: _datagram_received,
+        http_events.TunnelStreamOpened: lambda connection, event: connection.sessions.opened(event),
+        http_events.DatagramReceived: lambda connection, event: connection.sessions.datagram(event),
         http_events.SettingsReceived: _settings_received,
         http_events.BodyReadable: _body_readable,
         http_events.TrailersReceived: _trailers_received,

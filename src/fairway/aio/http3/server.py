@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, ClassVar, Unpack
 
 from fairway.aio.driver import Outlet
 from fairway.aio.http3.connection import HttpConnection
 from fairway.aio.http3.errors import RequestError
 from fairway.aio.http3.stream import HttpStream
 from fairway.aio.http3.webtransport import Session, taking_datagrams
+from fairway.aio.options import ServeOptions
 from fairway.aio.server import Listener
 from fairway.aio.signal import Signal
 from fairway.http3 import ALPN, DEFAULT_SETTINGS, Fields, H3Code, RequestReceived, Settings
 from fairway.http3.limits import MAX_SESSIONS, REQUEST_TIMEOUT_S
-from fairway.http3.webtransport import (
-    BUFFERED_STREAM_REJECTED,
-    is_session_request,
-    session_response,
-    with_webtransport,
-)
+from fairway.http3.session_protocols import available, choice
+from fairway.http3.webtransport import PROTOCOL, session_protocol, session_response, with_webtransport
 from fairway.quic import Connection, ConnectionClosed, UsageError
 from fairway.quic.events import ConnectionTerminated
 
@@ -34,7 +31,7 @@ RequestHandler = Callable[["Request"], Awaitable[None]]
 class Request(HttpStream):
     """A client's request, and the way to answer it."""
 
-    __slots__ = ("early", "ended", "fields", "responded")
+    __slots__ = ("early", "ended", "fields", "responded", "session_version")
 
     connection: ServerConnection
 
@@ -48,6 +45,8 @@ class Request(HttpStream):
         """True if there is no body."""
         self.responded = False
         """True once the final response was begun."""
+        self.session_version = session_protocol(event.fields)
+        """Which WebTransport it asks for a session of (`:protocol`); None if it asks for none."""
 
     def field(self, name: bytes) -> bytes | None:
         """The first value of a field."""
@@ -73,7 +72,7 @@ class Request(HttpStream):
     @property
     def wants_session(self) -> bool:
         """True if the client asks for a WebTransport session."""
-        return is_session_request(self.fields)
+        return self.session_version is not None
 
     @property
     def origin(self) -> str | None:
@@ -81,17 +80,28 @@ class Request(HttpStream):
         value = self.field(b"origin")
         return None if value is None else value.decode("ascii", "replace")
 
-    def accept_session(self, fields: Fields | None = None) -> Session:
+    @property
+    def session_protocols(self) -> list[str]:
+        """The application's protocols that a client offers for its session, the best first."""
+        return available(self.fields)
+
+    def accept_session(self, fields: Fields | None = None, *, protocol: str | None = None) -> Session:
         """Grant the WebTransport session that was asked for; look at `origin` before.
 
+        `protocol` is one of `session_protocols`, if the application chooses among them.
         `UsageError` if none was asked for, or the server was not started with `webtransport=True`.
         """
-        if not self.wants_session:
+        version = self.session_version
+        if version is None:
             raise UsageError("the request asks for no WebTransport session: see `wants_session`")
         if not self.connection.takes_sessions:
             raise UsageError("the server was started without webtransport=True")
-        self.respond(session_response(fields or []))
-        return self.connection.begin_session(self)
+        if protocol is not None and protocol not in self.session_protocols:
+            raise UsageError(f"the client offers no protocol {protocol!r}: see `session_protocols`")
+        self.respond(session_response([*choice(protocol), *(fields or [])], protocol=version))
+        session = self.connection.sessions.begin(self, version)
+        session.protocol = protocol
+        return session
 
 
 class ServerConnection(HttpConnection):
@@ -154,21 +164,38 @@ class ServerConnection(HttpConnection):
         since = now - self._request_timeout_s
         for stream_id in self.http.unfinished(since):
             self.http.abort(stream_id, H3Code.H3_REQUEST_INCOMPLETE)
-        self._refuse_tunnels(lambda _, arrived: arrived <= since, BUFFERED_STREAM_REJECTED)
-        if self._waiting_tunnels or self.http.unfinished(now):
+        self.sessions.refuse(lambda _, arrived: arrived <= since, H3Code.WT_BUFFERED_STREAM_REJECTED)
+        if self.sessions.waiting or self.http.unfinished(now):
             self._expect_requests()
         self.wake()
 
     def _request_received(self, event: RequestReceived) -> None:
         self.requests += 1
         request = Request(self, event)
-        if request.wants_session and sum(other.wants_session for other in self._tasks.values()) >= MAX_SESSIONS:
+        if request.wants_session and self._asked_for_sessions() >= MAX_SESSIONS:
             self.http.abort(event.stream_id, H3Code.H3_REQUEST_REJECTED)
             return
         self._streams[event.stream_id] = request
         task = self._loop.create_task(self._run(request))
         self._tasks[task] = request
         task.add_done_callback(self._done)
+
+    def _asked_for_sessions(self) -> int:
+        """Sessions that stand, and requests for some."""
+        return sum(other.wants_session for other in self._tasks.values())
+
+    async def _settle_session(self, request: Request, version: bytes) -> bool:
+        """Whether the client may ask for a session; else the request is given up (section 3.1 and 5.1)."""
+        await self.wait_settings()
+        if not self.takes_sessions:
+            return True  # a request like any other, which the handler answers
+        if not self.http.takes_session(version):
+            self.http.abort(request.stream_id, H3Code.H3_MESSAGE_ERROR)
+        elif version == PROTOCOL and not self.http.sessions_limited and self._asked_for_sessions() > 1:
+            self.http.abort(request.stream_id, H3Code.H3_REQUEST_REJECTED)
+        else:
+            return True
+        return False
 
     async def _run(self, request: Request) -> None:
         """Run the handler; what it left undone is ended here."""
@@ -177,9 +204,9 @@ class ServerConnection(HttpConnection):
             if request.early and not self._early_unsafe and request.field(b":method") not in SAFE_METHODS:
                 request.respond(TOO_EARLY, end=True)
                 return
-            if request.wants_session:
-                await self.wait_settings()  # section 3.1: they say whether the client takes datagrams
-            await self._handler(request)
+            version = request.session_version
+            if version is None or await self._settle_session(request, version):
+                await self._handler(request)
         except (ConnectionClosed, RequestError):
             code = H3Code.H3_REQUEST_CANCELLED  # the client left: the handler need not catch it
         except asyncio.CancelledError:
@@ -196,12 +223,12 @@ class ServerConnection(HttpConnection):
             self._finish(request, code)
 
     def _finish(self, request: Request, code: H3Code) -> None:
-        session = self._sessions.get(request.stream_id)
+        session = self.sessions.get(request.stream_id)
         if session is not None:
             session.abandoned()
         if self.closing is None and not self.http.is_over(request.stream_id):
             if code is H3Code.H3_NO_ERROR:
-                self.http.stop_reading(request.stream_id)  # section 4.1.1: the answer did not need the rest
+                self.http.stop_reading(request.stream_id)  # section 4.1: the answer did not need the rest
                 if session is not None and self.http.can_send(request.stream_id):
                     self.http.send_data(request.stream_id, b"", end=True)
                 code = H3Code.H3_INTERNAL_ERROR  # for an answer that was not ended
@@ -271,7 +298,7 @@ class serve(Listener[ServerConnection]):  # noqa: N801 - used like a function
     `outlive`: then it learns of the end from what it waits for. `webtransport` lets clients ask for sessions. A stream
     on which no whole request has come within `request_timeout_s` (to twice as long) is given up; None waits for ever.
     Where the tickets of `tls` allow early data, requests that may be replays are marked (`Request.early`), and those
-    that are not safe answered with 425 unless `early_unsafe`. The other arguments are those of `fairway.aio.serve`.
+    that are not safe answered with 425 unless `early_unsafe`. What else may be said is in `ServeOptions`.
     """
 
     def __init__(
@@ -285,7 +312,8 @@ class serve(Listener[ServerConnection]):  # noqa: N801 - used like a function
         webtransport: bool = False,
         early_unsafe: bool = False,
         request_timeout_s: float | None = REQUEST_TIMEOUT_S,
-        **options: Any,
+        alpn: str | Sequence[str] = ALPN,
+        **options: Unpack[ServeOptions],
     ) -> None:
         if webtransport:
             settings = with_webtransport(settings)
@@ -298,5 +326,4 @@ class serve(Listener[ServerConnection]):  # noqa: N801 - used like a function
             early_unsafe=early_unsafe,
             request_timeout_s=request_timeout_s,
         )
-        options.setdefault("alpn", ALPN)
-        super().__init__(_attend, host, port, make, **options)
+        super().__init__(_attend, host, port, make, alpn=alpn, **options)

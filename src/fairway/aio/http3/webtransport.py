@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -14,11 +13,11 @@ from fairway.aio.http3.errors import RequestError
 from fairway.aio.http3.stream import HttpStream
 from fairway.aio.signal import Signal
 from fairway.http3 import H3Code
-from fairway.http3.capsules import CLOSE_SESSION, DATAGRAM, DRAIN_SESSION, Capsule, CapsuleReader
+from fairway.http3.capsules import CLOSE_SESSION, DATAGRAM, DRAIN_SESSION, FLOW_CONTROL, Capsule, CapsuleReader
 from fairway.http3.errors import MessageError
 from fairway.http3.limits import CAPSULES_READ, MAX_UNACCEPTED_STREAMS
-from fairway.http3.webtransport import BUFFERED_STREAM_REJECTED, SESSION_GONE, SessionClosed, to_http_code
-from fairway.quic import ConnectionClosed, QuicConfiguration, UsageError
+from fairway.http3.webtransport import SessionClosed, to_http_code
+from fairway.quic import ConnectionClosed, QuicConfiguration
 from fairway.quic.datagrams import DatagramQueue
 
 if TYPE_CHECKING:
@@ -80,6 +79,8 @@ class Session:
         self.session_id = stream.stream_id
         self.closed: SessionClosed | None = None
         """How the session ended; None while it has not."""
+        self.protocol: str | None = None
+        """The application's protocol that was agreed on, if one was."""
         self._stream = stream
         self._incoming: deque[TunnelStream] = deque()
         self._datagrams = DatagramQueue()
@@ -147,7 +148,8 @@ class Session:
     async def drain(self) -> None:
         """Ask the peer to end the session soon; until somebody closes it, it goes on (section 4.7)."""
         self._check()
-        await self._stream.send(Capsule(DRAIN_SESSION, b"").encode())
+        self.connection.http.send_capsule(self.session_id, Capsule(DRAIN_SESSION, b""))
+        self.connection.wake()
 
     async def close(self, code: int = 0, reason: str = "") -> None:
         """End the session and all of its streams; a reason of more than 1024 bytes is cut.
@@ -156,9 +158,9 @@ class Session:
         """
         if self.closed is None:
             closed = SessionClosed(code, reason)
-            capsule = closed.encode()
+            capsule = closed.capsule()
             self._over(closed)
-            await self._part(capsule)
+            self._part(capsule)
 
     async def wait_closed(self) -> SessionClosed:
         """Wait for the session's end; `ConnectionClosed` if it was the connection's."""
@@ -179,7 +181,7 @@ class Session:
     def arrived(self, stream_id: int) -> None:
         """The peer opened a stream of this session."""
         if len(self._incoming) >= MAX_UNACCEPTED_STREAMS:
-            self.connection.http.abort(stream_id, BUFFERED_STREAM_REJECTED)
+            self.connection.http.abort(stream_id, H3Code.WT_BUFFERED_STREAM_REJECTED)
             return
         stream = TunnelStream(self, stream_id)
         self.connection.adopt(stream)
@@ -219,7 +221,7 @@ class Session:
         if self.closed is None:
             self._over(closed)
             if code is None:
-                await self._part(b"")
+                self._part(None)
             else:
                 self._stream.abort(code)
 
@@ -237,22 +239,27 @@ class Session:
                     self._arrived.fire()
                 elif capsule.kind == DATAGRAM:
                     self.datagram(capsule.value)
+                elif capsule.kind in FLOW_CONTROL:
+                    self.connection.http.take_capsule(self.session_id, capsule)
+                    self.connection.dispatch()
         if not reader.between:
             raise MessageError(
                 "the stream ends within a capsule", code=H3Code.H3_MESSAGE_ERROR, section="RFC 9297 section 3.3"
             )
         return SessionClosed(), None
 
-    async def _part(self, last: bytes) -> None:
+    def _part(self, last: Capsule | None) -> None:
         """End the session's own stream in both directions (section 6)."""
-        try:
-            with contextlib.suppress(RequestError, ConnectionClosed, UsageError):  # the peer has ended it
-                await self._stream.send(last, end=True)
-            self._stream.stop_reading(SESSION_GONE)
-            self.connection.forget(self._stream)
-        except BaseException:
-            self._stream.abort(SESSION_GONE)
-            raise
+        connection, http = self.connection, self.connection.http
+        if connection.closing is None and http.can_send(self.session_id):
+            if last is not None:
+                http.send_capsule(self.session_id, last, end=True)
+            else:
+                http.send_data(self.session_id, b"", end=True)
+            connection.expect_delivery(self.session_id)
+            connection.wake()
+        self._stream.stop_reading(H3Code.WT_SESSION_GONE)
+        connection.forget(self._stream)
 
     def _over(self, closed: SessionClosed) -> None:
         self.closed = closed
@@ -262,9 +269,9 @@ class Session:
             self.connection.http.end_session(self.session_id)
             self.connection.wake()
         self._incoming.clear()
-        self.connection.end_session(self, _gone(closed))
+        self.connection.sessions.end(self, _gone(closed))
         self._arrived.fire()
 
 
 def _gone(closed: SessionClosed) -> RequestError:
-    return RequestError(SESSION_GONE, f"the session is over: {closed.reason or 'closed'}")
+    return RequestError(H3Code.WT_SESSION_GONE, f"the session is over: {closed.reason or 'closed'}")

@@ -9,6 +9,7 @@ from fairway.aio import QuicConfiguration, http3
 from fairway.aio.happy_eyeballs import Resolve, resolve
 from fairway.http.client.pool import Target
 from fairway.http3 import ALPN
+from fairway.quic import SessionStore
 from fairway.tls import ClientConfig, Identity, KeyLog
 
 _NAMES_KEPT = 256
@@ -25,8 +26,13 @@ def dialer(
     timeout: float = 10.0,
     resolve: Resolve = resolve,
     configuration: QuicConfiguration = CONFIGURATION,
+    session_store: SessionStore | None = None,
 ) -> Callable[[Target], http3.connect]:
-    """A pool's `dial`. Raises at once what is wrong with `ca`: `OSError`, `ValueError`."""
+    """A pool's `dial`. Raises at once what is wrong with `ca`: `OSError`, `ValueError`.
+
+    With a `session_store` sessions are resumed, and connections given before the handshake is complete where the
+    server takes early data: `exchange.send` sees to it that only requests that may be replayed go out then.
+    """
     settings: dict[str, ClientConfig] = {}
 
     def config(name: str) -> ClientConfig:
@@ -48,6 +54,8 @@ def dialer(
             timeout=timeout,
             resolve=resolve,
             configuration=configuration,
+            session_store=session_store,
+            early_data=session_store is not None,
         )
 
     return dial

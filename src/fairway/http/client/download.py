@@ -139,7 +139,7 @@ async def _begin(pool: Pool, result: Result, saving: Saving, policy: Policy) -> 
     result.connected = False
     before = times.since()
     lease = await within("connect", policy.connect_timeout_s, pool.acquire(target))
-    result.connected = True
+    result.connected = lease.connection.handshake is not None
     if fresh:
         times.connecting, times.connected_to = times.since() - before, (url.host, url.port)
     result.reused = lease.reused
@@ -147,6 +147,7 @@ async def _begin(pool: Pool, result: Result, saving: Saving, policy: Policy) -> 
     result.exchange = exchange = await send(
         pool, target, result.ask.head(more), result.ask.body, timeouts=policy.timeouts, lease=lease
     )
+    result.connected = True
     times.first_byte = times.since()
     return exchange
 

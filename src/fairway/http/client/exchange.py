@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from fairway.aio import ConnectionClosed
+from fairway.aio import ClosedBy, ConnectionClosed
 from fairway.aio.http3 import ClientStream, RequestError
 from fairway.http.client.limits import PIECE, RETRIES
 from fairway.http.client.pool import Lease, Pool, Target
@@ -18,6 +18,8 @@ from fairway.quic import UsageError
 
 Body = bytes | AsyncIterable[bytes] | Callable[[], AsyncIterable[bytes]]
 """Bytes; what gives them once; or a function that gives them as often as it is called, so that they can be resent."""
+
+TOO_EARLY = 425  # RFC 8470 section 5.2
 
 _SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})  # RFC 9110 section 9.2.1
 
@@ -66,6 +68,8 @@ class Exchange:
         self.stream = stream
         self.reused = lease.reused
         """True if the connection had requests before."""
+        self.early = lease.connection.handshake is None
+        """True if the request went out before the handshake was complete."""
         self._lease = lease
         self._timeouts = timeouts
         self._sender: asyncio.Task[None] | None = None
@@ -177,7 +181,10 @@ async def send(
 
     A request that the server has certainly not processed (RFC 9114 sections 4.1.1 and 5.2) is sent again, `RETRIES`
     times at most, on another connection where need be; so is one of a safe method on a connection that was idle and
-    turns out to be dead (RFC 9110 section 9.2.2). A body that can be had only once is not.
+    turns out to be dead (RFC 9110 section 9.2.2), or that never came to be; and one that was too early for the server
+    (RFC 8470 section 5.2). A body that can be had only once is not.
+
+    Before the handshake is complete only requests of safe methods and without content are sent.
     """
     retries = RETRIES
     while True:
@@ -185,8 +192,13 @@ async def send(
             lease = await within("connect", timeouts.connect, pool.acquire(target))
         stream: ClientStream | None = None
         try:
+            if lease.connection.handshake is None and (body or not _is_safe(fields)):
+                await within("connect", timeouts.connect, lease.connection.wait_connected())
             stream = await _begin(lease, fields, body, timeouts)
-            return await _respond(Exchange(stream, lease, timeouts), body)
+            exchange = await _respond(Exchange(stream, lease, timeouts), body)
+            if exchange.status != TOO_EARLY or not exchange.early:
+                return exchange
+            await stream.aclose()  # the connection is kept: its handshake is complete by now
         except (RequestError, ConnectionClosed, UsageError) as error:
             lease.release()
             if not retries or not _unprocessed(error, stream, lease, fields) or isinstance(body, AsyncIterable):
@@ -227,5 +239,11 @@ def _unprocessed(error: Exception, stream: ClientStream | None, lease: Lease, fi
         return not lease.connection.usable
     if isinstance(error, RequestError):
         return error.retryable
-    safe = next((value for name, value in fields if name == b":method"), b"") in _SAFE
-    return isinstance(error, ConnectionClosed) and lease.reused and safe
+    if not isinstance(error, ConnectionClosed) or not _is_safe(fields):
+        return False
+    refused = lease.connection.handshake is None and error.closing.by is not ClosedBy.HANDSHAKE_TIMEOUT
+    return lease.reused or refused
+
+
+def _is_safe(fields: Fields) -> bool:
+    return next((value for name, value in fields if name == b":method"), b"") in _SAFE

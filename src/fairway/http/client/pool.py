@@ -68,7 +68,7 @@ class _Member:
             await asyncio.wait([self._dialing])
         if self._dialing is not None and not self._dialing.cancelled():
             self._dialing.exception()  # who waited has been told
-        self._dialer.close()
+        await self._dialer.aclose()
 
 
 class Lease:

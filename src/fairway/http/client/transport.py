@@ -22,7 +22,7 @@ from fairway.http.client.exchange import Body, Exchange, StepTimeout, Timeouts, 
 from fairway.http.client.limits import HEAD_START_S
 from fairway.http.client.pool import Lease, Pool, Target
 from fairway.http3 import Fields
-from fairway.quic import ClosedBy, UsageError
+from fairway.quic import ClosedBy, MemorySessionStore, SessionStore, UsageError
 
 Mode = Literal["only", "auto", "prefer"]
 
@@ -46,6 +46,9 @@ class Http3Transport(httpx.AsyncBaseTransport):
     `http3` is "auto" (TCP first; HTTP/3 once the origin has said in Alt-Svc where it has that), "prefer" (HTTP/3 is
     tried first at every https origin) or "only". But for "only", a handshake that takes more than `head_start_s` goes
     on for later requests while this one goes over TCP; one that fails is not tried again for a while.
+
+    A later connection to a server resumes the session that `session_store` has of it, one in memory if none is given;
+    where the server takes early data, requests of safe methods without content do not wait for the handshake.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Http3Transport(httpx.AsyncBaseTransport):
         alt_svc: AltSvcCache | None = None,
         tcp: httpx.AsyncBaseTransport | None = None,
         head_start_s: float = HEAD_START_S,
+        session_store: SessionStore | None = None,
         **pool: Any,
     ) -> None:
         if http3 not in ("only", "auto", "prefer"):
@@ -69,6 +73,7 @@ class Http3Transport(httpx.AsyncBaseTransport):
             identity=trust.identity(cert),
             keylog=keylog_to(None),
             timeout=_HANDSHAKE_LIMIT_S,
+            session_store=MemorySessionStore() if session_store is None else session_store,
         )
         self._pool = Pool(dial, **pool)
         self._head_start_s = head_start_s

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from fairway.aio import http3
 from fairway.aio.server import Server
+from fairway.aio.workers.group import Place
 from fairway.http.server.access_log import AccessLog
 from fairway.http.server.asgi import Application, AsgiHandler, Lifespan, Limits
 from fairway.http.server.asgi.handler import SETTINGS
@@ -19,6 +20,8 @@ from fairway.http.server.certificates import Certificates, ssl_context
 from fairway.http.server.tcp import ALPN, TcpServer
 from fairway.http3 import H3Code
 from fairway.quic import QuicConfiguration
+from fairway.quic.endpoint.admission import AdmissionLimits
+from fairway.quic.endpoint.ids import ServerId
 
 _log = logging.getLogger("fairway.server")
 
@@ -30,9 +33,15 @@ class Settings:
     certificates: Certificates
     limits: Limits = field(default_factory=Limits)
     configuration: QuicConfiguration = field(default_factory=QuicConfiguration)
+    admission: AdmissionLimits | None = None
+    """How many connections each process takes; None for the usual limits."""
+    server_id: ServerId | None = None
+    """Who the host is to a balancer."""
     root_path: str = ""
     access_log: str | None = None
     """`text`, `json` or None."""
+    early_data: bool = False
+    """Whether returning clients may ask in 0-RTT; what is not safe is answered with 425 (RFC 8470)."""
     grace_s: float = 10.0
     """How long requests may take to end once the server stops."""
 
@@ -48,12 +57,14 @@ class Service:
         udp: socket.socket,
         tcp: list[socket.socket] | None = None,
         redirect: list[socket.socket] | None = None,
+        place: Place | None = None,
     ) -> None:
         if settings.access_log is not None:
             application = AccessLog(application, as_json=settings.access_log == "json")
         self._application = application
         self._settings = settings
         self._udp = udp
+        self._place = place
         self._tcp_sockets = tcp or []
         self._redirect_sockets = redirect or []
         self._lifespan = Lifespan(application)
@@ -112,7 +123,11 @@ class Service:
             require_client_certificate=certificates.require_client_certificate,
             configuration=settings.configuration,
             keylog=certificates.keylog,
+            early_data=settings.early_data,
             sock=self._udp,
+            limits=settings.admission,
+            server_id=settings.server_id,
+            place=self._place,
         )
         if self._tcp is not None:
             self._tcp.start()

@@ -13,33 +13,29 @@ _ATTEMPTS = 20
 
 @dataclass(slots=True)
 class Sockets:
-    """Bound sockets. `udp` has one for each worker, all of them for the same port."""
+    """Bound sockets."""
 
-    udp: list[socket.socket]
+    udp: socket.socket
     tcp: list[socket.socket] = field(default_factory=list)
     redirect: list[socket.socket] = field(default_factory=list)
 
     @property
     def port(self) -> int:
         """The port number of UDP and TCP."""
-        return int(self.udp[0].getsockname()[1])
+        return int(self.udp.getsockname()[1])
 
     def close(self) -> None:
         """Close them all."""
-        for sock in (*self.udp, *self.tcp, *self.redirect):
+        for sock in (self.udp, *self.tcp, *self.redirect):
             sock.close()
 
 
-def open_sockets(
-    host: str | None, port: int, *, workers: int = 1, tcp: bool = True, redirect_port: int | None = None
-) -> Sockets:
+def open_sockets(host: str | None, port: int, *, tcp: bool = True, redirect_port: int | None = None) -> Sockets:
     """Bind everything; with port 0, to a number that is free for UDP and TCP. `OSError` names what is taken."""
     for attempt in range(_ATTEMPTS):
         with contextlib.ExitStack() as stack:
-            first = _bind(stack, host, port, socket.SOCK_DGRAM, shared=workers > 1)
-            number = first.getsockname()[1]
-            udp = [first]
-            udp += [_bind(stack, host, number, socket.SOCK_DGRAM, shared=True) for _ in range(workers - 1)]
+            udp = _bind(stack, host, port, socket.SOCK_DGRAM)
+            number = udp.getsockname()[1]
             sockets = Sockets(udp)
             try:
                 if tcp:
@@ -56,21 +52,17 @@ def open_sockets(
 
 
 def _listen(stack: contextlib.ExitStack, host: str | None, port: int) -> socket.socket:
-    sock = _bind(stack, host, port, socket.SOCK_STREAM, shared=False)
+    sock = _bind(stack, host, port, socket.SOCK_STREAM)
     sock.listen(BACKLOG)
     return sock
 
 
-def _bind(
-    stack: contextlib.ExitStack, host: str | None, port: int, kind: socket.SocketKind, *, shared: bool
-) -> socket.socket:
+def _bind(stack: contextlib.ExitStack, host: str | None, port: int, kind: socket.SocketKind) -> socket.socket:
     family, address = _resolve(host, port, kind)
     sock = stack.enter_context(socket.socket(family, kind))
     if kind == socket.SOCK_STREAM:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it from who accepts them
-    if shared:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     sock.setblocking(False)

@@ -8,21 +8,19 @@ import logging
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config, Sockets
 
-from fairway.http.server.asgi import Application, ClientDisconnectedError, Limits, Message, Receive, Scope, Send
+from fairway.http.server.asgi import Application, Limits, Receive, Scope, Send
 from fairway.http.server.asgi.fields import checked_lines, date, field_lines
 from fairway.http.server.asgi.types import WEB_VERSION
+from fairway.http.server.tcp_exchange import TcpExchange, announced_length
 
 ALPN = ("h2", "http/1.1")
 ALT_SVC_S = 86400
-AHEAD = 4
-"""Pieces of a body that are read ahead of an application, beside Hypercorn's own queue."""
-
 QUEUE = 64
 """Pieces of a body (16 KiB of HTTP/2, up to 64 of HTTP/1.1) that wait for an application: what a client may send while
 the application only sends. Hypercorn reads nothing else of the connection once they are full, not even its windows."""
@@ -120,6 +118,7 @@ class _Front:
         self._port = port
         self._state = state
         self._limits = limits
+        self._running = 0
         self._alt_svc = (b"alt-svc", b'h3=":%d"; ma=%d' % (port, ALT_SVC_S)) if advertise else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,28 +134,21 @@ class _Front:
             await self._application(scope, receive, send)
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        inbox = _Inbox(receive)
-
-        async def finished(message: Message) -> None:
-            if inbox.gone:
-                raise inbox.left_error()
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": self._finished(message.get("headers", ()))}
-            if message.get("more_body", False):
-                await inbox.unless_gone(send(message))  # Hypercorn may hold it though an HTTP/2 client has gone
-            else:
-                await send(message)
-
+        limits = self._limits
         scope["state"] = self._state()
         scope["asgi"] = WEB_VERSION
+        exchange = TcpExchange(receive, send, self._finished, limits)
+        self._running += 1
         try:
-            await self._application(scope, inbox.receive, finished)
-        except Exception as error:
-            if not inbox.told:
-                raise
-            _log.debug("the client left: %r", error)
+            if limits.max_requests is not None and self._running > limits.max_requests:
+                await exchange.refuse(503, b"Service Unavailable\n", (b"retry-after", b"1"))
+            elif limits.max_body is not None and announced_length(scope) > limits.max_body:
+                await exchange.refuse(413, b"Content Too Large\n")
+            else:
+                await exchange.run(self._application, scope)
         finally:
-            inbox.close()
+            self._running -= 1
+            exchange.close()
 
     def _finished(self, headers: Any) -> list[tuple[bytes, bytes]]:
         lines = checked_lines(field_lines(headers))
@@ -179,61 +171,6 @@ class _Front:
         headers = [(b"content-length", b"0"), (b"date", date()), *([(b"location", location)] if name else [])]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
-
-
-class _Inbox:
-    """Reads ahead of an application, to notice that its client has gone: then `send` is to raise, as ASGI 2.4 says.
-
-    Hypercorn, of 2.1, takes what is sent to nobody without a word. Applications that know of 2.1 only watch `receive`
-    while they send, and so lose what they meant to read.
-    """
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._messages: asyncio.Queue[Message] = asyncio.Queue(AHEAD)
-        self.gone = False
-        self.told = False
-        """True once the application knows that the client has gone."""
-        self._sending: asyncio.Future[None] | None = None
-        self._pump = asyncio.get_running_loop().create_task(self._read())
-
-    async def _read(self) -> None:
-        while not self.gone:
-            message = await self._receive()
-            self.gone = message["type"] == "http.disconnect"
-            if self.gone and self._sending is not None:
-                self._sending.cancel()
-            await self._messages.put(message)
-
-    async def receive(self) -> Message:
-        """The next message; after the last, again that the client has gone."""
-        if self.gone and self._messages.empty():
-            message: Message = {"type": "http.disconnect"}
-        else:
-            message = await self._messages.get()
-        self.told = self.told or message["type"] == "http.disconnect"
-        return message
-
-    async def unless_gone(self, sending: Awaitable[None]) -> None:
-        """Wait for a message to be sent, no longer than there is a client."""
-        self._sending = asyncio.ensure_future(sending)
-        try:
-            await self._sending
-        except asyncio.CancelledError:
-            if not self.gone:
-                raise
-            raise self.left_error() from None
-        finally:
-            self._sending = None
-
-    def left_error(self) -> ClientDisconnectedError:
-        """What `send` raises."""
-        self.told = True
-        return ClientDisconnectedError("the client has gone")
-
-    def close(self) -> None:
-        """Read no more."""
-        self._pump.cancel()
 
 
 async def _agree(receive: Receive, send: Send) -> None:

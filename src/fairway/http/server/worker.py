@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 import traceback
 from collections.abc import Callable
 
-from fairway.aio.relay import Relay
+from fairway.aio.workers.control import Control, Word
+from fairway.aio.workers.duty import Patience, follow
+from fairway.aio.workers.group import Place
 from fairway.http.server.asgi import Application, LifespanError
 from fairway.http.server.collector import settle_collector
-from fairway.http.server.control import Control, Said, Word
 from fairway.http.server.service import Service, Settings
 from fairway.http.server.sockets import Sockets
 
@@ -19,19 +19,17 @@ from fairway.http.server.sockets import Sockets
 def work(
     load: Callable[[], tuple[Application, Settings]],
     sockets: Sockets,
-    slot: int,
+    place: Place,
     control: Control,
-    predecessor: socket.socket | None,
+    patience: Patience,
 ) -> int:
-    """The life of a worker on the UDP socket number `slot`; its exit status.
+    """The life of a worker that accepts at `place`, and by TCP on what all workers share; its exit status.
 
     Exceptions of `load` that have a `message` (and a `mend`) are told as they are, others with their traceback.
     """
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # a terminal sends them to everyone: the master decides
     try:
         application, settings = load()
-        return asyncio.run(_work(application, settings, sockets, slot, control, predecessor))
+        asyncio.run(_work(application, settings, sockets, place, control, patience))
     except LifespanError as error:
         control.say(Word.FAILED, message=str(error))
     except Exception as error:
@@ -39,6 +37,8 @@ def work(
         if not isinstance(message, str):
             message = "the application cannot be imported\n" + traceback.format_exc()
         control.say(Word.FAILED, message=message, mend=getattr(error, "mend", ""))
+    else:
+        return 0
     return 1
 
 
@@ -46,45 +46,15 @@ async def _work(
     application: Application,
     settings: Settings,
     sockets: Sockets,
-    slot: int,
+    place: Place,
     control: Control,
-    predecessor: socket.socket | None,
-) -> int:
-    loop = asyncio.get_running_loop()
-    control.socket.setblocking(False)
-    inbox: asyncio.Queue[Said | None] = asyncio.Queue()
-    loop.add_reader(control.socket.fileno(), lambda: inbox.put_nowait(_hear(control, loop)))
-    loop.add_signal_handler(signal.SIGTERM, inbox.put_nowait, Said(Word.STOP))
-    service = Service(
-        application, settings, udp=sockets.udp[slot].dup(), tcp=_copies(sockets.tcp), redirect=_copies(sockets.redirect)
-    )
+    patience: Patience,
+) -> None:
+    tcp, redirect = _copies(sockets.tcp), _copies(sockets.redirect)
+    service = Service(application, settings, udp=place.udp, tcp=tcp, redirect=redirect, place=place)
     await service.start_application()
     settle_collector()
-    control.say(Word.READY)
-    said = await inbox.get()
-    if said is not None and said.word is Word.GO:
-        await service.listen()
-        assert service.quic is not None
-        if predecessor is not None:
-            service.quic.pass_on_to(Relay(predecessor))
-        said = await inbox.get()
-        if said is not None and said.word is Word.DRAIN and said.descriptor is not None:
-            service.quic.release(Relay(socket.socket(fileno=said.descriptor)))
-            control.say(Word.RELEASED)
-    closing = loop.create_task(service.close())
-    while not closing.done():
-        waiting = loop.create_task(inbox.get())
-        await asyncio.wait([closing, waiting], return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-    closing.result()
-    return 0
-
-
-def _hear(control: Control, loop: asyncio.AbstractEventLoop) -> Said | None:
-    said = control.hear()
-    if said is None:
-        loop.remove_reader(control.socket.fileno())  # the master is gone
-    return said
+    await follow(control, service.listen, service.close, patience)
 
 
 def _copies(sockets: list[socket.socket]) -> list[socket.socket]:

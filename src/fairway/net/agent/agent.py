@@ -45,6 +45,8 @@ _SAID_AS = {
     "pool.rm": "pool removed",
     "route.add": "route added",
     "route.rm": "route removed",
+    "policy.apply": "policies applied",
+    "policy.rm": "policies removed",
 }
 _CNI_CALLS = frozenset(f"cni.{command}" for command in cni.COMMANDS)
 
@@ -159,8 +161,8 @@ class Agent:
         listener = Listener(self) if self._config.metrics else None
         runtimes = self._cni()
         await self._server.start()
-        await runtimes.start()
         try:
+            await runtimes.start()
             if listener is not None and self._config.metrics:
                 await listener.start(*self._config.metrics)
             self.ready = True
@@ -247,7 +249,9 @@ class Agent:
         self._answered[call if call in _CNI_CALLS else "unknown", "error" if refused else "ok"] += 1
         if refused:
             why = cni.message_of(done.answer)
-            say("refused", level="warning", call=call, container=variables.get("CNI_CONTAINERID"), why=why)
+            # A runtime asks for the status every few seconds, and says itself what it hears.
+            level = "debug" if call == "cni.STATUS" else "warning"
+            say("refused", level=level, call=call, container=variables.get("CNI_CONTAINERID"), why=why)
             return
         pod = done.added
         if pod is not None:

@@ -81,6 +81,8 @@ class Client:
         self._number += 1
         try:
             self._socket.sendall(protocol.encode({"id": self._number, "call": call, "arguments": arguments}))
+        except BrokenPipeError:
+            pass  # it has let go; why, it may have said before
         except OSError as error:
             raise _gone(error.strerror or str(error)) from None
 

@@ -23,6 +23,9 @@ from fairway.net.model.facts import (
     Veth,
 )
 
+Named = tuple[Event, str]
+"""What was told, and who asked for it; empty if nobody knows."""
+
 
 def program_of(event: Event) -> str:
     """Who asked for what `event` tells: "networkd (pid 812)", "pid 4711, which has ended"; empty if nobody knows."""
@@ -37,7 +40,7 @@ def program_of(event: Event) -> str:
     return f"{name} (pid {event.port})"
 
 
-def culprit(fact: Fact, named: Iterable[tuple[Event, str]]) -> str:
+def culprit(fact: Fact, named: Iterable[Named]) -> str:
     """Who of the events' authors changed `fact`; the last one that may have. Empty if nobody was seen."""
     found = ""
     for event, program in named:

@@ -9,16 +9,16 @@ import asyncio
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from fairway.net.agent.config import Config
-from fairway.net.agent.culprits import culprit, program_of
+from fairway.net.agent.culprits import Named, culprit, program_of
 from fairway.net.agent.log import say
 from fairway.net.agent.suspicion import Suspicion
 from fairway.net.agent.worker import Worker
 from fairway.net.host import Host, Scope
-from fairway.net.kernel.events import Event, Events, OverrunError
+from fairway.net.kernel.events import Events, OverrunError
 from fairway.net.model import differences
 from fairway.net.model.errors import FairwayError
 from fairway.net.model.facts import ForeignChain
@@ -28,8 +28,8 @@ _SETTLING_S = 0.05  # one change seldom comes alone
 _GATHERING_S = 0.5  # but is not waited for longer than this
 _SLICE = 16  # pods
 _FEW = 512  # suspects; beyond that everything is looked at
-_CALM = 10  # repairs in _CALM_S: somebody who undoes each at once is not to keep two processes busy
-_CALM_S = 10.0
+_CALM, _CALM_S = 10, 2.0  # repairs and seconds: somebody who undoes each at once is not to keep two processes busy
+_FIGHT_S = 2.0  # so much later is the next one
 _OWN_S = 2.0  # for how long the kernel may go on telling of an interface that this process changed
 _SAID_AGAIN_S = 600.0
 
@@ -66,7 +66,7 @@ class Keeper:
         self._tell = tell
         self.record = Record()
         self._suspicion = Suspicion()
-        self._names: list[tuple[Event, str]] = []
+        self._names: list[Named] = []
         self._overrun = False
         self._alarm = asyncio.Event()
         self._settled: dict[str, float] = {}  # interfaces that this process changed, and when
@@ -128,7 +128,7 @@ class Keeper:
         """Wait until no more is told, or long enough."""
         deadline = time.monotonic() + _GATHERING_S
         if len(self._recent) == _CALM and time.monotonic() - self._recent[0] < _CALM_S:
-            await asyncio.sleep(2.0)
+            await asyncio.sleep(_FIGHT_S)
         while self._alarm.is_set() and time.monotonic() < deadline:
             self._alarm.clear()
             await asyncio.sleep(_SETTLING_S)
@@ -137,13 +137,13 @@ class Keeper:
     async def _answer(self) -> None:
         """Look where there is reason to."""
         suspicion, self._suspicion = self._suspicion, Suspicion()
+        names, self._names = self._names, []
         if not suspicion.scope:
             return
         if len(suspicion.scope) > _FEW:
             self._overrun = True
             return
-        await self._safely(self._mend(suspicion.scope))
-        self._names.clear()
+        await self._safely(self._mend(suspicion.scope, names))
 
     async def _watch_settings(self) -> None:
         """What the kernel tells nothing of: settings, and the tables of iptables-legacy."""
@@ -158,8 +158,8 @@ class Keeper:
             self._chains = chains
             await self._mend(Scope(guards=True))
 
-    async def _mend(self, scope: Scope | None) -> None:
-        """Look at `scope`, repair what is found if that is to be done, and say it."""
+    async def _mend(self, scope: Scope | None, names: Sequence[Named] = ()) -> None:
+        """Look at `scope`, repair what is found if that is to be done, and say it; `names` are those seen at it."""
 
         def work() -> tuple[list[Operation], list[Failure]]:
             if self._config.repair:
@@ -169,12 +169,12 @@ class Keeper:
         found, failures = await self._worker.do(work)
         if found:
             self._recent.append(time.monotonic())
-            self._say(found, failures)
+            self._say(found, failures, names or self._names)
 
-    def _say(self, found: list[Operation], failures: list[Failure]) -> None:
+    def _say(self, found: list[Operation], failures: list[Failure], names: Sequence[Named]) -> None:
         failed = {failure.operation: failure.error for failure in failures}
         for operation in found:
-            words, who = differences.words(operation), culprit(operation.fact, self._names)
+            words, who = differences.words(operation), culprit(operation.fact, names)
             error = failed.get(operation)
             kind = type(operation.fact).__name__.lower()
             done = "failed" if error is not None else "repaired" if self._config.repair else "found"
@@ -216,11 +216,9 @@ class Keeper:
             return
         now = time.monotonic()
         settled = frozenset(link for link, when in self._settled.items() if now - when < _OWN_S)
-        before = len(self._suspicion.events)
-        self._suspicion.add(events, settled)
-        fresh = self._suspicion.events[before:]
+        suspicious = self._suspicion.add(events, settled)
         # Who asked has often ended by the time that the drift is found, so the name is looked up now.
-        self._names += [(event, program_of(event)) for event in fresh]
+        self._names += [(event, program_of(event)) for event in suspicious[-_FEW:]]
         del self._names[:-_FEW]
-        if fresh:
+        if suspicious:
             self._alarm.set()

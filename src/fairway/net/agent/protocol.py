@@ -15,8 +15,8 @@ from fairway.net.model.errors import FairwayError, KernelError, UsageError
 
 VERSION = 1
 
-LINE_MAX = 1 << 20
-"""Bytes of a request: a pod's labels and annotations, and a network's configuration, fit many times."""
+LINE_MAX = 8 << 20
+"""Bytes of a request: the policies of thousands of pods fit. Only root gets so far as to send one."""
 
 Json = dict[str, Any]
 

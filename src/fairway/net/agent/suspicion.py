@@ -7,7 +7,7 @@ come and go, and so do other programs' routes and interfaces.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fairway.net.host import Scope
 from fairway.net.kernel.events import Event
@@ -20,22 +20,22 @@ _NOTHING = Scope()
 
 @dataclass(slots=True)
 class Suspicion:
-    """What has gathered since the last look: where to look, and who was seen at it."""
+    """Where to look: what has gathered since the last look."""
 
     scope: Scope = _NOTHING
-    events: list[Event] = field(default_factory=list)
 
-    def add(self, events: Iterable[Event], settled: frozenset[str] = frozenset()) -> None:
-        """Take up what `events` give reason for; the interfaces in `settled` were changed by this process just now."""
+    def add(self, events: Iterable[Event], settled: frozenset[str] = frozenset()) -> list[Event]:
+        """Take up what `events` give reason for, and return those that do.
+
+        The interfaces in `settled` were changed by this process just now.
+        """
+        suspicious = []
         for event in events:
             found = suspect(event, settled)
             if found:
                 self.scope |= found
-                self.events.append(event)
-        del self.events[:-_REMEMBERED]
-
-
-_REMEMBERED = 256
+                suspicious.append(event)
+        return suspicious
 
 
 def suspect(event: Event, settled: frozenset[str] = frozenset()) -> Scope:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fairway.net.cni.wire import Answer, Request, decode_request
 
-_LOG = logging.getLogger("fairway.cni")
+_LOG = logging.getLogger("fairway.agent.cni")  # said as the agent says its own
 _HALF_WRITTEN = ".new"  # what a shim that was killed leaves; the runtime was not told that it was accepted
 _BAD = ".bad"
 

@@ -32,7 +32,7 @@ from fairway.net.model.errors import (
 from fairway.net.model.pod import Pod
 from fairway.net.model.pool import Wish
 
-_LOG = logging.getLogger("fairway.cni")
+_LOG = logging.getLogger("fairway.agent.cni")  # said as the agent says its own
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from fairway.net.model.errors import FairwayError
 
 SOCKET = Path("/run/fairway/cni.sock")
 
-_LOG = logging.getLogger("fairway.cni")
+_LOG = logging.getLogger("fairway.agent.cni")  # said as the agent says its own
 _BACKLOG = 1024  # calls that wait while the agent is busy: a runtime that starts a thousand pods at once
 _REQUEST_S = 10.0  # for a shim to send its request in
 

@@ -30,7 +30,7 @@ from fairway.net.enrolment.certificate import (
 from fairway.net.enrolment.membership import Network
 from fairway.net.enrolment.messages import Granted, JoinRequest, RenewRequest
 from fairway.net.enrolment.revocation import RevocationList
-from fairway.net.enrolment.token import SECRET_BYTES, Token
+from fairway.net.enrolment.token import SECRET_BYTES, Token, proof
 from fairway.net.model.errors import FairwayError, UsageError
 from fairway.net.model.facts import IPNetwork
 from fairway.net.model.names import check_name
@@ -38,6 +38,9 @@ from fairway.net.model.permit import Permit, within
 
 TOKEN_LIFETIME = timedelta(hours=1)
 MAX_TOKENS = 1_000
+MAX_CERTIFICATES = 8
+"""Of one node, valid at once: all of them have to fit into the list of the revoked, with those of others."""
+
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE network (description TEXT NOT NULL, list INTEGER NOT NULL) STRICT;
@@ -149,8 +152,9 @@ class Authority:
                 "SELECT hash, expires, node, blocks, mobile, used_by FROM tokens WHERE number = ?",
                 (asked.number.hex(),),
             ).fetchone()
-            given = hashlib.sha256(asked.secret).hexdigest()
-            if row is None or not hmac.compare_digest(row[0], given):
+            if row is None or not hmac.compare_digest(
+                proof(bytes.fromhex(row[0]), asked.node, asked.request), asked.proof
+            ):
                 raise UsageError("the token is not known here", mend="make a new one on the first host: fairway token")
             _, expires, node, blocks, mobile, used_by = row
             if expires < _seconds(now):
@@ -160,7 +164,10 @@ class Authority:
             if node and node != asked.node:
                 raise UsageError(f"the token is for {node}, not for {asked.node}", mend=f"join with --name {node}")
             self._check_free(asked.node, holder, now)
-            database.execute("UPDATE tokens SET used_by = ? WHERE number = ?", (holder, asked.number.hex()))
+            # From now on it is for that name only, and goes with it when that is revoked.
+            database.execute(
+                "UPDATE tokens SET used_by = ?, node = ? WHERE number = ?", (holder, asked.node, asked.number.hex())
+            )
             wanted = tuple(ip_network(block) for block in blocks.split())
             return self._grant(asked.node, key, wanted, mobile=bool(mobile), now=now)
 
@@ -265,12 +272,13 @@ class Authority:
                 database.execute("INSERT INTO blocks VALUES (?, ?)", (str(block), node))
         may_move = bool(row[0]) if row is not None else bool(mobile)
         network = self.network()
-        permit = Permit(node, self._blocks_of(node), network.pools if may_move else (), x509.random_serial_number())
+        serial = self._serial(node, fingerprint_of(key).hex(), now)
+        permit = Permit(node, self._blocks_of(node), network.pools if may_move else (), serial)
         authority = self.certificate
         certificate = issue(authority, self._key(), permit, key, now, LIFETIME)
         database.execute("DELETE FROM certificates WHERE expires < ?", (_seconds(now),))
         database.execute(
-            "INSERT INTO certificates VALUES (?, ?, ?, ?, 0)",
+            "INSERT OR REPLACE INTO certificates VALUES (?, ?, ?, ?, 0)",
             (str(permit.serial), node, fingerprint_of(key).hex(), _seconds(certificate.not_valid_after_utc)),
         )
         ((number,),) = database.execute("SELECT list FROM network").fetchall()
@@ -280,6 +288,25 @@ class Authority:
             network.as_json(),
             self._list(now).signed if number else b"",
         )
+
+    def _serial(self, node: str, key: str, now: datetime) -> int:
+        """The serial number of the node's next certificate: for a key that is asked for again, the same again."""
+        rows = (
+            self._open()
+            .execute(
+                "SELECT serial, key FROM certificates WHERE node = ? AND NOT revoked AND expires >= ?",
+                (node, _seconds(now)),
+            )
+            .fetchall()
+        )
+        for serial, holder in rows:
+            if holder == key:
+                return int(serial)
+        if len(rows) >= MAX_CERTIFICATES:
+            raise FairwayError(
+                f"{node} has {len(rows)} valid certificates", mend=f"revoke them: fairway revoke {node}, and join anew"
+            )
+        return x509.random_serial_number()
 
     def _check_free(self, node: str, holder: str, now: datetime) -> None:
         """A name is somebody's as long as a certificate for it, with another key, is valid."""

@@ -16,11 +16,11 @@ MAX_BYTES = 65_536
 
 @dataclass(frozen=True, slots=True)
 class JoinRequest:
-    """A host wants to be `node`; `number` and `secret` are its token's."""
+    """A host wants to be `node`; `number` is its token's, and `proof` what that makes of this request."""
 
     node: str
     number: bytes
-    secret: bytes
+    proof: bytes
     request: bytes
     """The certificate signing request, DER."""
 

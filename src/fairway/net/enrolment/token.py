@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import hmac
 from dataclasses import dataclass
 
 from fairway.net.model.errors import UsageError
@@ -19,9 +21,16 @@ class Token:
     """One token. What it allows (name, blocks, until when) the authority keeps; it knows only a hash of the secret."""
 
     fingerprint: bytes
-    """SHA-256 of the authority's certificate: who joins sends the secret to nobody else."""
+    """SHA-256 of the authority's certificate: who joins asks nobody of another network."""
     number: bytes
     secret: bytes
+
+    def proof(self, node: str, request: bytes) -> bytes:
+        """What shows that whoever asks to be `node`, with the key of `request`, has the token.
+
+        Any member may be asked, and passes the question on: the secret itself would let that one join in our place.
+        """
+        return proof(hashlib.sha256(self.secret).digest(), node, request)
 
     def __str__(self) -> str:
         data = self.fingerprint + self.number + self.secret
@@ -41,3 +50,8 @@ class Token:
             raise UsageError("that is no token", mend="make one on the first host: fairway token") from None
         after = _FINGERPRINT_BYTES + _NUMBER_BYTES
         return cls(data[:_FINGERPRINT_BYTES], data[_FINGERPRINT_BYTES:after], data[after:])
+
+
+def proof(secret_hash: bytes, node: str, request: bytes) -> bytes:
+    """As `Token.proof`, for who knows no more than the SHA-256 of the secret."""
+    return hmac.digest(secret_hash, node.encode() + b"\0" + request, "sha256")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from fairway.net.exchange import limits
 from fairway.net.exchange.members import Call, Directory
 from fairway.net.exchange.messages import NETWORK_ID_BYTES, Endpoint
 from fairway.net.exchange.own import Own
@@ -33,8 +34,8 @@ class Exchange:
     """One node. No I/O: `now` is seconds of one monotonic clock, `jitter` gives numbers from 0 to 1.
 
     Whoever does the I/O calls `peers.connect` for every authenticated connection, moves bytes between its streams and
-    the session, and calls `peers.lost` when it is over. `epoch` should be higher than in any former life of the node;
-    where a peer remembers a higher one, ours is raised.
+    the session, and calls `peers.lost` when it is over. `epoch` is another than in any former life of the node, and
+    should be higher: so peers know at once which of two connections is of the later life.
     """
 
     def __init__(
@@ -81,9 +82,12 @@ class Exchange:
         return True
 
     def next_version(self, prefix: IPNetwork) -> int:
-        """The version with which `prefix`, announced from here, is followed whoever else announces it."""
+        """The version with which `prefix`, announced from here, is followed whoever else announces it.
+
+        Where somebody has taken the highest that there is, that too: then it is a conflict, and everybody is told.
+        """
         others = [entry.announcement.version for entry in self.rib.of(prefix) if entry.node != self.name]
-        return max(others, default=-1) + 1
+        return min(max(others, default=-1) + 1, limits.MAX_VERSION)
 
     # What is known
 

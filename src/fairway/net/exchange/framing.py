@@ -50,8 +50,3 @@ class Framer:
             at = start + length
         self._data = data[at:]
         return messages
-
-    @property
-    def between_messages(self) -> bool:
-        """Whether the stream may end here."""
-        return not self._data

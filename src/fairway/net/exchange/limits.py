@@ -11,6 +11,9 @@ BATCH_BYTES = 8_192
 MAX_PREFIXES = 16_384
 """Announcements held of one peer; further ones are refused and counted."""
 
+MAX_VERSION = 2**32 - 1
+"""Of an announcement: a higher one is refused. Nobody moves a pod so often, and a node that follows must find one."""
+
 MAX_TOMBSTONES = 16_384
 """Withdrawals remembered of one peer until no older announcement can come any more; past it, a resync is asked for."""
 
@@ -29,15 +32,19 @@ MAX_ENDPOINTS = 8
 MAX_MEMBERS = 8_192
 """Nodes of which we know; further ones that peers tell of are not taken in."""
 
-MAX_REVOCATION_BYTES = 16_000
-"""A signed revocation list."""
+MAX_HEARSAY = 1_024
+HEARSAY_ATTEMPTS = 4
+"""Members that were only told of, and never spoken with; each is called so often before it makes room for another."""
 
 BYTES_PER_S = 1_000_000
 BYTES_BURST = 4_000_000
 WORK_PER_S = 5_000
 WORK_BURST = 50_000
-"""What is read of one peer, in bytes, and in messages and changes; a faster one is left unread, and QUIC's flow control
-holds it back."""
+"""What is read of one peer, in bytes, and in messages, changes and members told of; a faster one is left unread, and
+QUIC's flow control holds it back."""
+
+WALKED_AS_ONE = 4
+"""Entries of a table that are gone through at once count as one change."""
 
 RESTART_S = 120.0
 """Graceful restart: how long the routes of a node whose agent is away are kept (RFC 4724 has the idea)."""
@@ -57,6 +64,12 @@ FORGET_S = 3600.0
 DIAL_FIRST_S = 0.1
 DIAL_LONGEST_S = 1.5
 """Between two attempts to reach a member: doubled from the first to the longest; a partition is to heal soon."""
+
+DIAL_HEARSAY_S = 30.0
+"""The longest for a member of whom only others tell: what they tell may be wrong, or a lie."""
+
+DIAL_MISLED_S = 600.0
+"""Until the next attempt to reach a member where somebody else was found."""
 
 DIAL_REFUSED_S = 30.0
 """Until the next attempt to reach a member that has refused us."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 
 from fairway.net.exchange import limits
 from fairway.net.exchange.messages import Endpoint, Member
+
+_BROADCAST = IPv4Address("255.255.255.255")
 
 
 @dataclass(slots=True)
@@ -26,6 +29,7 @@ class Known:
     next_call: float = 0.0
     wait_s: float = limits.DIAL_FIRST_S
     attempts: int = 0
+    """How often it was called."""
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -41,7 +45,6 @@ class Seed:
     name: str = ""
     next_call: float = 0.0
     wait_s: float = limits.DIAL_FIRST_S
-    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Call:
 
     name: str
     endpoints: tuple[Endpoint, ...]
+    hearsay: bool = False
+    """Whether only others have told of it: such calls must not hold up the rest."""
 
 
 @dataclass(slots=True)
@@ -62,6 +67,8 @@ class Directory:
     seeds: dict[Endpoint, Seed] = field(default_factory=dict)
     _absent: dict[str, Known] = field(default_factory=dict)
     """Those of `known` without a session: in a large network few, and only they have to be looked at."""
+    _hearsay: dict[str, Known] = field(default_factory=dict)
+    """Those of `known` that never spoke with us, the oldest first."""
 
     def add_seed(self, endpoint: Endpoint) -> None:
         """An address to call until whoever lives there is connected."""
@@ -71,23 +78,25 @@ class Directory:
         """A node said itself where it is."""
         known = self._know(name, now, itself=True)
         if known is not None:
-            known.own, known.heard = endpoints, now
+            known.own, known.heard = _callable(endpoints), now
+            self._hearsay.pop(name, None)
 
     def told(self, members: Iterable[Member], now: float) -> None:
         """A peer told of others with whom it speaks."""
         for member in members:
             if member.node != self.name and (known := self._know(member.node, now)) is not None:
-                known.told, known.heard = member.endpoints, now
+                known.told, known.heard = _callable(member.endpoints), now
 
     def connected(self, name: str, via: Endpoint | None, now: float) -> None:
         """There is a session with `name`; `via` is the address that was called."""
         known = self.known.get(name)
         if known is not None:
-            known.connected, known.since, known.attempts = True, now, 0
+            known.connected, known.since = True, now
+            known.wait_s = min(known.wait_s, limits.DIAL_LONGEST_S)
             self._absent.pop(name, None)
         seed = None if via is None else self.seeds.get(via)
         if seed is not None:
-            seed.name, seed.wait_s, seed.attempts = name, limits.DIAL_FIRST_S, 0
+            seed.name, seed.wait_s = name, limits.DIAL_FIRST_S
 
     def disconnected(self, name: str, now: float) -> None:
         """The session is lost: call, the lower name first; at once if it was a good one."""
@@ -110,8 +119,14 @@ class Directory:
 
     def forget(self, name: str) -> None:
         """The node is no member any more."""
-        self.known.pop(name, None)
-        self._absent.pop(name, None)
+        for members in (self.known, self._absent, self._hearsay):
+            members.pop(name, None)
+
+    def misled(self, name: str, now: float) -> None:
+        """Somebody else lives where `name` was said to be."""
+        known = self._hearsay.get(name)
+        if known is not None:
+            known.next_call = now + limits.DIAL_MISLED_S
 
     def due(self, now: float) -> list[Call]:
         """Whom to call now; each is due again later, unless `connected` says otherwise."""
@@ -120,12 +135,14 @@ class Directory:
             if now - known.heard > limits.FORGET_S:
                 self.forget(known.name)
             elif known.endpoints and known.next_call <= now:
-                self._again(known, now)
-                calls[known.endpoints] = Call(known.name, known.endpoints)
+                known.attempts += 1
+                hearsay = known.name in self._hearsay
+                self._again(known, now, limits.DIAL_HEARSAY_S if hearsay else limits.DIAL_LONGEST_S)
+                calls[known.endpoints] = Call(known.name, known.endpoints, hearsay)
         for seed in self.seeds.values():
             who = self.known.get(seed.name)
             if (who is None or not who.connected) and seed.next_call <= now:
-                self._again(seed, now)
+                self._again(seed, now, limits.DIAL_LONGEST_S)
                 calls.setdefault((seed.endpoint,), Call("", (seed.endpoint,)))
         return list(calls.values())
 
@@ -149,12 +166,31 @@ class Directory:
 
     def _know(self, name: str, now: float, *, itself: bool = False) -> Known | None:
         known = self.known.get(name)
-        if known is None and (itself or len(self.known) < limits.MAX_MEMBERS):
+        if known is None and (itself or self._has_room()):
             later = limits.DIAL_YIELD_S if self.name > name else 0.0  # of two, the lower name calls
             known = self.known[name] = self._absent[name] = Known(name, next_call=now + later)
+            if not itself:
+                self._hearsay[name] = known
         return known
 
-    def _again(self, what: Known | Seed, now: float) -> None:
-        what.attempts += 1
+    def _has_room(self) -> bool:
+        """Whether one more that was only told of is taken in, perhaps in the place of one that was called in vain."""
+        if len(self._hearsay) >= limits.MAX_HEARSAY:
+            oldest = next(iter(self._hearsay.values()))
+            if oldest.attempts < limits.HEARSAY_ATTEMPTS:
+                return False
+            self.forget(oldest.name)
+        return len(self.known) < limits.MAX_MEMBERS
+
+    def _again(self, what: Known | Seed, now: float, longest_s: float) -> None:
         what.next_call = now + what.wait_s * (0.75 + self.jitter() / 2)
-        what.wait_s = min(what.wait_s * 2, limits.DIAL_LONGEST_S)
+        what.wait_s = min(what.wait_s * 2, longest_s)
+
+
+def _callable(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+    """Those at which a host may be: what members tell must not make us send to everybody on a link."""
+    return tuple(
+        each
+        for each in endpoints
+        if each.port and not (each.address.is_multicast or each.address.is_unspecified or each.address == _BROADCAST)
+    )

@@ -18,6 +18,7 @@ from fairway.net.model.errors import UsageError
 from fairway.net.model.facts import IPAddress, IPNetwork
 from fairway.net.model.names import check_name
 from fairway.wire import Reader, WireError, Writer
+from fairway.wire.varint import VARINT_MAX
 
 PROTOCOL = 1
 """The version of this protocol; a node of another one is refused, and told so."""
@@ -64,14 +65,10 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """How much of a node's table somebody has: every change up to `sequence` of `epoch`, if it is `complete`.
-
-    If not, `sequence` is the highest that was heard of: so a node that has lost its state learns of its former life.
-    """
+    """How much of a node's table somebody has: every change up to `sequence` of `epoch`."""
 
     epoch: int
     sequence: int
-    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +78,7 @@ class Hello:
     network: bytes
     node: str
     epoch: int
-    """The life of the node: a later one is the same node after a restart."""
+    """The life of the node: another one is the same node after a restart, and most often higher."""
     endpoints: tuple[Endpoint, ...] = ()
     holds: Held | None = None
     protocol: int = PROTOCOL
@@ -97,7 +94,7 @@ class Hello:
         _put_endpoints(writer, self.endpoints)
         writer.varint(self.capabilities).varint(self.members).u8(self.holds is not None)
         if self.holds is not None:
-            writer.varint(self.holds.epoch).varint(self.holds.sequence).u8(self.holds.complete)
+            writer.varint(self.holds.epoch).varint(self.holds.sequence)
         return writer.finish()
 
     @classmethod
@@ -109,7 +106,7 @@ class Hello:
         network, node, epoch = reader.take(NETWORK_ID_BYTES), _get_name(reader), reader.varint()
         endpoints = _get_endpoints(reader)
         capabilities, members = reader.varint(), reader.varint()
-        holds = Held(reader.varint(), reader.varint(), bool(reader.u8())) if reader.u8() else None
+        holds = Held(reader.varint(), reader.varint()) if reader.u8() else None
         reader.rest()
         return cls(network, node, epoch, endpoints, holds, protocol, capabilities, members)
 
@@ -184,8 +181,8 @@ class Announce:
     @classmethod
     def decode(cls, reader: Reader) -> Announce:
         """From the body."""
-        epoch, since = reader.varint(), reader.varint()
-        return cls(epoch, since, since + reader.varint(), _get_announcements(reader))
+        epoch, since, upto = reader.varint(), *_get_stretch(reader)
+        return cls(epoch, since, upto, _get_announcements(reader))
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +205,7 @@ class Withdraw:
     @classmethod
     def decode(cls, reader: Reader) -> Withdraw:
         """From the body."""
-        epoch, since = reader.varint(), reader.varint()
-        upto = since + reader.varint()
+        epoch, since, upto = reader.varint(), *_get_stretch(reader)
         prefixes = []
         while reader.remaining:
             prefixes.append((_get_prefix(reader), reader.varint()))
@@ -420,6 +416,15 @@ def _get_prefix(reader: Reader) -> IPNetwork:
     if value & ((1 << (width * 8 - length)) - 1):
         raise PeerFault("a prefix has bits beyond its length")
     return IPv4Network((value, length)) if version == 4 else IPv6Network((value, length))
+
+
+def _get_stretch(reader: Reader) -> tuple[int, int]:
+    """A sequence, and one that is so many later."""
+    since = reader.varint()
+    upto = since + reader.varint()
+    if upto > VARINT_MAX:  # it would be told back, and cannot be
+        raise PeerFault(f"a sequence of {upto}")
+    return since, upto
 
 
 def _put_announcements(writer: Writer, announcements: Iterable[Announcement]) -> None:

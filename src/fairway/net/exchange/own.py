@@ -24,6 +24,9 @@ class Own:
         self._announced: dict[IPNetwork, Announcement] = {}  # both in the order of their sequences
         self._withdrawn: dict[IPNetwork, int] = {}
 
+    def __len__(self) -> int:
+        return len(self._announced)
+
     def announce(self, prefix: IPNetwork, version: int = 0, metric: int = 0) -> Announcement | None:
         """Announce `prefix`, or change how; what is said already is not said again: None."""
         former = self._announced.get(prefix)
@@ -76,14 +79,4 @@ class Own:
 
     def can_resume(self, held: Held | None) -> bool:
         """Whether a peer that holds that much needs no table."""
-        if held is None or not held.complete:
-            return False
-        return held.epoch == self.epoch and self.floor <= held.sequence <= self.sequence
-
-    def outlived(self, held: Held | None) -> bool:
-        """Whether a peer holds what only a later life of this node can have said: its state was lost or put back."""
-        return held is not None and (held.epoch, held.sequence) > (self.epoch, self.sequence)
-
-    def begin_epoch(self, epoch: int) -> None:
-        """Say everything anew, as of a later life."""
-        self.epoch = epoch
+        return held is not None and held.epoch == self.epoch and self.floor <= held.sequence <= self.sequence

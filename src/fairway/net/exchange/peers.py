@@ -225,6 +225,8 @@ class Peers:
         """A peer has said hello: its session is the one from now on, if there is no better one."""
         if hello.network != self._network:
             raise PeerFault("the peer is of another network", CloseCode.REFUSED)
+        if session.permit.serial in self._revoked:  # since it connected
+            raise PeerFault("its certificate is revoked", CloseCode.REFUSED)
         peer = self._peers.get(session.peer) or self._new(session.permit)
         former = peer.session
         if former is not None:
@@ -236,7 +238,7 @@ class Peers:
         peer.session, peer.loss, peer.since = session, None, now
         peer.counters.sessions += 1
         peer.replica.limit(session.permit)
-        peer.replica.begin()
+        peer.replica.begin(hello.epoch)
         self._wait(peer, now + self._settings.restart_s if peer.replica.stale else None)
         self.seen_at(session, session.observed)
         self.moved(session, hello.endpoints, now)

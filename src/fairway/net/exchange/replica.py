@@ -24,6 +24,8 @@ from fairway.net.exchange.rib import Entry, Rib
 from fairway.net.model.facts import IPNetwork
 from fairway.net.model.permit import Permit
 
+_FORMER = -1
+"""The epoch of what was said in a former life."""
 _CHANGES = (Channel.ANNOUNCEMENTS, Channel.WITHDRAWALS)
 
 
@@ -61,6 +63,8 @@ class Replica:
         self._transfers = 0
         self._overflowed = False
         self._short_tables = 0
+        self.walked = 0
+        """Entries that were gone through, one and all, by what the peer said: a short message may cost that much."""
         self.wants_table = False
         """Something is missing: ask for the whole table, and set this back."""
 
@@ -84,16 +88,20 @@ class Replica:
 
     @property
     def holds(self) -> Held | None:
-        """How much of the peer's table this is; None if nothing was heard."""
-        if self._epoch < 0:
+        """How much of the peer's table this is; None if there are gaps."""
+        if not self._complete:
             return None
-        upto = [self._held if at is None else at for at in self._upto.values()]
-        return Held(self._epoch, min(upto), True) if self._complete else Held(self._epoch, max(upto), False)
+        return Held(self._epoch, min(self._held if at is None else at for at in self._upto.values()))
 
     # A session begins and ends
 
-    def begin(self) -> None:
-        """A session begins: its streams start anew."""
+    def begin(self, epoch: int) -> None:
+        """A session begins, in that life of the peer: its streams start anew.
+
+        The life counts from which the peer speaks now, though we may have heard of a later one: it has lost its state.
+        """
+        if epoch != self._epoch:
+            self._enter(epoch)
         self._held = 0 if self.holds is None else self.holds.sequence
         self._upto = dict.fromkeys(_CHANGES)
         self._transfer = None
@@ -107,6 +115,7 @@ class Replica:
 
     def touch(self) -> None:
         """The peer's address is another: every route to it is."""
+        self.walked += len(self._entries)
         for entry in self._entries.values():
             self._rib.touch(entry)
 
@@ -147,14 +156,13 @@ class Replica:
                 self._upto[channel] = message.since
 
     def _announce(self, message: Announce, now: float) -> None:
-        if self._follows(Channel.ANNOUNCEMENTS, message):
-            for announcement in message.announcements:
-                self._put(announcement, now)
-            self._forget_withdrawals()
+        self._follow(Channel.ANNOUNCEMENTS, message)
+        for announcement in message.announcements:
+            self._put(announcement, now)
+        self._forget_withdrawals()
 
     def _withdraw(self, message: Withdraw, now: float) -> None:
-        if not self._follows(Channel.WITHDRAWALS, message):
-            return
+        self._follow(Channel.WITHDRAWALS, message)
         for prefix, sequence in message.prefixes:
             self._counters.changes += 1
             entry = self._entries.get(prefix)
@@ -171,9 +179,7 @@ class Replica:
             self._gap(message.upto)
 
     def _table_begin(self, message: TableBegin, now: float) -> None:
-        if message.epoch < self._epoch:
-            return
-        self._enter(message.epoch)
+        self._check_epoch(message.epoch)
         self._complete = False
         self._transfers += 1
         self._transfer = _Transfer(self._transfers, message.upto)
@@ -189,6 +195,7 @@ class Replica:
         transfer, self._transfer = self._transfer, None
         if transfer is None:
             return
+        self.walked += len(self._entries)
         for entry in list(self._entries.values()):
             current = entry.epoch == self._epoch and entry.announcement.sequence > transfer.upto
             if not current and entry.transfer != transfer.number:
@@ -205,9 +212,9 @@ class Replica:
     # Within
 
     def _enter(self, epoch: int) -> None:
-        """The peer begins a new life: nothing of the former one is vouched for any more."""
-        if epoch == self._epoch:
-            return
+        """The peer begins a new life: nothing of the former ones is vouched for any more."""
+        for entry in self._entries.values():
+            entry.epoch = _FORMER
         self._epoch = epoch
         self._upto = dict.fromkeys(_CHANGES)
         self._gone.clear()
@@ -216,11 +223,9 @@ class Replica:
         self._missing = 0
         self._mark_stale()
 
-    def _follows(self, channel: Channel, message: Announce | Withdraw) -> bool:
-        """Whether a message of changes is to be taken in; notes where something before it is missing."""
-        if message.epoch < self._epoch:
-            return False
-        self._enter(message.epoch)
+    def _follow(self, channel: Channel, message: Announce | Withdraw) -> None:
+        """A message of changes comes; notes where something before it is missing."""
+        self._check_epoch(message.epoch)
         former = self._upto[channel]
         if former is None:
             if not self._complete or message.since > self._held:  # a table with all before it is on its way
@@ -229,7 +234,10 @@ class Replica:
         elif message.since > former:
             self._gap(message.since)
         self._upto[channel] = max(message.upto, former or 0)
-        return True
+
+    def _check_epoch(self, epoch: int) -> None:
+        if epoch != self._epoch:
+            raise PeerFault(f"it speaks of another life, {epoch}, than its hello, {self._epoch}")
 
     def _gap(self, upto: int) -> None:
         self._missing = max(self._missing, upto)
@@ -239,7 +247,7 @@ class Replica:
     def _put(self, announcement: Announcement, now: float) -> None:
         prefix = announcement.prefix
         self._counters.changes += 1
-        if not self.permit.allows(prefix):
+        if announcement.version > limits.MAX_VERSION or not self.permit.allows(prefix):
             self._counters.refused += 1
             return
         if announcement.sequence <= self._gone.get(prefix, -1):

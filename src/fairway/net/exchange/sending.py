@@ -29,12 +29,11 @@ _BATCH = limits.BATCH_BYTES // _ENTRY_BYTES
 class Sender:
     """One peer's view of our table: how far each stream has told it, and the table that it is being sent."""
 
-    __slots__ = ("_announced", "_begun", "_epoch", "_own", "_started", "_table", "_withdrawn", "tables")
+    __slots__ = ("_announced", "_begun", "_own", "_started", "_table", "_withdrawn", "tables")
 
     def __init__(self, own: Own) -> None:
         self._own = own
         self._started = False
-        self._epoch = -1
         self._announced = 0
         self._withdrawn = 0
         self._table: Iterator[Message] | None = None
@@ -45,12 +44,8 @@ class Sender:
     def begin(self, holds: Held | None) -> Resume | None:
         """The peer has said what it holds: go on from there, or with a whole table."""
         own = self._own
-        if own.outlived(holds):
-            assert holds is not None
-            own.begin_epoch(holds.epoch + 1)
         self._started = True
         if holds is not None and own.can_resume(holds):
-            self._epoch = own.epoch
             self._announced = self._withdrawn = holds.sequence
             return Resume(own.epoch, holds.sequence)
         self.begin_table()
@@ -64,7 +59,6 @@ class Sender:
     def begin_table(self) -> None:
         """Send everything, and changes from now on."""
         own = self._own
-        self._epoch = own.epoch
         self._announced = self._withdrawn = own.sequence
         self._table = _table(own.epoch, own.sequence, own.announcements())
         self._begun = False
@@ -91,12 +85,12 @@ class Sender:
         if channel is Channel.WITHDRAWALS:
             gone = own.withdrawn_since(self._withdrawn)
             upto = gone[_BATCH - 1][1] if len(gone) > _BATCH else own.sequence
-            message = Withdraw(self._epoch, self._withdrawn, upto, tuple(gone[:_BATCH]))
+            message = Withdraw(own.epoch, self._withdrawn, upto, tuple(gone[:_BATCH]))
             self._withdrawn = upto
         else:
             new = own.announced_since(self._announced)
             upto = new[_BATCH - 1].sequence if len(new) > _BATCH else own.sequence
-            message = Announce(self._epoch, self._announced, upto, tuple(new[:_BATCH]))
+            message = Announce(own.epoch, self._announced, upto, tuple(new[:_BATCH]))
             self._announced = upto
         return encode(message)
 
@@ -109,8 +103,8 @@ class Sender:
         return encode(message)
 
     def _keep_up(self) -> None:
-        """A peer to whom withdrawals can no longer be told one by one, or that knows another epoch, gets a table."""
-        if self._started and (self._epoch != self._own.epoch or self._withdrawn < self._own.floor):
+        """A peer to whom withdrawals can no longer be told one by one gets a table."""
+        if self._started and self._withdrawn < self._own.floor:
             self.begin_table()
 
 

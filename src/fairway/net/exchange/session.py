@@ -131,6 +131,8 @@ class Session:
         self._own = own
         self._replica: Replica | None = None
         self._sender = Sender(own)
+        self._extra = 0
+        """Work that a message has made beyond its own, as `limits.WORK_PER_S` counts it."""
         self._pace = Pace()
         self._streams: list[Incoming] = []
         self._by_channel: dict[Channel, Incoming] = {}
@@ -160,7 +162,7 @@ class Session:
 
     def receive(self, incoming: Incoming, data: bytes, now: float) -> float:
         """Take in bytes of one stream; gives for how many seconds it should be left unread."""
-        before = self.counters.messages + self.counters.changes
+        before = self._work()
         try:
             self._take(incoming, data, now)
             if self._replica is not None and self._replica.wants_table:
@@ -170,9 +172,13 @@ class Session:
         except PeerFault as fault:
             self._fail(fault)
             return 0.0
-        pause = self._pace.took(len(data), self.counters.messages + self.counters.changes - before, now)
+        pause = self._pace.took(len(data), self._work() - before, now)
         self.counters.paused_s += pause
         return pause
+
+    def _work(self) -> int:
+        counters = self.counters
+        return counters.messages + counters.changes + counters.unknown + self._extra
 
     def _take(self, incoming: Incoming, data: bytes, now: float) -> None:
         waiting = self.state is State.HELLO
@@ -194,18 +200,23 @@ class Session:
     def _handle(self, message: Message, now: float) -> None:
         if isinstance(message, Hello):
             self._hello(message, now)
-        elif self._replica is None:
+            return
+        if self._replica is None:
             raise PeerFault("a message before the hello")
-        elif type(message) in TABLE_MESSAGES:
+        walked = self._replica.walked
+        if type(message) in TABLE_MESSAGES:
             self._replica.receive(message, now)
         elif isinstance(message, ResyncRequest):
             self._sender.asked()
+            self._extra += len(self._own) // limits.WALKED_AS_ONE
         elif isinstance(message, Endpoints):
             self._owner.moved(self, message.endpoints, now)
         elif isinstance(message, Members):
+            self._extra += len(message.members)
             self._owner.told_members(self, message, now)
         elif isinstance(message, Revocations):
             self._owner.told_revocations(self, message)
+        self._extra += (self._replica.walked - walked) // limits.WALKED_AS_ONE
 
     def _hello(self, hello: Hello, now: float) -> None:
         if self.state is not State.HELLO:

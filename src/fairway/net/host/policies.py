@@ -46,7 +46,8 @@ class Policies:
         """Keep the documents of a file, each in the place of one of the same kind and name; in force on return."""
         new = list(parse_documents(text, file))
         read_documents(text, file)  # every one must be right before any is kept
-        rows = [(*_key(each), json.dumps(each)) for each in new]
+        # YAML has values that JSON has not, such as dates: where one is read, `read_documents` has refused it.
+        rows = [(*_key(each), json.dumps(each, default=str, skipkeys=True)) for each in new]
         with self._store.lock():
             with self._store.transaction() as database:
                 database.executemany("INSERT OR REPLACE INTO policy_documents VALUES (?, ?, ?, ?)", rows)
@@ -85,13 +86,16 @@ class Policies:
         """The pod, whose link is not up yet, is guarded from now on."""
         compiler = self._current(pod)
         if compiler is not None:
-            self._change(compiler, compiler.put(self._endpoint(pod)))
+            endpoint = self._endpoint(pod)
+            self._change(compiler, compiler.put(endpoint))
+            # If a document says that another host has it, it has moved here.
+            self._change(compiler, compiler.remove((endpoint.namespace, endpoint.name, "")))
 
     def leave(self, pod: Pod) -> None:
         """The pod, which has no link any more, is gone."""
         compiler = self._current(pod)
         if compiler is not None:
-            self._change(compiler, compiler.remove(_name(pod)))
+            self._change(compiler, compiler.remove((*_name(pod), pod.name)))
 
     def rules(self) -> PolicyRules | None:
         """What should be in the kernel; None: nothing."""
@@ -132,7 +136,7 @@ class Policies:
         entries = self._store.entries()
         here = {_name(entry.pod) for entry in entries}
         for endpoint in self._documents.endpoints.values():
-            if endpoint.key not in here and endpoint.addresses:
+            if (endpoint.namespace, endpoint.name) not in here and endpoint.addresses:
                 self._compiler.put(endpoint)
         for entry in entries:
             if without is None or entry.pod.name != without.name:
@@ -146,7 +150,7 @@ class Policies:
         document = self._documents.endpoints.get((namespace, name))
         labels = {**said, **(document.labels if document is not None else {})}
         ports = document.ports if document is not None else ()
-        return Endpoint(namespace, name, pod.addresses, labels, ports, local=True)
+        return Endpoint(namespace, name, pod.addresses, labels, ports, local=True, attachment=pod.name)
 
     def _read(self) -> Documents:
         rows = self._store.rows("SELECT document FROM policy_documents ORDER BY kind, namespace, name")

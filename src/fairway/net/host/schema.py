@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 
 from fairway.net.model.names import host_interface
 
-VERSION = 3
+VERSION = 4
 
 _FIRST = """
 CREATE TABLE pods (name TEXT PRIMARY KEY, mtu INTEGER NOT NULL, state TEXT NOT NULL) STRICT;
@@ -24,7 +24,6 @@ ALTER TABLE pods ADD COLUMN link TEXT NOT NULL DEFAULT '';
 ALTER TABLE pods ADD COLUMN interface TEXT NOT NULL DEFAULT 'eth0';
 ALTER TABLE pods ADD COLUMN mac TEXT NOT NULL DEFAULT '';
 ALTER TABLE pods ADD COLUMN default_route INTEGER NOT NULL DEFAULT 1;
-ALTER TABLE pods ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
 UPDATE pods SET link = host_interface(name);
 CREATE UNIQUE INDEX pods_by_link ON pods (link);
 ALTER TABLE pools ADD COLUMN name TEXT NOT NULL DEFAULT '';
@@ -69,7 +68,11 @@ CREATE TABLE policy_documents (
 CREATE TABLE learned (destination TEXT PRIMARY KEY, gateway TEXT NOT NULL, node TEXT NOT NULL) STRICT;
 """
 
-_STEPS = (_FIRST, _SECOND, _THIRD)
+_FOURTH = """
+ALTER TABLE pods ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
+"""
+
+_STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH)
 
 
 def bring_up_to_date(database: sqlite3.Connection, version: int) -> None:

@@ -77,6 +77,8 @@ class Wiring:
             with contextlib.suppress(FairwayError):  # a disk that is full by now: the next repair forgets it
                 self._store.delete(pod.name)
             raise
+        self._kernel.wait_transmits(self._identity.home, pod.link)
+        self._kernel.wait_transmits(self._identity.site(pod).namespace, pod.interface)
         return pod
 
     def remove(self, pod: Pod, state: PodState = PodState.REMOVING) -> None:

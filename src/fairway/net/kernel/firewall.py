@@ -2,10 +2,13 @@
 
 Each pod has a chain at its link's ingress: only what comes from a pod is judged, before routing, and nothing depends on
 rp_filter; what comes from elsewhere passes no hook of ours. What is not from the pod's own address goes to one chain
-for all. nftables sees IP only there; ARP that lies can only mislead the host about the liar's own link. An IPv6 pod
+for all. ARP that lies can only mislead the host about the liar's own link. An IPv6 pod
 also speaks without an address of its own to find its neighbours: RFC 4861 from a link-local source, RFC 4862 5.4.2 from
 the unspecified one, and MLD (RFC 3810) from either. These messages stay on the link; a router's messages
 (advertisement, redirect) are not a pod's.
+
+A chain of the inet family sees no frame but IP's, and the kernel goes on to unpack others: behind two tags of VLAN 0
+there is IP again, past the chain. So a chain of the netdev family at the same place lets nothing in but IP and ARP.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ FAMILY = "inet"
 TABLE = "fairway"
 STRANGERS = "antispoof"
 """The chain for what a pod sends from another address than its own."""
+FRAMES = "fairway-frames"
+"""The table of the netdev family: chains by the names of the links, for the kinds of frames."""
 
 _TABLE: Json = {"family": FAMILY, "name": TABLE}
 _STRANGERS: Json = {"family": FAMILY, "table": TABLE, "name": STRANGERS}
@@ -84,6 +89,9 @@ _RULES: dict[str, list[Json]] = {
 }
 _OWN = "fairway: from a pod, its own source"
 _OTHER = "fairway: from a pod, not its own source"
+_ETHERTYPES = {"fairway: IPv4": 0x0800, "fairway: IPv6": 0x86DD, "fairway: ARP": 0x0806}  # IEEE 802 Numbers
+_EVERY_KIND = [(comment, (kind.to_bytes(2, "big"),)) for comment, kind in _ETHERTYPES.items()]
+_NETDEV = nfmessages.NFPROTO_NETDEV
 
 
 class FirewallDriver:
@@ -110,8 +118,9 @@ class FirewallDriver:
                     raise
 
     def remove(self) -> None:
-        """Take the table away with all that is in it; none there: nothing."""
-        self._nft.run([{"add": {"table": _TABLE}}, {"delete": {"table": _TABLE}}])
+        """Take the tables away with all that is in them; none there: nothing."""
+        for table in (_TABLE, {"family": "netdev", "name": FRAMES}):
+            self._nft.run([{"add": {"table": table}}, {"delete": {"table": table}}])
 
     def whole(self) -> bool:
         """Whether nothing of what all pods share is missing, added or out of order; their number costs nothing."""
@@ -127,7 +136,11 @@ class FirewallDriver:
     def observe_link(self, link: str) -> set[AllowedSources]:
         """What one link may send from, if it has a chain; the others' number costs nothing."""
         chain = self._socket.chain(TABLE, link)
-        return set() if chain is None else {self._sources(chain, self._socket.rules(TABLE, link))}
+        if chain is None:
+            return set()
+        frames = self._socket.chain(FRAMES, link, _NETDEV)
+        guarded = frames is not None and _guards(frames, self._socket.rules(FRAMES, link, _NETDEV))
+        return {self._sources(chain, self._socket.rules(TABLE, link), guarded=guarded)}
 
     def allow(self, sources: AllowedSources) -> None:
         """Let the link, which is there, send from these addresses and no others; a chain that it has is replaced.
@@ -143,6 +156,14 @@ class FirewallDriver:
                 for address in _in_order(sources.addresses)
             ),
             nfmessages.new_rule(TABLE, link, _OTHER, nfmessages.goto(STRANGERS)),
+            *_without_frames(link),
+            nfmessages.ingress_chain(FRAMES, link, link, _PRIORITY, _NETDEV),
+            *(
+                nfmessages.new_rule(
+                    FRAMES, link, comment, nfmessages.protocol_is(kind), nfmessages.accept(), family=_NETDEV
+                )
+                for comment, kind in _ETHERTYPES.items()
+            ),
         ]
         try:
             self._socket.change(requests)
@@ -152,12 +173,10 @@ class FirewallDriver:
             raise
 
     def disallow(self, link: str) -> None:
-        """Take the link's chain away; it has none, or there is no table: nothing."""
-        try:
-            self._socket.change(_without(link))
-        except KernelError as error:
-            if error.errno != errno.ENOENT:
-                raise
+        """Take the link's chains away; it has none, or there is no table: nothing."""
+        self._change_what_is_there(_without(link))
+        if self._socket.chain(FRAMES, link, _NETDEV) is not None:
+            self._change_what_is_there([nfmessages.delete_chain(FRAMES, link, _NETDEV)])
 
     def silence(self, link: str) -> int:
         """Let the link send nothing but what finds neighbours; the handle of its chain, 0 if there is no table."""
@@ -169,11 +188,18 @@ class FirewallDriver:
         return self._handle(link)
 
     def end(self, link: str, handle: int) -> None:
-        """Take the link's chain away if it is the one with that handle, which no other is ever given; else nothing."""
+        """Take the link's chains away if the one has that handle, which no other is ever given; else nothing."""
         if not handle or self._handle(link) != handle:
             return
+        # Whoever has made the one anew since has made both, and this changes neither.
+        requests = [nfmessages.delete_chain_of_handle(TABLE, handle)]
+        if self._socket.chain(FRAMES, link, _NETDEV) is not None:
+            requests.append(nfmessages.delete_chain(FRAMES, link, _NETDEV))
+        self._change_what_is_there(requests)
+
+    def _change_what_is_there(self, requests: list[nfmessages.Request]) -> None:
         try:
-            self._socket.change([nfmessages.delete_chain_of_handle(TABLE, handle)])
+            self._socket.change(requests)
         except KernelError as error:
             if error.errno != errno.ENOENT:
                 raise
@@ -183,17 +209,21 @@ class FirewallDriver:
         return chain.handle if chain is not None else 0
 
     def _pods(self) -> Iterator[AllowedSources]:
-        """Each pod's chain as a fact."""
-        rules: dict[str, list[RuleRecord]] = {}
-        for rule in self._socket.rules(TABLE):
-            rules.setdefault(rule.chain, []).append(rule)
+        """Each pod's chains as a fact."""
+        kinds = _by_chain(self._socket.rules(FRAMES, family=_NETDEV))
+        guarded = {
+            chain.name
+            for chain in self._socket.chains(_NETDEV)
+            if chain.table == FRAMES and _guards(chain, kinds.get(chain.name, []))
+        }
+        rules = _by_chain(self._socket.rules(TABLE))
         for chain in self._socket.chains(nfmessages.NFPROTO_INET):
             if chain.table == TABLE and chain.name.startswith(INTERFACE_PREFIX):
-                yield self._sources(chain, rules.get(chain.name, []))
+                yield self._sources(chain, rules.get(chain.name, []), guarded=chain.name in guarded)
 
-    def _sources(self, chain: ChainRecord, rules: list[RuleRecord]) -> AllowedSources:
-        """A pod's chain; one that is not as it should be lets nothing pass for certain: no addresses."""
-        found = _addresses(rules) if _is_at_its_link(chain) else None
+    def _sources(self, chain: ChainRecord, rules: list[RuleRecord], *, guarded: bool) -> AllowedSources:
+        """A pod's chain; where one is not as it should be, nothing is certain: no addresses."""
+        found = _addresses(rules) if guarded and _is_at_its_link(chain, nfmessages.INGRESS) else None
         return AllowedSources(self._namespace, chain.name, frozenset(found or ()))
 
     def _repairs(self) -> Iterator[Json]:
@@ -221,9 +251,30 @@ def _without(link: str) -> list[nfmessages.Request]:
     return [nfmessages.plain_chain(TABLE, link), nfmessages.delete_chain(TABLE, link)]
 
 
-def _is_at_its_link(chain: ChainRecord) -> bool:
+def _without_frames(link: str) -> list[nfmessages.Request]:
+    return [
+        nfmessages.table(FRAMES, _NETDEV),
+        nfmessages.plain_chain(FRAMES, link, _NETDEV),
+        nfmessages.delete_chain(FRAMES, link, _NETDEV),
+    ]
+
+
+def _by_chain(rules: Iterable[RuleRecord]) -> dict[str, list[RuleRecord]]:
+    found: dict[str, list[RuleRecord]] = {}
+    for rule in rules:
+        found.setdefault(rule.chain, []).append(rule)
+    return found
+
+
+def _is_at_its_link(chain: ChainRecord, hook: int) -> bool:
     place = (chain.hook, chain.priority, chain.policy, chain.devices)
-    return place == (nfmessages.INGRESS, _PRIORITY, nfmessages.DROP, (chain.name,))
+    return place == (hook, _PRIORITY, nfmessages.DROP, (chain.name,))
+
+
+def _guards(chain: ChainRecord, rules: list[RuleRecord]) -> bool:
+    """Whether a chain for the kinds of frames is as `FirewallDriver.allow` writes it."""
+    written = [(rule.comment, rule.values) for rule in rules]
+    return _is_at_its_link(chain, nfmessages.NETDEV_INGRESS) and written == _EVERY_KIND
 
 
 def _addresses(rules: list[RuleRecord]) -> list[IPAddress] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -32,6 +33,8 @@ from fairway.net.model.operations import Failure, Operation
 from fairway.net.model.policy_table import PolicyDelta, PolicyTable
 
 T = TypeVar("T")
+
+_TRANSMITS_S, _TRANSMITS_LOOK_S = 1.0, 0.0002  # the kernel's own work of a moment; longer only where it is overwhelmed
 
 
 class Kernel:
@@ -120,6 +123,16 @@ class Kernel:
         with self._sessions as sessions:
             message = sessions.netlink(namespace).get(messages.get_link(name))
         return records.link(namespace, message) if message is not None else None
+
+    def wait_transmits(self, namespace: str, name: str) -> None:
+        """Return when an interface that is up, and whose other end is, hands packets on; at most a second."""
+        end = time.monotonic() + _TRANSMITS_S
+        with self._sessions as sessions:
+            netlink = sessions.netlink(namespace)
+            while (message := netlink.get(messages.get_link(name))) is not None and not records.transmits(message):
+                if time.monotonic() > end:
+                    return
+                time.sleep(_TRANSMITS_LOOK_S)
 
     def mark(self, namespace: str) -> str:
         """The alias of the namespace's `lo`: whose it is."""

@@ -1,4 +1,4 @@
-"""What is written to nf_tables of the inet family as its own requests (linux/netfilter/nf_tables.h).
+"""What is written to nf_tables as its own requests (linux/netfilter/nf_tables.h); inet, if no other family is said.
 
 A pod's chain is written so, not by libnftables: that reads every chain there is before it adds one, and a thousand
 pods are a thousand chains. What is written here reads in `nft list` as if nft had written it.
@@ -11,9 +11,11 @@ from collections.abc import Sequence
 
 from fairway.net.model.facts import IPAddress
 
-NEW_CHAIN, DELETE_CHAIN, NEW_RULE = 0x0A03, 0x0A05, 0x0A06  # NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_*
-NFPROTO_INET = 1
+NEW_TABLE, NEW_CHAIN, DELETE_CHAIN, NEW_RULE = 0x0A00, 0x0A03, 0x0A05, 0x0A06  # NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_*
+NFPROTO_INET, NFPROTO_NETDEV = 1, 5
 INGRESS = 5  # NF_INET_INGRESS: linux/netfilter.h
+NETDEV_INGRESS = 0  # NF_NETDEV_INGRESS
+TABLE_NAME = 1
 CHAIN_TABLE, CHAIN_HANDLE, CHAIN_NAME, CHAIN_HOOK, CHAIN_POLICY, CHAIN_TYPE = 1, 2, 3, 4, 5, 7
 HOOK_NUMBER, HOOK_PRIORITY, HOOK_DEVICE, HOOK_DEVICES = 1, 2, 3, 4
 RULE_TABLE, RULE_CHAIN, RULE_EXPRESSIONS, RULE_USERDATA = 1, 2, 4, 7
@@ -26,13 +28,14 @@ _BATCH_BEGIN, _BATCH_END = 0x10, 0x11  # linux/netfilter/nfnetlink.h
 _NFNL_SUBSYS_NFTABLES = 10
 _REQUEST, _ACK, _CREATE, _APPEND = 0x1, 0x4, 0x400, 0x800
 _NESTED = 0x8000
-_META_DREG, _META_KEY, _META_NFPROTO = 1, 2, 15
+_META_DREG, _META_KEY, _META_PROTOCOL, _META_NFPROTO = 1, 2, 1, 15
 _CMP_SREG, _CMP_OP, _CMP_EQ = 1, 2, 0
 _PAYLOAD_DREG, _PAYLOAD_BASE, _PAYLOAD_OFFSET, _PAYLOAD_LENGTH, _NETWORK_HEADER = 1, 2, 3, 4, 1
 _IMMEDIATE_DREG, _IMMEDIATE_DATA = 1, 2
 _DATA_VERDICT, _VERDICT_CODE, _VERDICT_CHAIN = 2, 1, 2
 _REGISTER_VERDICT, _REGISTER = 0, 1
 _ACCEPT, _GOTO = 1, 0xFFFFFFFC
+_INGRESS_OF = {NFPROTO_INET: INGRESS, NFPROTO_NETDEV: NETDEV_INGRESS}
 _NFPROTOS = {4: 2, 6: 10}
 _SOURCE_AT = {4: 12, 6: 8}  # RFC 791 3.1, RFC 8200 3
 
@@ -54,21 +57,27 @@ def batch(requests: Sequence[Request], first: int) -> bytes:
     )
 
 
-def plain_chain(table: str, name: str) -> Request:
+def table(name: str, family: int) -> Request:
+    """Make the table; one of that name that is there stays as it is."""
+    return _request(NEW_TABLE, _CREATE, string(TABLE_NAME, name), family)
+
+
+def plain_chain(table: str, name: str, family: int = NFPROTO_INET) -> Request:
     """Make the chain, off any hook; one of that name that is there stays as it is."""
-    return _request(NEW_CHAIN, _CREATE, string(CHAIN_TABLE, table) + string(CHAIN_NAME, name))
+    return _request(NEW_CHAIN, _CREATE, string(CHAIN_TABLE, table) + string(CHAIN_NAME, name), family)
 
 
-def ingress_chain(table: str, name: str, device: str, priority: int) -> Request:
-    """Make a base chain that what enters by `device` passes; what comes to its end is dropped. Linux 5.10."""
-    hook = number(HOOK_NUMBER, INGRESS) + number(HOOK_PRIORITY, priority & 0xFFFFFFFF) + string(HOOK_DEVICE, device)
-    body = string(CHAIN_TABLE, table) + string(CHAIN_NAME, name) + nested(CHAIN_HOOK, hook)
-    return _request(NEW_CHAIN, _CREATE, body + number(CHAIN_POLICY, DROP) + string(CHAIN_TYPE, "filter"))
+def ingress_chain(table: str, name: str, device: str, priority: int, family: int = NFPROTO_INET) -> Request:
+    """Make a base chain that what enters by `device` passes; what comes to its end is dropped. Linux 5.10 for inet."""
+    hook = number(HOOK_NUMBER, _INGRESS_OF[family]) + number(HOOK_PRIORITY, priority & 0xFFFFFFFF)
+    body = string(CHAIN_TABLE, table) + string(CHAIN_NAME, name)
+    body += nested(CHAIN_HOOK, hook + string(HOOK_DEVICE, device))
+    return _request(NEW_CHAIN, _CREATE, body + number(CHAIN_POLICY, DROP) + string(CHAIN_TYPE, "filter"), family)
 
 
-def delete_chain(table: str, name: str) -> Request:
+def delete_chain(table: str, name: str, family: int = NFPROTO_INET) -> Request:
     """Take the chain away, with its rules."""
-    return _request(DELETE_CHAIN, 0, string(CHAIN_TABLE, table) + string(CHAIN_NAME, name))
+    return _request(DELETE_CHAIN, 0, string(CHAIN_TABLE, table) + string(CHAIN_NAME, name), family)
 
 
 def delete_chain_of_handle(table: str, handle: int) -> Request:
@@ -77,13 +86,18 @@ def delete_chain_of_handle(table: str, handle: int) -> Request:
     return _request(DELETE_CHAIN, 0, body)
 
 
-def new_rule(table: str, chain: str, comment: str, *expressions: bytes) -> Request:
+def new_rule(table: str, chain: str, comment: str, *expressions: bytes, family: int = NFPROTO_INET) -> Request:
     """Put a rule at the end of the chain."""
     note = comment.encode() + b"\0"
     body = string(RULE_TABLE, table) + string(RULE_CHAIN, chain) + nested(RULE_EXPRESSIONS, b"".join(expressions))
-    return _request(
-        NEW_RULE, _CREATE | _APPEND, body + attribute(RULE_USERDATA, bytes([UDATA_COMMENT, len(note)]) + note)
-    )
+    body += attribute(RULE_USERDATA, bytes([UDATA_COMMENT, len(note)]) + note)
+    return _request(NEW_RULE, _CREATE | _APPEND, body, family)
+
+
+def protocol_is(ethertype: int) -> bytes:
+    """The expressions that go on if a frame carries that (IEEE 802 Numbers), but for one outer VLAN tag."""
+    load = number(_META_DREG, _REGISTER) + number(_META_KEY, _META_PROTOCOL)
+    return _expression("meta", load) + _equal(ethertype.to_bytes(2, "big"))
 
 
 def source_is(address: IPAddress) -> bytes:
@@ -129,8 +143,8 @@ def string(kind: int, text: str) -> bytes:
     return attribute(kind, text.encode() + b"\0")
 
 
-def _request(kind: int, flags: int, body: bytes) -> Request:
-    return kind, _REQUEST | _ACK | flags, _FAMILY.pack(NFPROTO_INET, 0, 0) + body
+def _request(kind: int, flags: int, body: bytes, family: int = NFPROTO_INET) -> Request:
+    return kind, _REQUEST | _ACK | flags, _FAMILY.pack(family, 0, 0) + body
 
 
 def _expression(name: str, data: bytes) -> bytes:

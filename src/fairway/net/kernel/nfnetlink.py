@@ -62,7 +62,7 @@ class RuleRecord:
 
 
 class TableSocket:
-    """A socket in the network namespace of the thread that makes it; what it changes is of the inet family."""
+    """A socket in the network namespace of the thread that makes it; what is not said is of the inet family."""
 
     def __init__(self) -> None:
         try:
@@ -89,20 +89,20 @@ class TableSocket:
         """The comment of each rule of the chain, in order; empty where there is none. No such chain: no rules."""
         return [rule.comment for rule in self.rules(table, chain)]
 
-    def rules(self, table: str, chain: str = "") -> list[RuleRecord]:
+    def rules(self, table: str, chain: str = "", family: int = nfmessages.NFPROTO_INET) -> list[RuleRecord]:
         """The rules of a chain, or of all chains of the table, in order."""
         place = nfmessages.string(nfmessages.RULE_TABLE, table)
         place += nfmessages.string(nfmessages.RULE_CHAIN, chain) if chain else b""
-        return [_rule(message) for message in self.dump(_GET_RULE, place)]
+        return [_rule(message) for message in self.dump(_GET_RULE, place, family)]
 
     def chains(self, family: int = _NFPROTO_UNSPEC) -> list[ChainRecord]:
         """The chains of every table of that family, or of all."""
         return [_chain(message) for message in self.dump(_GET_CHAIN, b"", family)]
 
-    def chain(self, table: str, name: str) -> ChainRecord | None:
+    def chain(self, table: str, name: str, family: int = nfmessages.NFPROTO_INET) -> ChainRecord | None:
         """One chain; None if there is no such."""
         place = nfmessages.string(nfmessages.CHAIN_TABLE, table) + nfmessages.string(nfmessages.CHAIN_NAME, name)
-        found = self._ask(_GET_CHAIN, place)
+        found = self._ask(_GET_CHAIN, place, family)
         return _chain(found) if found is not None else None
 
     def others_forward(self, own: str) -> bool:
@@ -131,9 +131,9 @@ class TableSocket:
         if refused:
             raise _refusal(refused[min(refused)])
 
-    def _ask(self, kind: int, attributes: bytes) -> bytes | None:
+    def _ask(self, kind: int, attributes: bytes, family: int) -> bytes | None:
         """The one message that answers; None if there is no such thing."""
-        self._send(kind, 0, attributes, nfmessages.NFPROTO_INET)
+        self._send(kind, 0, attributes, family)
         while True:
             for answer, _, sequence, message in self._receive():
                 if sequence != self._sequence:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
@@ -16,6 +17,8 @@ from fairway.net.model.facts import Address, Bridge, BridgePort, Fact, IPAddress
 from fairway.net.model.pod import GATEWAYS
 
 _IFF_UP = 1
+_IFLA_QDISC = 6  # linux/if_link.h
+_NO_QUEUE_YET = struct.pack("=HH", 4 + len(b"noop\0"), _IFLA_QDISC) + b"noop\0"  # net/sched/sch_generic.c, noop_qdisc
 _NUD_PERMANENT = 0x80
 _ANY = {AF_INET: "0.0.0.0/0", AF_INET6: "::/0"}
 
@@ -57,6 +60,14 @@ class RouteRecord:
     fact: Route
     protocol: int
     metric: int
+
+
+def transmits(message: bytes) -> bool:
+    """Whether the interface that an RTM_NEWLINK describes hands packets on: one that is up drops them for a moment yet.
+
+    Its queue is put in place by the kernel's link watch (net/core/link_watch.c), after the request has been answered.
+    """
+    return _NO_QUEUE_YET not in message
 
 
 def link(namespace: str, message: bytes) -> LinkRecord:

@@ -148,8 +148,10 @@ class Endpoint:
     labels: Labels = field(default_factory=dict)
     ports: tuple[ContainerPort, ...] = ()
     local: bool = False
+    attachment: str = ""
+    """What a host calls a pod of its own: for Kubernetes all interfaces of a pod, and its next life, have one name."""
 
     @property
-    def key(self) -> tuple[str, str]:
-        """A pod is known by its namespace and name."""
-        return (self.namespace, self.name)
+    def key(self) -> tuple[str, str, str]:
+        """A pod is known by its namespace and name, and one of this host by what that calls it."""
+        return (self.namespace, self.name, self.attachment)

@@ -15,6 +15,9 @@ from fairway.net.model.policy_table import Element, Isolated, PolicyChain, Polic
 from fairway.net.policy.chains import chain_for, groups_of, networks_of
 from fairway.net.policy.peers import Group, namespace_labels, set_kind, set_name
 
+_JUDGED_KEPT = 16_384
+"""Judgements kept: labels that no pod bears any more are not asked for again."""
+
 _Signature = tuple[str, frozenset[tuple[str, str]]]  # a pod's namespace and labels: all that selectors see
 
 
@@ -37,7 +40,7 @@ class Compiler:
         self._members: dict[str, Counter[Element]] = {
             set_name(stem, version): Counter() for stem in self._groups for version in (4, 6)
         }
-        self._endpoints: dict[tuple[str, str], Endpoint] = {}
+        self._endpoints: dict[tuple[str, str, str], Endpoint] = {}
         self._chains: dict[str, PolicyChain] = {}
         self._users: Counter[str] = Counter()  # how many addresses go by each chain
         self._judged: dict[_Signature, _Judgement] = {}
@@ -46,7 +49,7 @@ class Compiler:
         """A pod is there, or is not any more as it was before."""
         return self._change(self._endpoints.get(endpoint.key), endpoint)
 
-    def remove(self, key: tuple[str, str]) -> PolicyDelta:
+    def remove(self, key: tuple[str, str, str]) -> PolicyDelta:
         """The pod is gone; one that was not there changes nothing."""
         return self._change(self._endpoints.get(key), None)
 
@@ -130,6 +133,8 @@ class Compiler:
         signature = (endpoint.namespace, frozenset(endpoint.labels.items()))
         found = self._judged.get(signature)
         if found is None:
+            if len(self._judged) >= _JUDGED_KEPT:
+                self._judged.clear()
             around = namespace_labels(self._namespaces, endpoint.namespace)
             groups = (g for g in self._groups.values() if g.holds(endpoint.namespace, endpoint.labels, around))
             found = self._judged[signature] = _Judgement(tuple(groups), self._isolating(endpoint))

@@ -6,6 +6,7 @@ and which pods other hosts have. What a policy needs is read; what it cannot mea
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,12 @@ from fairway.net.policy.fields import Field, labels, transport
 from fairway.net.policy.rules import policy
 
 MOST_BYTES = 16 << 20
-"""How large a file of documents may be."""
+"""How large a file of documents may be, also once its aliases are written out."""
+
+_MOST_VALUES = 2_000_000  # one to every eight bytes: policies have fewer
+_LONGEST_NAME, _LONGEST_NAMESPACE = 253, 63  # RFC 1123, as Kubernetes takes it for names and for namespaces
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
 
 @dataclass(slots=True)
@@ -59,6 +65,8 @@ def parse_documents(text: str, file: str) -> Iterator[Any]:
         raise UsageError(f"{file}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
     except RecursionError:
         raise UsageError(f"{file}: nested too deeply") from None
+    if not _fits(found):
+        raise UsageError(f"{file}: larger than {MOST_BYTES >> 20} MiB with its aliases written out", mend="split it")
     for number, content in enumerate(found, 1):
         document = Field(content, f"{file}: document {number}", "")
         if document and document.required("kind").text().endswith("List"):
@@ -72,12 +80,15 @@ def _policy(document: Field, into: Documents) -> None:
     if version != "networking.k8s.io/v1":
         raise document["apiVersion"].problem(f"expected networking.k8s.io/v1, found {version!r}")
     name, namespace = _name(document)
+    _check(document, "name", name, _NAME, _LONGEST_NAME)  # the kernel has both in its comments
+    _check(document, "namespace", namespace, _NAMESPACE, _LONGEST_NAMESPACE)
     _once((namespace, name), into.policies, document)
     into.policies[namespace, name] = policy(namespace, name, document.required("spec"))
 
 
 def _namespace(document: Field, into: Documents) -> None:
     name, _ = _name(document)
+    _check(document, "name", name, _NAMESPACE, _LONGEST_NAMESPACE)
     _once(name, into.namespaces, document)
     into.namespaces[name] = labels(document.required("metadata")["labels"])
 
@@ -105,7 +116,33 @@ def _named_ports(spec: Field) -> Iterator[ContainerPort]:
 def _name(document: Field) -> tuple[str, str]:
     metadata = document.required("metadata")
     namespace = metadata["namespace"]
-    return metadata.required("name").text(), namespace.text() if namespace else "default"
+    name = metadata.required("name").text()
+    if not name.isprintable() or len(name) > _LONGEST_NAME:  # a pod may be called as a runtime calls its containers
+        raise metadata["name"].problem(f"expected at most {_LONGEST_NAME} printable characters")
+    return name, namespace.text() if namespace else "default"
+
+
+def _check(document: Field, key: str, name: str, form: re.Pattern[str], longest: int) -> None:
+    if len(name) > longest or not form.fullmatch(name):
+        raise document["metadata"][key].problem(
+            f"expected at most {longest} lower-case letters, digits and inner hyphens"
+        )
+
+
+def _fits(found: Any) -> bool:
+    """Whether the values are no more than a file may have, each counted wherever an alias brings it again."""
+    size, count, rest = 0, 0, [found]
+    while rest:
+        value = rest.pop()
+        count += 1
+        size += len(value) if isinstance(value, str | bytes) else 1
+        if size > MOST_BYTES or count > _MOST_VALUES:
+            return False
+        if isinstance(value, dict):
+            rest += [*value, *value.values()]
+        elif isinstance(value, list | tuple | set):
+            rest += value
+    return True
 
 
 def _once(key: Any, known: Iterable[Any], document: Field) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import collapse_addresses
+from ipaddress import collapse_addresses, summarize_address_range
 
 from fairway.net.model.facts import IPNetwork
 from fairway.net.model.policy import (
@@ -102,18 +102,21 @@ def digest(words: Iterable[str]) -> str:
 
 def _parts(block: BlockPeer) -> list[IPNetwork]:
     """The network less its exceptions."""
-    parts: list[IPNetwork] = [block.network]
-    for exception in block.exceptions:
-        parts = [left for part in parts for left in _without(part, exception)]
-    return parts
+    parts: list[IPNetwork] = []
+    start, end = int(block.network.network_address), int(block.network.broadcast_address)
+    for exception in sorted(block.exceptions, key=lambda each: int(each.network_address)):
+        if exception.version == block.network.version:
+            parts += _between(block.network, start, min(int(exception.network_address) - 1, end))
+            start = max(start, int(exception.broadcast_address) + 1)
+    return [*parts, *_between(block.network, start, end)]
 
 
-def _without(network: IPNetwork, exception: IPNetwork) -> list[IPNetwork]:
-    if network.version != exception.version or not network.overlaps(exception):
-        return [network]
-    if exception.prefixlen <= network.prefixlen:  # it overlaps, so it is all of it
-        return []
-    return list(network.address_exclude(exception))  # type: ignore[arg-type]
+def _between(network: IPNetwork, first: int, last: int) -> Iterable[IPNetwork]:
+    """The networks that make up the addresses from `first` to `last`, of the IP version of `network`."""
+    if first > last:
+        return ()
+    address = type(network.network_address)
+    return summarize_address_range(address(first), address(last))
 
 
 def _words_of_peer(peer: PodPeer) -> str:

@@ -13,11 +13,12 @@ ALPHA = 3 * (1 - BETA) / (1 + BETA)  # section 4.3: as fast as Reno would be
 class _Before:
     """The state that a spurious loss gives back (section 4.9)."""
 
-    __slots__ = ("epoch", "k", "recovery_start", "threshold", "w_max", "window")
+    __slots__ = ("epoch", "k", "prior", "recovery_start", "threshold", "w_max", "window")
 
     def __init__(self, cubic: Cubic) -> None:
         self.window = cubic._window
         self.threshold = cubic._threshold
+        self.prior = cubic._prior
         self.w_max = cubic._w_max
         self.k = cubic._k
         self.epoch = cubic._epoch
@@ -27,10 +28,17 @@ class _Before:
 class Cubic:
     """Grows with the cube of the time since the last reduction; reduces by 0.3 on loss."""
 
+    __slots__ = (
+        "_before", "_epoch", "_hystart", "_idle_since", "_k", "_packet_size", "_prior", "_recovery_start", "_threshold",
+        "_w_est", "_w_max", "_window",
+    )  # fmt: skip
+
     def __init__(self, packet_size: int) -> None:
         self._packet_size = packet_size
         self._window = initial_window(packet_size) / packet_size
         self._threshold = float("inf")
+        self._prior = 0.0
+        """The window when the threshold was last set, before that reduced it: cwnd_prior of section 4.1.2."""
         self._w_max = 0.0
         self._k = 0.0
         self._w_est = 0.0
@@ -61,7 +69,7 @@ class Cubic:
             return
         if self._window < self._threshold:
             if self._hystart.on_acked(largest, rtt_s):
-                self._threshold = self._window
+                self._threshold = self._prior = self._window
             if limited:
                 self._window += self._hystart.growth(size) / self._packet_size
             return
@@ -86,7 +94,7 @@ class Cubic:
         self._idle_since = None
         elapsed = now - self._epoch
         target = C * (elapsed + rtt_s - self._k) ** 3 + self._w_max
-        alpha = ALPHA if self._w_est < self._w_max else 1.0
+        alpha = ALPHA if self._w_est < self._prior else 1.0
         self._w_est += alpha * acked / self._window
         cubic_now = C * (elapsed - self._k) ** 3 + self._w_max
         if cubic_now < self._w_est:
@@ -100,7 +108,7 @@ class Cubic:
         if sent_at > self._recovery_start:
             self._before = _Before(self)
             self._recovery_start = now
-            window = self._window
+            self._prior = window = self._window
             self._w_max = window * (1 + BETA) / 2 if window < self._w_max else window
             self._window = max(window * BETA, MINIMUM_WINDOW_PACKETS)
             self._threshold = self._window
@@ -119,6 +127,7 @@ class Cubic:
         self._before = None
         self._window = max(before.window, self._window)
         self._threshold, self._w_max, self._k = before.threshold, before.w_max, before.k
+        self._prior = before.prior
         self._epoch, self._recovery_start = before.epoch, before.recovery_start
 
     def on_packet_size(self, size: int) -> None:

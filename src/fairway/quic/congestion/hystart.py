@@ -14,6 +14,11 @@ _NEVER = float("inf")
 class HyStart:
     """Follows rounds of slow start; tells how fast to grow and when to stop."""
 
+    __slots__ = (
+        "_css_baseline", "_css_rounds", "_last_round_min", "_last_sent", "_round_end", "_round_min", "_samples",
+        "conservative",
+    )  # fmt: skip
+
     def __init__(self) -> None:
         self._round_end = -1
         self._last_sent = -1

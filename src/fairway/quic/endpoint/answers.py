@@ -15,9 +15,9 @@ def retry(header: LongHeader, source: bytes, token: bytes) -> bytes:
     return packet + retry_tag(header.version, header.destination, packet)
 
 
-def invalid_token(header: LongHeader) -> bytes:
-    """A close with INVALID_TOKEN for the Initial packet with `header` (section 8.1.3)."""
-    payload = ConnectionClose(ErrorCode.INVALID_TOKEN, 0, b"").encode()
+def close(header: LongHeader, code: ErrorCode) -> bytes:
+    """A close of the handshake that the Initial packet with `header` would begin (sections 5.2.2 and 8.1.3)."""
+    payload = ConnectionClose(code, 0, b"").encode()
     _, secret = initial_secrets(header.version, header.destination)
     sealer = make_sealer(header.version, CipherSuite.AES_128_GCM_SHA256, secret)
     size = len(payload) + TAG_LENGTH

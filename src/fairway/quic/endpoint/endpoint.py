@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 from fairway.quic.configuration import QuicConfiguration
 from fairway.quic.connection import Connection, Random, WallClock
-from fairway.quic.connection_ids import LOCAL_LENGTH
-from fairway.quic.endpoint.admission import Admission
-from fairway.quic.endpoint.answers import invalid_token, retry
+from fairway.quic.endpoint.admission import Admission, AdmissionLimits, Decision
+from fairway.quic.endpoint.answers import close, retry
 from fairway.quic.endpoint.early_packets import EarlyPackets
+from fairway.quic.endpoint.ids import Ids
 from fairway.quic.endpoint.resets import make_resets
 from fairway.quic.endpoint.statistics import EndpointStatistics
 from fairway.quic.endpoint.tokens import ABSENT, Tokens, Verdict
+from fairway.quic.errors import ErrorCode
 from fairway.quic.limits import MIN_INITIAL_DATAGRAM
 from fairway.quic.observe.observer import Observe, nobody
 from fairway.quic.packet import (
     FIXED_BIT,
     LONG_HEADER,
-    SUPPORTED_VERSIONS,
     Buffer,
     LongHeader,
     PacketType,
@@ -28,10 +28,15 @@ from fairway.quic.packet import (
     parse_long_header,
 )
 from fairway.quic.paths import Address, Local
+from fairway.quic.version_information import reserved_version
 from fairway.tls import SealingKeys, ServerConfig
+from fairway.tls.strikes import Strikes
 from fairway.wire import WireError
 
 MIN_CLIENT_DESTINATION = 8  # RFC 9000 section 7.2
+
+Elsewhere = Callable[[int, Buffer, int, Address], bool]
+"""Takes datagrams of some size each from an address for the worker with that number; False if it does not run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,10 @@ class Endpoint:
 
     IDs that a peer chose (the first Destination Connection ID) are keys here too; `bytes` hash with a secret of the
     process, so nobody can make them collide. With `retry` every newcomer has to prove its address; without, only while
-    the endpoint is loaded. `token_keys` seal the proofs.
+    the endpoint is loaded. `token_keys` seal the proofs, `token_strikes` know which were used.
+
+    `ids` make its connection IDs. Where they name one of several workers, `elsewhere` takes what came to the wrong one:
+    the kernel puts equal datagrams from one address into one buffer, whomever they are for.
     """
 
     def __init__(
@@ -59,32 +67,38 @@ class Endpoint:
         *,
         random: Random,
         clock: WallClock,
-        admission: Admission | None = None,
+        limits: AdmissionLimits | None = None,
         observe: Observe = nobody,
         retry: bool = False,
         token_keys: SealingKeys | None = None,
+        token_strikes: Strikes | None = None,
         reset_key: bytes | None = None,
+        ids: Ids | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         """With the same `reset_key` (a secret), connections from before a restart are told at once that they ended."""
         self._tls = tls
+        if tls.tickets is not None:
+            tls.tickets.begin(clock)
         self._configuration = configuration or QuicConfiguration()
+        self._versions = self._configuration.spoken_versions
         self._random = random
         self._clock = clock
-        self._admission = admission or Admission()
+        self._admission = Admission(limits)
         self._observe = observe
         self.statistics = EndpointStatistics()
         """What was counted over the endpoint's life."""
         self._retry = retry
-        self._tokens = Tokens(token_keys or SealingKeys(), random=random, clock=clock)
+        self._tokens = Tokens(token_keys or SealingKeys(), random=random, clock=clock, strikes=token_strikes)
         self._early = EarlyPackets()
         self._resets = make_resets(reset_key, random)
+        self._new_ids = ids or Ids()
+        self._id_length = self._new_ids.length
+        self._elsewhere = elsewhere
         self._by_id: dict[bytes, Connection] = {}
         self._ids: dict[Connection, set[bytes]] = {}
-        self._pending: set[Connection] = set()
         self.accepting = True
         """False to let nobody new in."""
-        self.pass_on: Callable[[Buffer, int, Address], None] | None = None
-        """Takes datagrams of `segment` bytes that no connection here is for: they may be another process's."""
         self.replies: deque[Reply] = deque(maxlen=256)
         """Datagrams to send that belong to no connection."""
 
@@ -98,12 +112,12 @@ class Endpoint:
     @property
     def pending(self) -> int:
         """Connections whose handshake is not complete, those that failed and are not forgotten included."""
-        return len(self._pending)
+        return self._admission.pending
 
     @property
     def refused(self) -> int:
-        """Newcomers that were not let in for want of room."""
-        return self._admission.refused
+        """Newcomers that were not let in."""
+        return self.statistics.refused.total()
 
     def receive(
         self, buffer: Buffer, segment: int, address: Address, now: float, local: Local = None, mark: int = 0
@@ -113,76 +127,93 @@ class Endpoint:
         `local` is which of the caller's sockets they came to, `mark` the ECN bits of their IP headers.
         """
         size = len(buffer)
-        if size > segment and not _one_destination(buffer, segment):
+        if size > segment and not _one_destination(buffer, segment, self._id_length):
             touched: list[Connection] = []
             for start in range(0, size, segment):
                 part = buffer[start : start + segment]
                 touched += [c for c in self.receive(part, len(part), address, now, local, mark) if c not in touched]
             return touched
-        connection = self._find(buffer, min(segment, size), address, now, local)
+        connection = self._find(buffer, min(segment, size), segment, address, now, local)
         if connection is None:
-            if self.pass_on is not None:
-                self.pass_on(buffer, segment, address)
             return []
         connection.receive(buffer, segment, now, address, local, mark)
-        if self._early and connection in self._pending:
+        if self._early and self._admission.is_pending(connection):
             for early, early_segment in self._early.take(bytes(buffer[6 : 6 + buffer[5]]), address, now):
                 connection.receive(early, early_segment, now, address, local)
         if not connection.heard:  # whoever sent this did not mean a handshake: keep nothing
             self._forget(connection)
             self.statistics.unheard += 1
             return []
-        self._update(connection)
+        self._update(connection, now)
         return [connection]
 
     def forget(self, connection: Connection, figures: Mapping[str, float] | None = None) -> None:
         """The connection has ended; `figures` are what to count of it if more is known than `statistics()` says."""
         if connection in self._ids:
-            completed = connection not in self._pending
+            completed = not self._admission.is_pending(connection)
             self.statistics.ended(figures or connection.statistics(), connection.closing, completed)
         self._forget(connection)
 
     def _forget(self, connection: Connection) -> None:
         for connection_id in self._ids.pop(connection, ()):
             self._by_id.pop(connection_id, None)
-        self._pending.discard(connection)
+        self._admission.forget(connection)
 
     def connections(self) -> list[Connection]:
         """All connections that were not forgotten."""
         return list(self._ids)
 
-    def _find(self, buffer: Buffer, end: int, address: Address, now: float, local: Local) -> Connection | None:
+    def _find(
+        self, buffer: Buffer, end: int, segment: int, address: Address, now: float, local: Local
+    ) -> Connection | None:
+        """Whom the first datagram, up to `end`, and so all of the buffer is for; None if it was dealt with here."""
         if not end:
             return None
         if not buffer[0] & LONG_HEADER:
-            found = self._by_id.get(bytes(buffer[1 : 1 + LOCAL_LENGTH]))
-            if found is None and self.pass_on is None:  # another process may know it
-                self._reset(buffer, end, address, now, local)
-            return found
-        # In every version a Destination Connection ID and its length follow the version (RFC 8999 section 5.1).
-        known = self._by_id.get(bytes(buffer[6 : 6 + buffer[5]])) if end > 6 else None
+            destination = bytes(buffer[1 : 1 + self._id_length])
+        elif end > 6:
+            # In every version a Destination Connection ID and its length follow the version (RFC 8999 section 5.1).
+            destination = bytes(buffer[6 : 6 + buffer[5]])
+        else:
+            return None
+        known = self._by_id.get(destination)
         if known is not None:
             return known
+        if self._elsewhere is not None:
+            other = self._new_ids.other(destination)
+            if other is not None and self._elsewhere(other, buffer, segment, address):
+                return None
+        if not buffer[0] & LONG_HEADER:
+            self._reset(buffer, destination, end, address, now, local)
+            return None
+        return self._stranger(buffer, end, address, now, local)
+
+    def _stranger(self, buffer: Buffer, end: int, address: Address, now: float, local: Local) -> Connection | None:
+        """Long headers for a connection ID that is not known: a newcomer?"""
         try:
             header = parse_long_header(buffer, 0, end)
         except WireError:
             return None
-        if header.type is PacketType.ZERO_RTT and self.accepting and not self._retry:
+        speaks = header.version in self._versions
+        if header.type is PacketType.ZERO_RTT and speaks and self.accepting and not self._retry:
             self._early.keep(header.destination, address, bytes(buffer), end, now)
             return None
         if end < MIN_INITIAL_DATAGRAM:
             return None
-        if header.type is None:
-            self._negotiate(header, address, now, local)
+        if not speaks:
+            if header.type is not PacketType.VERSION_NEGOTIATION:
+                self._negotiate(header, address, now, local)
             return None
         if header.type is not PacketType.INITIAL or len(header.destination) < MIN_CLIENT_DESTINATION:
             return None
+        if not buffer[0] & FIXED_BIT:  # nobody has been told yet that it need not be set: RFC 9287 section 3
+            return None
         return self._accept(header, address, now, local)
 
-    def _reset(self, buffer: Buffer, end: int, address: Address, now: float, local: Local) -> None:
+    def _reset(self, buffer: Buffer, destination: bytes, end: int, address: Address, now: float, local: Local) -> None:
         """A stateless reset for a packet that is for nobody (section 10.3)."""
         if buffer[0] & FIXED_BIT:
-            data = self._resets.reset(bytes(buffer[1 : 1 + LOCAL_LENGTH]), end, now)
+            data = self._resets.reset(destination, end, now)
             if data is not None:
                 self.replies.append(Reply(data, address, local))
 
@@ -190,7 +221,9 @@ class Endpoint:
         """Version Negotiation for a version that we do not speak (section 6.1), at a bounded rate."""
         if not self.accepting or not self._admission.may_answer(now):
             return
-        data = encode_version_negotiation(header.source, header.destination, SUPPORTED_VERSIONS, self._random(1)[0])
+        unpredictable = self._random(5)
+        versions = (*self._versions, int.from_bytes(reserved_version(unpredictable[:4]), "big"))
+        data = encode_version_negotiation(header.source, header.destination, versions, unpredictable[4])
         self.replies.append(Reply(data, address, local))
         self.statistics.version_negotiations += 1
 
@@ -199,25 +232,33 @@ class Endpoint:
         if not self.accepting:
             self.statistics.refused["closing"] += 1
             return None
-        verdict = self._tokens.judge(header.token, address, header.destination) if header.token else ABSENT
+        verdict = (
+            self._tokens.judge(header.token, address, header.destination, header.version) if header.token else ABSENT
+        )
         if verdict.invalid_retry:
             self.statistics.invalid_tokens += 1
-            if self._admission.may_answer(now):
-                self.replies.append(Reply(invalid_token(header), address, local))
+            self._close(header, ErrorCode.INVALID_TOKEN, address, now, local)
             return None
-        if not verdict.validated and (self._retry or self._admission.doubts(len(self._pending))):
+        decision = self._admission.judge(address, verdict.validated)
+        if decision is Decision.ADMIT and (verdict.validated or not self._retry):
+            return self._begin(header, verdict, address, now)
+        if decision in (Decision.ADMIT, Decision.PROVE):
             self._ask_for_proof(header, address, local)
             return None
-        refusal = self._admission.refusal(len(self._ids), len(self._pending))
-        if refusal is not None:
-            self.statistics.refused[refusal] += 1
-            return None
-        return self._begin(header, verdict, address, now)
+        self.statistics.refused[str(decision.value)] += 1
+        if decision is not Decision.HANDSHAKES:  # it may come again in a second: there will be room
+            self._close(header, ErrorCode.CONNECTION_REFUSED, address, now, local)
+        return None
+
+    def _close(self, header: LongHeader, code: ErrorCode, address: Address, now: float, local: Local) -> None:
+        """Tell a newcomer that it is not let in, at a bounded rate."""
+        if self._admission.may_answer(now):
+            self.replies.append(Reply(close(header, code), address, local))
 
     def _ask_for_proof(self, header: LongHeader, address: Address, local: Local) -> None:
         """Retry (section 8.1.2): nothing of the newcomer is kept."""
-        source = self._random(LOCAL_LENGTH)
-        token = self._tokens.for_retry(address, header.destination, source)
+        source = self._new_ids.for_anyone(self._random)
+        token = self._tokens.for_retry(address, header.destination, source, header.version)
         self.replies.append(Reply(retry(header, source, token), address, local))
         self.statistics.retries += 1
 
@@ -237,18 +278,24 @@ class Endpoint:
             validated=verdict.validated,
             before_retry=original,
             make_token=self._tokens.for_later,
-            reset_token=self._resets.token,
+            make_id=self._make_id,
         )
         self.statistics.accepted += 1
         self._ids[connection] = {header.destination}
         self._by_id[header.destination] = connection
-        self._pending.add(connection)
+        self._admission.begin(connection, address, verdict.validated)
         return connection
 
-    def _update(self, connection: Connection) -> None:
-        if connection in self._pending and connection.handshake_complete:
-            self._pending.discard(connection)
+    def _make_id(self) -> tuple[bytes, bytes]:
+        connection_id = self._new_ids.make(self._random)
+        return connection_id, self._resets.token(connection_id)
+
+    def _update(self, connection: Connection, now: float) -> None:
+        if connection.handshake_complete and self._admission.is_pending(connection):
             self.statistics.handshakes_completed += 1
+            if not self._admission.complete(connection):
+                self.statistics.refused[str(Decision.ADDRESS.value)] += 1
+                connection.close(now, ErrorCode.CONNECTION_REFUSED, "too many from this address", application=False)
         added, removed = connection.connection_id_changes()
         ids = self._ids.get(connection)
         if ids is None:
@@ -261,8 +308,8 @@ class Endpoint:
             ids.discard(connection_id)
 
 
-def _one_destination(buffer: Buffer, segment: int) -> bool:
-    """True if all datagrams begin with the same form of header, and are for one connection ID."""
+def _one_destination(buffer: Buffer, segment: int, id_length: int) -> bool:
+    """True if all datagrams begin with the same form of header, and are for one connection ID of that length."""
     if buffer[0] & LONG_HEADER:
         end = 6 + buffer[5] if segment > 5 else segment
         known = buffer[5:end]
@@ -272,7 +319,7 @@ def _one_destination(buffer: Buffer, segment: int) -> bool:
         )
     if any(first & LONG_HEADER for first in buffer[0::segment]):
         return False
-    for column in range(1, 1 + LOCAL_LENGTH):  # each of the ID's columns is constant
+    for column in range(1, 1 + id_length):  # each of the ID's columns is constant
         values = bytes(buffer[column::segment])
         if values.count(values[:1]) != len(values):
             return False

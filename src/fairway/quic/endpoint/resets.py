@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable
 
 from fairway.quic.limits import STATELESS_RESETS_PER_SECOND
 from fairway.quic.packet import FIXED_BIT
 from fairway.quic.receive import MIN_RESET
+from fairway.tls.key_schedule import hmac_digest
 
 TOKEN_LENGTH = 16
 USUAL_RESET = 43
@@ -30,7 +30,7 @@ class Resets:
 
     def token(self, connection_id: bytes) -> bytes:
         """The stateless reset token of one of our connection IDs."""
-        return hmac.digest(self._key, connection_id, "sha256")[:TOKEN_LENGTH]
+        return hmac_digest("sha256", self._key, connection_id)[:TOKEN_LENGTH]
 
     def reset(self, connection_id: bytes, size: int, now: float) -> bytes | None:
         """The answer to a packet of `size` bytes for a connection ID that nobody has; None for none.

@@ -42,7 +42,8 @@ class EndpointStatistics:
         self.unheard = 0
         """Of those, the ones whose first packet did not open: nothing was kept of them."""
         self.refused: Counter[str] = Counter()
-        """First packets that were not let in, by why: too many `connections`, too many `handshakes`, `closing`."""
+        """First packets that were not let in, by why: too many `connections`, too many of that `address`, too many
+        `handshakes`, `closing`."""
         self.version_negotiations = 0
         """Version Negotiation packets sent."""
         self.retries = 0
@@ -64,7 +65,8 @@ class EndpointStatistics:
         """A connection is over; `figures` are its statistics, `completed` says whether its handshake was."""
         (self.closed if completed else self.handshakes_failed)[reason(closing)] += 1
         for name in SUMMED:
-            self.ended_sums[name] += int(figures[name])
+            if figures[name]:
+                self.ended_sums[name] += int(figures[name])
         if figures["minimum_rtt_s"] > 0:
             rtt_s = figures["smoothed_rtt_s"]
             self.rtt_counts[bisect_left(RTT_BOUNDS_S, rtt_s)] += 1

@@ -57,24 +57,24 @@ class Tokens:
         self._clock = clock
         self._strikes = StrikeRegister(MAX_NEW_TOKENS_REMEMBERED) if strikes is None else strikes
 
-    def for_retry(self, address: Address, original_destination: bytes, source: bytes) -> bytes:
-        """The token of a Retry whose Source Connection ID is `source`."""
-        context = bytes((TokenKind.RETRY,)) + _place(address, port=True) + source
-        return self._seal(TokenKind.RETRY, original_destination, context)
+    def for_retry(self, address: Address, original_destination: bytes, source: bytes, version: int) -> bytes:
+        """The token of a Retry in this version whose Source Connection ID is `source`."""
+        return self._seal(TokenKind.RETRY, original_destination, _context(TokenKind.RETRY, address, version) + source)
 
-    def for_later(self, address: Address) -> bytes:
-        """The token of a NEW_TOKEN frame."""
-        return self._seal(TokenKind.NEW_TOKEN, b"", bytes((TokenKind.NEW_TOKEN,)) + _place(address, port=False))
+    def for_later(self, address: Address, version: int) -> bytes:
+        """The token of a NEW_TOKEN frame on a connection of this version: it is for such ones (RFC 9369 section 5)."""
+        return self._seal(TokenKind.NEW_TOKEN, b"", _context(TokenKind.NEW_TOKEN, address, version))
 
-    def judge(self, token: bytes, address: Address, destination: bytes) -> Verdict:
+    def judge(self, token: bytes, address: Address, destination: bytes, version: int) -> Verdict:
         """What a token is worth in an Initial packet from `address` to `destination`; it may be anything."""
         if not token or len(token) > MAX_TOKEN_BYTES:
             return ABSENT
         if token[0] == TokenKind.RETRY:
-            content = self._open(token, token[:1] + _place(address, port=True) + destination, RETRY_TOKEN_LIFETIME_S)
+            context = _context(TokenKind.RETRY, address, version) + destination
+            content = self._open(token, context, RETRY_TOKEN_LIFETIME_S)
             return _INVALID_RETRY if content is None else Verdict(True, original_destination=content)
         if token[0] == TokenKind.NEW_TOKEN:
-            content = self._open(token, token[:1] + _place(address, port=False), NEW_TOKEN_LIFETIME_S)
+            content = self._open(token, _context(TokenKind.NEW_TOKEN, address, version), NEW_TOKEN_LIFETIME_S)
             if content is not None and self._strikes.strike(token, self._now_s(), NEW_TOKEN_LIFETIME_S):
                 return Verdict(True)
         return ABSENT
@@ -98,7 +98,7 @@ class Tokens:
         return content[6:] if -_CLOCK_SKEW_S <= age_s <= lifetime_s else None
 
 
-def _place(address: Address, *, port: bool) -> bytes:
-    """An address, for what is sealed; with its length in front, as something follows."""
-    text = repr(address[: 2 if port else 1]).encode()
-    return len(text).to_bytes(2, "big") + text
+def _context(kind: TokenKind, address: Address, version: int) -> bytes:
+    """What a token is bound to; the address has its length in front, as something follows."""
+    text = repr(address[: 2 if kind is TokenKind.RETRY else 1]).encode()
+    return bytes((kind,)) + version.to_bytes(4, "big") + len(text).to_bytes(2, "big") + text

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from fairway.quic import ack_frames
 from fairway.quic import frames as fr
 from fairway.quic.errors import ErrorCode, PeerError
 from fairway.wire import Reader, WireError
@@ -70,7 +71,7 @@ def _stream(reader: Reader) -> str:
 def _described(reader: Reader, ack_delay_exponent: int) -> dict[str, Any]:
     start = reader.offset
     _, frame = fr.decode_frame(reader)
-    if isinstance(frame, fr.Ack):
+    if isinstance(frame, ack_frames.Ack):
         return _ack(frame, ack_delay_exponent)
     described = _DESCRIBE[type(frame)](frame)
     measure = _PAYLOAD_LENGTH.get(type(frame))
@@ -79,7 +80,7 @@ def _described(reader: Reader, ack_delay_exponent: int) -> dict[str, Any]:
     return described
 
 
-def _ack(frame: fr.Ack, ack_delay_exponent: int) -> dict[str, Any]:
+def _ack(frame: ack_frames.Ack, ack_delay_exponent: int) -> dict[str, Any]:
     described: dict[str, Any] = {
         "frame_type": "ack",
         "ack_delay": (frame.delay << ack_delay_exponent) / 1000,
@@ -135,6 +136,13 @@ _DESCRIBE: dict[type, Callable[[Any], dict[str, Any]]] = {
         **error_fields(frame.code, True),
         "final_size": frame.final_size,
     },
+    fr.ResetStreamAt: lambda frame: {
+        "frame_type": "reset_stream_at",
+        "stream_id": frame.stream_id,
+        **error_fields(frame.code, True),
+        "final_size": frame.final_size,
+        "reliable_size": frame.reliable_size,
+    },
     fr.StopSending: lambda frame: {
         "frame_type": "stop_sending",
         "stream_id": frame.stream_id,
@@ -168,5 +176,7 @@ _DESCRIBE: dict[type, Callable[[Any], dict[str, Any]]] = {
     fr.ConnectionClose: _close,
     fr.HandshakeDone: _plain("handshake_done"),
     fr.Datagram: _plain("datagram"),
+    ack_frames.AckFrequency: lambda frame: {"frame_type": "unknown", "frame_type_bytes": ack_frames.ACK_FREQUENCY},
+    ack_frames.ImmediateAck: lambda frame: {"frame_type": "unknown", "frame_type_bytes": ack_frames.IMMEDIATE_ACK},
 }
 """Tokens of NEW_TOKEN and stateless reset tokens are secrets of the peer's: they stay out of logs."""

@@ -40,6 +40,19 @@ def parameter_fields(parameters: TransportParameters) -> dict[str, Any]:
     return fields
 
 
+def version_fields(state: ConnectionState) -> dict[str, Any]:
+    """The data of a version_information event: what both ends offered, and what was settled."""
+    ours: tuple[int, ...] | None = state.configuration.spoken_versions
+    information = state.peer_parameters.version_information
+    theirs = None if information is None else information.available
+    client, server = (ours, theirs) if state.is_client else (theirs, ours)
+    fields: dict[str, Any] = {}
+    for name, versions in (("client_versions", client), ("server_versions", server)):
+        if versions:
+            fields[name] = [f"{version:08x}" for version in versions]
+    return {**fields, "chosen_version": f"{state.version:08x}"}
+
+
 def connection_ends(state: ConnectionState, original_destination: bytes) -> dict[str, Any]:
     """The data of a connection_started event."""
     remote_id = original_destination if state.is_client else state.remote_ids.current

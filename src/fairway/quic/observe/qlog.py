@@ -17,7 +17,7 @@ from fairway.quic.errors import ClosedBy, Closing
 from fairway.quic.events import HandshakeCompleted
 from fairway.quic.observe.frames_text import error_fields, frames_text
 from fairway.quic.observe.observer import DropReason, ObservedPacket, Observer
-from fairway.quic.observe.parameters import connection_ends, parameter_fields
+from fairway.quic.observe.parameters import connection_ends, parameter_fields, version_fields
 from fairway.quic.recovery.loss import PACKET_THRESHOLD, PERSISTENT_CONGESTION_THRESHOLD, TIME_THRESHOLD
 from fairway.quic.recovery.rtt import GRANULARITY_S
 from fairway.quic.recovery.sent import Run
@@ -101,7 +101,6 @@ class QlogObserver(Observer):
         }
         self._record(_dumps(head))
         self._event(now, "connection_started", connection_ends(state, original_destination))
-        self._event(now, "version_information", {"chosen_version": f"{state.version:08x}"})
         local = parameter_fields(state.local_parameters)
         self._event(now, "parameters_set", {"initiator": "local", **local})
         self._event(now, "recovery_parameters_set", _recovery_parameters(state))
@@ -142,6 +141,7 @@ class QlogObserver(Observer):
 
     def handshake_completed(self, event: HandshakeCompleted, now: float) -> None:
         """Write what was agreed."""
+        self._event(now, "version_information", version_fields(self._state))
         if event.alpn is not None:
             self._event(now, "alpn_information", {"chosen_alpn": {"string_value": event.alpn}})
         cipher = {"tls_cipher": CipherSuite(event.cipher_suite).name, "resumption_allowed": event.resumed}

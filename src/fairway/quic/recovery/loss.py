@@ -35,6 +35,10 @@ class Losses:
     persistent: bool = False
 
 
+_NO_LOSSES = Losses()
+"""What a pass gives that found none: most do. Nothing is ever put into it."""
+
+
 class LossDetector:
     """Which packets of `sent` are lost, and when more may become so."""
 
@@ -47,17 +51,17 @@ class LossDetector:
         """When a packet that is still too young will be lost by time; None without such a packet."""
         self.packet_threshold = PACKET_THRESHOLD
         self.time_threshold = TIME_THRESHOLD
-        self._lost: list[tuple[int, int, float]] = []
+        self._lost: list[tuple[int, int, float]] | tuple[()] = ()
         self._period_first = self._period_last = -1
         self._period_start = 0.0
 
     def detect(self, largest_acked: int, now: float, rtt: RttEstimator, max_ack_delay_s: float) -> Losses:
         """Take out of `sent` what is lost now that `largest_acked` is acknowledged, and set `due`."""
         self.due = None
-        losses = Losses()
         runs = self.sent.runs
         if not runs or runs[0].first > largest_acked:
-            return losses
+            return _NO_LOSSES
+        losses = Losses()
         delay = max(self.time_threshold * max(rtt.latest, rtt.smoothed), GRANULARITY_S)
         lost_before = largest_acked - self.packet_threshold  # inclusive
         by_time = -1
@@ -70,10 +74,13 @@ class LossDetector:
                 self.due = run.time + delay
                 break
         lost = self.sent.take(runs[0].first, max(lost_before, by_time))
+        if not lost:
+            return losses
+        remembered = [*self._lost]
         for run in lost:
-            self._lost.append((run.first, run.last, run.time))
+            remembered.append((run.first, run.last, run.time))
             losses.persistent |= self._extends_period(run, rtt, max_ack_delay_s)
-        del self._lost[:-MAX_LOST_RUNS]
+        self._lost = remembered[-MAX_LOST_RUNS:]
         losses.runs = lost
         return losses
 

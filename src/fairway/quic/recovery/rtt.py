@@ -9,13 +9,15 @@ GRANULARITY_S = 0.001  # kGranularity, section 6.1.2
 class RttEstimator:
     """Smoothed RTT, its variation and its minimum over one path."""
 
-    __slots__ = ("first_sample_at", "latest", "minimum", "smoothed", "variation")
+    __slots__ = ("first_sample_at", "latest", "minimum", "smoothed", "timeout", "variation")
 
     def __init__(self, initial_s: float = INITIAL_RTT_S) -> None:
         self.latest = 0.0
         self.minimum = 0.0
         self.smoothed = initial_s
         self.variation = initial_s / 2
+        self.timeout = self.smoothed + max(4 * self.variation, GRANULARITY_S)
+        """The probe timeout without the peer's max_ack_delay (section 6.2.1), in seconds."""
         self.first_sample_at: float | None = None
 
     def update(self, sample_s: float, ack_delay_s: float, now: float) -> None:
@@ -26,18 +28,15 @@ class RttEstimator:
             self.minimum = sample_s
             self.smoothed = sample_s
             self.variation = sample_s / 2
+            self.timeout = sample_s + max(2 * sample_s, GRANULARITY_S)
             return
         self.minimum = min(self.minimum, sample_s)
         if sample_s >= self.minimum + ack_delay_s:
             sample_s -= ack_delay_s
         self.variation = 0.75 * self.variation + 0.25 * abs(self.smoothed - sample_s)
         self.smoothed = 0.875 * self.smoothed + 0.125 * sample_s
+        self.timeout = self.smoothed + max(4 * self.variation, GRANULARITY_S)
 
     def reset_minimum(self) -> None:
         """Forget the minimum after persistent congestion (section 5.2)."""
         self.minimum = self.latest
-
-    @property
-    def timeout(self) -> float:
-        """The probe timeout without the peer's max_ack_delay (section 6.2.1), in seconds."""
-        return self.smoothed + max(4 * self.variation, GRANULARITY_S)

@@ -83,13 +83,17 @@ def _first(run: Run) -> int:
     return run.first
 
 
+_NO_RUNS: list[Run] = []
+"""What all share that have nothing in flight. Nothing is ever put into it."""
+
+
 class SentPackets:
     """The runs of one packet number space in the order of their numbers, and their total."""
 
     __slots__ = ("_runs", "bytes_in_flight", "eliciting_in_flight")
 
     def __init__(self) -> None:
-        self._runs: list[Run] = []
+        self._runs: list[Run] = _NO_RUNS
         self.bytes_in_flight = 0
         self.eliciting_in_flight = 0
         """Ack-eliciting packets that are neither acknowledged nor lost."""
@@ -104,7 +108,10 @@ class SentPackets:
 
     def add(self, run: Run) -> None:
         """Remember a run; its numbers are above all that were added before."""
-        self._runs.append(run)
+        if self._runs:
+            self._runs.append(run)
+        else:
+            self._runs = [run]
         if run.in_flight:
             self.bytes_in_flight += run.size * run.count
         if run.eliciting:
@@ -148,6 +155,6 @@ class SentPackets:
 
     def clear(self) -> list[Run]:
         """Forget everything and give it (keys discarded, Retry)."""
-        taken, self._runs = self._runs, []
+        taken, self._runs = self._runs, _NO_RUNS
         self.bytes_in_flight = self.eliciting_in_flight = 0
         return taken

@@ -12,6 +12,10 @@ from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.limits import FRAGMENT_BYTES, MAX_STREAM_FRAGMENTS
 from fairway.quic.streams.flow_control import ReceiveWindow
 
+_NO_STARTS: list[int] = []
+_NO_PIECES: list[bytes | bytearray] = []
+"""What assemblers share until a piece arrives past a gap: most never see one. Nothing is ever put into it."""
+
 
 class Assembler:
     """Bytes by offset, given out in order. `end` is where the unbroken part ends."""
@@ -22,8 +26,8 @@ class Assembler:
         self.end = end
         self.buffered = 0
         """Bytes kept past a gap."""
-        self._starts: list[int] = []
-        self._pieces: list[bytes | bytearray] = []
+        self._starts: list[int] = _NO_STARTS
+        self._pieces: list[bytes | bytearray] = _NO_PIECES
 
     @property
     def gaps(self) -> int:
@@ -43,6 +47,8 @@ class Assembler:
             self.end = end
             return [data] if data else []
         if data:
+            if starts is _NO_STARTS:
+                starts, pieces = self._starts, self._pieces = [], []
             self._keep(offset, end, data)
         ready: list[bytes] = []
         while starts and starts[0] == self.end:
@@ -117,8 +123,9 @@ RECEIVE_FINAL = frozenset({ReceiveState.DATA_READ, ReceiveState.RESET_READ})
 class ReceiveStream:
     """What arrives on one stream, in order, within its window."""
 
-    __slots__ = ("_assembler", "_ready", "discarding", "end", "final_size", "finished", "notified", "ready_bytes",
-                 "reset_code", "state", "stop_code", "stream_id", "window")  # fmt: skip
+    __slots__ = ("_assembler", "_ready", "discarding", "end", "final_size", "finished", "fragment_bytes", "fragments",
+                 "notified", "ready_bytes", "reliable_size", "reset_code", "state", "stop_code", "stream_id",
+                 "window")  # fmt: skip
 
     def __init__(self, stream_id: int, window: ReceiveWindow) -> None:
         self.stream_id = stream_id
@@ -130,6 +137,8 @@ class ReceiveStream:
         """The offset up to which everything has arrived."""
         self.final_size: int | None = None
         self.reset_code: int | None = None
+        self.reliable_size = 0
+        """Bytes that are delivered before a reset is told (draft-ietf-quic-reliable-stream-reset)."""
         self.stop_code: int | None = None
         self.discarding = False
         """True after STOP_SENDING: what arrives is counted and dropped."""
@@ -139,6 +148,9 @@ class ReceiveStream:
         self._ready: list[bytes] = []
         self._assembler: Assembler | None = None
         """Only while there is a gap."""
+        self.fragments = 0
+        """Pieces past a gap."""
+        self.fragment_bytes = 0
 
     @property
     def in_order(self) -> bool:
@@ -149,6 +161,11 @@ class ReceiveStream:
     def at_end(self) -> bool:
         """True if everything up to the final size has been read."""
         return self.state is ReceiveState.DATA_READ
+
+    @property
+    def reset_received(self) -> bool:
+        """True once a reset, and all that goes before it, has arrived."""
+        return self.state is ReceiveState.RESET_RECVD or self.state is ReceiveState.RESET_READ
 
     @property
     def readable(self) -> bool:
@@ -189,6 +206,8 @@ class ReceiveStream:
         if self.state is ReceiveState.SIZE_KNOWN:
             if self.discarding:
                 self._discarded()
+            elif self.reset_code is not None:
+                self._settle_reset()
             elif self.end == self.final_size:
                 self._go(ReceiveState.DATA_RECVD)
         return grown
@@ -200,6 +219,7 @@ class ReceiveStream:
             self._add_ready(piece)
         self.end = assembler.end
         self._assembler = assembler if assembler.gaps else None
+        self.fragments, self.fragment_bytes = assembler.gaps, assembler.buffered
         if assembler.gaps > MAX_STREAM_FRAGMENTS + assembler.buffered // FRAGMENT_BYTES:
             raise PeerError(
                 ErrorCode.PROTOCOL_VIOLATION, "a stream in too many fragments", section="RFC 9000 section 2.2"
@@ -219,19 +239,40 @@ class ReceiveStream:
         self._go(ReceiveState.DATA_RECVD)
         self._go(ReceiveState.DATA_READ)
 
-    def reset(self, final_size: int, code: int) -> int:
-        """Take in RESET_STREAM; give by how much it raised the highest offset."""
+    def reset(self, final_size: int, code: int, reliable_size: int = 0) -> int:
+        """Take in RESET_STREAM or RESET_STREAM_AT; give by how much it raised the highest offset.
+
+        The first `reliable_size` bytes are still delivered: until they are there, the stream is one of known size.
+        """
         self._check(final_size, True)
+        if self.reset_code not in (None, code):
+            raise PeerError(
+                ErrorCode.STREAM_STATE_ERROR,
+                "a reset with another code than the one before",
+                section="draft-ietf-quic-reliable-stream-reset section 5.2",
+            )
         grown = max(final_size - self.window.highest, 0)
         self.window.highest += grown
         self.final_size = final_size
         if self.state in (ReceiveState.RECV, ReceiveState.SIZE_KNOWN):
+            if self.reset_code is not None:
+                reliable_size = min(reliable_size, self.reliable_size)
             self.reset_code = code
+            self.reliable_size = 0 if self.discarding else reliable_size
+            if self.state is ReceiveState.RECV:
+                self._go(ReceiveState.SIZE_KNOWN)
+            self._settle_reset()
+        return grown
+
+    def _settle_reset(self) -> None:
+        """The reset can be told as soon as everything is there that goes before it."""
+        if self.end < self.reliable_size:
+            return
+        if not self.reliable_size:
             self._ready.clear()
             self.ready_bytes = 0
-            self._assembler = None
-            self._go(ReceiveState.RESET_RECVD)
-        return grown
+        self._drop_fragments()
+        self._go(ReceiveState.RESET_RECVD)
 
     def _check(self, end: int, final: bool) -> None:
         """Final size and flow control (section 4.5 and 4.1)."""
@@ -298,11 +339,15 @@ class ReceiveStream:
         """The application asks for no more (STOP_SENDING with `code`)."""
         self.discarding = True
         self.stop_code = code
-        self._assembler = None
+        self._drop_fragments()
         if self.state is ReceiveState.DATA_RECVD:
             self._go(ReceiveState.DATA_READ)
         elif self.state is ReceiveState.SIZE_KNOWN:
             self._discarded()
+
+    def _drop_fragments(self) -> None:
+        self._assembler = None
+        self.fragments = self.fragment_bytes = 0
 
     def _go(self, state: ReceiveState) -> None:
         assert state in RECEIVE_TRANSITIONS[self.state], (self.state, state)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fairway.quic.streams.flow_control import SendWindow
 from fairway.wire import RangeSet
@@ -41,8 +41,13 @@ SEND_FINAL = frozenset({SendState.DATA_RECVD, SendState.RESET_RECVD})
 _WRITING = frozenset({SendState.READY, SendState.SEND, SendState.DATA_SENT})
 
 
-_NONE = RangeSet()
-"""What all buffers share until they have ranges of their own: most streams never do. Nothing is added to it."""
+_NONE: Final = ()
+"""What stands for a set of ranges until there are some: most streams never have any."""
+
+
+_NO_STARTS: list[int] = []
+_NO_CHUNKS: list[memoryview] = []
+"""What all empty buffers share. Nothing is ever put into it."""
 
 
 class SendBuffer:
@@ -55,10 +60,10 @@ class SendBuffer:
         self.sent = 0
         """Everything before this offset has been sent once."""
         self.end = 0
-        self.lost = _NONE
-        self._acked = _NONE
-        self._starts: list[int] = []
-        self._chunks: list[memoryview] = []
+        self.lost: RangeSet | tuple[()] = _NONE
+        self._acked: RangeSet | tuple[()] = _NONE
+        self._starts: list[int] = _NO_STARTS
+        self._chunks: list[memoryview] = _NO_CHUNKS
 
     @property
     def unsent(self) -> int:
@@ -70,8 +75,13 @@ class SendBuffer:
         if not data:
             return
         view = memoryview(data)
-        self._starts.append(self.end)
-        self._chunks.append(view if isinstance(view.obj, bytes) else memoryview(bytes(view)))
+        if not isinstance(view.obj, bytes):
+            view = memoryview(bytes(view))
+        if self._chunks:
+            self._starts.append(self.end)
+            self._chunks.append(view)
+        else:
+            self._starts, self._chunks = [self.end], [view]
         self.end += len(data)
 
     def peek(self, offset: int, length: int) -> memoryview | bytes:
@@ -96,8 +106,7 @@ class SendBuffer:
         if self.lost:
             self.lost.remove(start, stop)
         if start > self.start:
-            if self._acked is _NONE:
-                self._acked = RangeSet()
+            self._acked = self._acked or RangeSet()
             self._acked.add(start, stop)
             return
         if stop > self.start:
@@ -112,22 +121,34 @@ class SendBuffer:
 
     def declared_lost(self, start: int, stop: int) -> None:
         """The bytes from `start` to `stop` have to go out again, but for those acknowledged meanwhile."""
-        if self.lost is _NONE:
-            self.lost = RangeSet()
-        self.lost.merge(self._acked.gaps(max(start, self.start), stop))
+        start = max(start, self.start)
+        lost = self.lost or RangeSet()
+        if self._acked:
+            lost.merge(self._acked.gaps(start, stop))
+        else:
+            lost.add(start, stop)
+        self.lost = lost
+
+    def truncate(self, stop: int) -> None:
+        """Nothing from the offset `stop` on is to be sent, or sent again."""
+        if self.lost:
+            self.lost.remove(stop, max(self.end, stop))
+        self.end = max(self.sent, stop)
+        while self._starts and self._starts[-1] >= stop:
+            self._starts.pop()
+            self._chunks.pop()
 
     def clear(self) -> None:
         """Drop all data: the stream was reset, or all of it was acknowledged."""
-        self._starts.clear()
-        self._chunks.clear()
+        self._starts, self._chunks = _NO_STARTS, _NO_CHUNKS
         self.lost = _NONE
 
 
 class SendStream:
     """What goes out on one stream, within the peer's window."""
 
-    __slots__ = ("buffer", "fin", "fin_acked", "fin_lost", "fin_sent", "finished", "incremental", "level",
-                 "reset_code", "starved", "state", "stream_id", "urgency", "window")  # fmt: skip
+    __slots__ = ("buffer", "fin", "fin_acked", "fin_lost", "fin_sent", "finished", "incremental", "level", "reliable",
+                 "reset_acked", "reset_code", "starved", "state", "stream_id", "urgency", "window")  # fmt: skip
 
     def __init__(self, stream_id: int, window: SendWindow) -> None:
         self.stream_id = stream_id
@@ -141,6 +162,9 @@ class SendStream:
         self.fin_lost = False
         self.fin_acked = False
         self.reset_code: int | None = None
+        self.reset_acked = False
+        self.reliable = 0
+        """Bytes that are delivered even if the stream is reset (draft-ietf-quic-reliable-stream-reset)."""
         self.starved = False
         """True if a `write` accepted less than it was given: the application waits for room."""
         self.urgency = 3  # RFC 9218 section 4.1: 0 is the most urgent, 7 the least
@@ -157,7 +181,21 @@ class SendStream:
     @property
     def writable(self) -> bool:
         """True if `write` is still allowed."""
-        return self.state in _WRITING and not self.fin
+        return self.state in _WRITING and not self.fin and self.reset_code is None
+
+    @property
+    def kept(self) -> int:
+        """Bytes that were sent and are kept until they and all before them are acknowledged."""
+        if self.state not in _WRITING:
+            return 0
+        buffer = self.buffer
+        sent = buffer.sent if self.reset_code is None else min(buffer.sent, self.reliable)
+        return max(sent - buffer.start, 0)
+
+    @property
+    def sending(self) -> bool:
+        """True while bytes may have to be sent, be it only those that survive a reset."""
+        return self.state in _WRITING
 
     def write(self, data: bytes | bytearray | memoryview, fin: bool) -> None:
         """Add data, and the stream's end if `fin`."""
@@ -193,7 +231,7 @@ class SendStream:
         stop = offset + length
         if new:
             buffer.sent = self.window.used = stop
-        elif length:
+        elif buffer.lost:
             buffer.lost.remove(offset, stop)
         fin = self.fin and stop == buffer.end
         if fin:
@@ -218,12 +256,18 @@ class SendStream:
             self.fin_acked = True
         if self.fin_acked and self.buffer.start == self.buffer.end and self.state is SendState.DATA_SENT:
             self._go(SendState.DATA_RECVD)
+        elif self.reset_code is not None:
+            self._settle_reset()
 
     def declared_lost(self, start: int, stop: int, fin: bool) -> None:
         """These bytes (and the stream's end) have to go out again."""
         if self.state not in _WRITING:
             return
-        self.buffer.declared_lost(start, stop)
+        if self.reset_code is not None:
+            stop = min(stop, self.reliable)
+            fin = False
+        if start < stop:
+            self.buffer.declared_lost(start, stop)
         if fin and not self.fin_acked:
             self.fin_lost = True
 
@@ -232,21 +276,50 @@ class SendStream:
         self.buffer.sent = self.window.used = 0
         self.buffer.lost = _NONE
         self.fin_sent = self.fin_lost = False
-        if self.state is SendState.DATA_SENT:
+        if self.reset_code is not None:
+            self.buffer.end = self.reliable
+        elif self.state is SendState.DATA_SENT:
             self.state = SendState.SEND
 
-    def reset(self, code: int) -> int:
-        """Give up sending; the final size that RESET_STREAM carries."""
-        if self.state in _WRITING:
+    def commit(self) -> None:
+        """What was written so far is delivered even if the stream is reset."""
+        if self.writable:
+            self.reliable = self.buffer.end
+
+    def reset(self, code: int, *, reliably: bool = False) -> int:
+        """Give up sending, `reliably` all but what was committed; the final size that the reset carries.
+
+        A reliable reset is to the stream's states what its end would be (the draft's section 5.3).
+        """
+        if self.state not in _WRITING or self.reset_code is not None:
+            return max(self.buffer.sent, self.reliable)
+        self.reset_code = code
+        if reliably and self.reliable:
+            self.buffer.truncate(self.reliable)
+            self.fin = self.fin_lost = False
+            if self.state is SendState.READY:
+                self._go(SendState.SEND)
+            if self.state is SendState.SEND:
+                self._go(SendState.DATA_SENT)
+        else:
+            self.reliable = 0
             self._go(SendState.RESET_SENT)
-            self.reset_code = code
             self.buffer.clear()
-        return self.buffer.sent
+        return max(self.buffer.sent, self.reliable)
 
     def reset_acknowledged(self) -> None:
-        """The peer has our RESET_STREAM."""
+        """The peer has our RESET_STREAM or RESET_STREAM_AT."""
+        self.reset_acked = True
         if self.state is SendState.RESET_SENT:
             self._go(SendState.RESET_RECVD)
+        else:
+            self._settle_reset()
+
+    def _settle_reset(self) -> None:
+        """A reliable reset is done once the peer has it and the bytes that it promises."""
+        if self.reset_acked and self.buffer.start >= self.reliable and self.state is SendState.DATA_SENT:
+            self._go(SendState.DATA_RECVD)
+            self.buffer.clear()
 
     def _go(self, state: SendState) -> None:
         assert state in SEND_TRANSITIONS[self.state], (self.state, state)

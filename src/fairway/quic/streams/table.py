@@ -13,6 +13,7 @@ from fairway.quic.frames import (
     STREAMS_BLOCKED_BIDI,
     STREAMS_BLOCKED_UNI,
 )
+from fairway.quic.limits import FRAGMENT_BYTES, MAX_BYTES_KEPT, MAX_FRAGMENTS
 from fairway.quic.streams.flow_control import ReceiveWindow, SendWindow
 from fairway.quic.streams.recv import ReceiveStream
 from fairway.quic.streams.schedule import Schedule
@@ -40,11 +41,18 @@ class StreamPair:
 class StreamTable:
     """All streams that are not finished, and the limits on more."""
 
+    __slots__ = (
+        "_fragment_bytes", "_fragments", "_local_bit", "_local_limit", "_next_local", "_next_peer",
+        "_peer_finished", "_peer_limit", "_peer_takes_reliable", "_peer_window", "_receive_sizes", "_refused",
+        "_send_limits", "_stream_cap", "_streams", "bytes_kept", "control", "opened", "receive_window", "schedule",
+        "send_window",
+    )  # fmt: skip
+
     def __init__(self, *, is_client: bool, local: TransportParameters, stream_cap: int, connection_cap: int) -> None:
         self._local_bit = 0 if is_client else SERVER_INITIATED
         # By the two lowest bits of a stream's ID; absent where that half does not exist.
         self._receive_sizes = _limits(local, self._local_bit)
-        self._send_limits = _limits(TransportParameters(), self._local_bit ^ SERVER_INITIATED)
+        self._send_limits = _NO_LIMITS[self._local_bit ^ SERVER_INITIATED]
         self._stream_cap = stream_cap
         self._streams: dict[int, StreamPair] = {}
         self.receive_window = ReceiveWindow(local.initial_max_data, connection_cap)
@@ -63,6 +71,12 @@ class StreamTable:
         self._peer_window = [local.initial_max_streams_bidi, local.initial_max_streams_uni]
         self._peer_limit = list(self._peer_window)
         self._peer_finished = [0, 0]
+        self._peer_takes_reliable = False
+        self._fragments = 0
+        """Pieces of all streams that wait for what is missing before them."""
+        self._fragment_bytes = 0
+        self.bytes_kept = 0
+        """Bytes that were sent and are kept until they and all before them are acknowledged."""
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -79,6 +93,7 @@ class StreamTable:
         """The peer's limits are known."""
         self._send_limits = _limits(parameters, self._local_bit ^ SERVER_INITIATED)
         self.send_window.raise_limit(parameters.initial_max_data)
+        self._peer_takes_reliable = parameters.reset_stream_at
         self._local_limit = [parameters.initial_max_streams_bidi, parameters.initial_max_streams_uni]
         for pair in self._streams.values():
             if pair.send is not None:
@@ -89,7 +104,7 @@ class StreamTable:
 
     def rewind(self) -> None:
         """Nothing of what was sent on any stream has arrived, nor will: all of it is to be sent as new."""
-        self.send_window.used = 0
+        self.send_window.used = self.bytes_kept = 0
         for pair in self._streams.values():
             if pair.send is not None:
                 pair.send.rewind()
@@ -149,13 +164,21 @@ class StreamTable:
         self._consumed(stream, len(data))
         return data
 
-    def reset(self, stream_id: int, code: int) -> None:
-        """Give up sending on a stream."""
+    def reset(self, stream_id: int, code: int) -> int:
+        """Give up sending on a stream, but for what was committed if the peer takes that; gives the final size."""
         stream = self.sending(stream_id)
-        if not stream.finished:
-            stream.reset(code)
+        again = stream.finished or stream.reset_code is not None
+        kept = stream.kept
+        final_size = stream.reset(code, reliably=self._peer_takes_reliable)
+        if again:
+            return final_size
+        self._free(kept - stream.kept)
+        if stream.sending and not stream.idle:
+            self.schedule.add(stream)
+        else:
             self.schedule.remove(stream)
-            self.control[(RESET_STREAM, stream_id)] = None
+        self.control[(RESET_STREAM, stream_id)] = None
+        return final_size
 
     def stop_sending(self, stream_id: int, code: int) -> None:
         """Ask the peer to give up sending on a stream; what is unread counts as read."""
@@ -164,7 +187,9 @@ class StreamTable:
             return
         if stream.final_size is None:
             self.control[(STOP_SENDING, stream_id)] = None
+        before = stream.fragments, stream.fragment_bytes
         stream.stop(code)
+        self._count_fragments(stream, *before)
         self._consumed(stream, stream.settle())
 
     def _consumed(self, stream: ReceiveStream, count: int) -> None:
@@ -179,6 +204,22 @@ class StreamTable:
 
     # What the peer does
 
+    def receive(self, stream: ReceiveStream, offset: int, data: bytes, fin: bool) -> None:
+        """A STREAM frame arrived."""
+        before = stream.fragments, stream.fragment_bytes
+        self.received(stream, stream.receive(offset, data, fin))
+        if stream.fragments or before[0]:
+            self._count_fragments(stream, *before)
+
+    def _count_fragments(self, stream: ReceiveStream, fragments: int, fragment_bytes: int) -> None:
+        """A stream's fragments are no longer what they were; of all streams together only so many are kept."""
+        self._fragments += stream.fragments - fragments
+        self._fragment_bytes += stream.fragment_bytes - fragment_bytes
+        if self._fragments > MAX_FRAGMENTS + self._fragment_bytes // FRAGMENT_BYTES:
+            raise PeerError(
+                ErrorCode.PROTOCOL_VIOLATION, "streams in too many fragments", section="RFC 9000 section 2.2"
+            )
+
     def received(self, stream: ReceiveStream, grown: int) -> None:
         """A stream's highest offset rose by `grown`: it counts against the connection's window (section 4.1)."""
         window = self.receive_window
@@ -192,10 +233,19 @@ class StreamTable:
         if stream.discarding:
             self._consumed(stream, stream.settle())
 
-    def received_reset(self, stream: ReceiveStream, final_size: int, code: int) -> None:
-        """RESET_STREAM: what was not read is given back to the connection's window."""
-        self.received(stream, stream.reset(final_size, code))
-        self._consumed(stream, stream.settle())
+    def received_reset(self, stream: ReceiveStream, final_size: int, code: int, reliable_size: int = 0) -> None:
+        """RESET_STREAM and RESET_STREAM_AT: what nobody will read is given back to the connection's window."""
+        before = stream.fragments, stream.fragment_bytes
+        self.received(stream, stream.reset(final_size, code, reliable_size))
+        self._count_fragments(stream, *before)
+        if not stream.reliable_size:
+            self._consumed(stream, stream.settle())
+
+    def acknowledge_reset(self, stream_id: int) -> None:
+        """The application has learnt of a reset: nothing more of the stream is read."""
+        pair = self._streams.get(stream_id)
+        if pair is not None and pair.recv is not None:
+            self._consumed(pair.recv, pair.recv.acknowledge_reset())
 
     def for_receiving(self, stream_id: int, frame_type: int) -> ReceiveStream | None:
         """The half that a frame about data from the peer is for; None if the stream is finished."""
@@ -236,6 +286,26 @@ class StreamTable:
             self.opened.append(pair.stream_id)
         self._next_peer[kind] = index + 1
         return pair
+
+    def acknowledged(self, stream: SendStream, start: int, stop: int, fin: bool) -> None:
+        """The peer has these bytes (and the stream's end)."""
+        first = stream.buffer.start
+        stream.acknowledged(start, stop, fin)
+        freed = stream.buffer.start - first
+        if freed:
+            if stream.reset_code is not None:  # what a reset does not promise was given up with it
+                freed = max(min(stream.buffer.start, stream.reliable) - first, 0)
+            self._free(freed)
+
+    def _free(self, count: int) -> None:
+        """So many bytes that were sent are kept no longer."""
+        if self.bytes_kept >= MAX_BYTES_KEPT:
+            self.schedule.unblock()
+        self.bytes_kept -= count
+
+    def credit(self) -> int:
+        """New bytes that may be sent now, whatever a stream's own window says."""
+        return min(self.send_window.left, MAX_BYTES_KEPT - self.bytes_kept)
 
     def peer_raises_streams(self, limit: int, unidirectional: bool) -> bool:
         """MAX_STREAMS: True if more can be opened now, and the application waits for it."""
@@ -304,6 +374,10 @@ def _limits(ours: TransportParameters, local: int) -> dict[int, int]:
         remote: ours.initial_max_stream_data_bidi_remote,
         remote | UNIDIRECTIONAL: ours.initial_max_stream_data_uni,
     }
+
+
+_NO_LIMITS = {bit: _limits(TransportParameters(), bit) for bit in (0, SERVER_INITIATED)}
+"""What holds until the peer has said more: nothing may be sent."""
 
 
 def _wrong_state(frame_type: int, reason: str) -> PeerError:

@@ -13,6 +13,7 @@ from fairway.aio.http3 import Request, RequestError
 from fairway.http.server.asgi.errors import ClientDisconnectedError, ProtocolMisuseError
 from fairway.http.server.asgi.fields import Fields, content_length, date, field_lines
 from fairway.http.server.asgi.limits import READ, WRITE, Limits
+from fairway.http.server.asgi.patience import Patience
 from fairway.http.server.asgi.types import Application, Message, Scope
 from fairway.http.server.files.limits import CHUNK_BYTES
 from fairway.http.server.files.open_file import OpenFile
@@ -44,8 +45,8 @@ class Exchange:
     """Connects an application to a request of an HTTP/3 connection."""
 
     __slots__ = (
-        "_bodyless", "_disconnected", "_fields", "_left", "_limits", "_loop", "_phase", "_read", "_received",
-        "_request", "_scope", "_trailers", "waiting_since", "waits_to_read",
+        "_bodyless", "_disconnected", "_fields", "_left", "_limits", "_loop", "_patience", "_phase", "_read",
+        "_reading_since", "_request", "_scope", "_trailers", "_writing_since",
     )  # fmt: skip
 
     def __init__(self, request: Request, scope: Scope, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
@@ -61,12 +62,12 @@ class Exchange:
         self._trailers: bool | Fields = False
         self._read = False
         """True once the application has the whole body of the request."""
-        self._received = 0
+        self._patience: Patience | None = None
+        """With the client whose body is waited for."""
         self._disconnected = False
         """True once the application was told that the client has gone."""
-        self.waiting_since = 0.0
-        """When the application began to wait for the client; 0.0: it does not."""
-        self.waits_to_read = False
+        self._reading_since = self._writing_since = 0.0
+        """When the application began to wait for bytes of the body, and for its own to be taken; 0.0: it does not."""
 
     # The whole of it
 
@@ -114,6 +115,13 @@ class Exchange:
         request = self._request
         return request.stopped is not None or request.failure is not None or request.connection.closing is not None
 
+    def overdue(self, now: float) -> bool:
+        """True if the client has kept the application waiting too long."""
+        if self._reading_since and self._patience is not None and self._patience.left(now - self._reading_since) < 0:
+            return True
+        limit = self._limits.write_timeout_s
+        return bool(self._writing_since) and limit is not None and now - self._writing_since > limit
+
     def expire(self) -> None:
         """The client took too long: answer that if possible, and tell the application that it has gone."""
         if self._phase <= Phase.HELD and not self.gone:
@@ -140,7 +148,7 @@ class Exchange:
         self._phase = Phase.DONE
         request = self._request
         if not request.ended:
-            request.stop_reading()  # RFC 9114 section 4.1.1: the answer did not need the rest
+            request.stop_reading()  # RFC 9114 section 4.1: the answer did not need the rest
         request.writable.fire()  # for a `receive` that waits for the end
 
     # receive
@@ -153,18 +161,19 @@ class Exchange:
         if request.ended:
             self._read = True
             return {"type": "http.request", "body": b"", "more_body": False}
-        self.waiting_since, self.waits_to_read = self._loop.time(), True
+        patience = self._patience = self._patience or Patience(self._limits)
+        began = self._reading_since = self._loop.time()
         try:
             data = await request.receive(READ)
         except (RequestError, ConnectionClosed):
             self._disconnected = True
             return _DISCONNECT
         finally:
-            self.waiting_since = 0.0
+            self._reading_since = 0.0
+        patience.took(len(data), self._loop.time() - began)
         more = request.failure is not None or not request.connection.http.at_end(request.stream_id)
         self._read = not more
-        self._received += len(data)
-        if self._limits.max_body is not None and self._received > self._limits.max_body:
+        if self._limits.max_body is not None and patience.received > self._limits.max_body:
             return self._too_large()
         return {"type": "http.request", "body": data, "more_body": more}
 
@@ -273,16 +282,16 @@ class Exchange:
         size, loop, request = len(data), self._loop, self._request
         try:
             if size <= WRITE:
-                self.waiting_since, self.waits_to_read = loop.time(), False
+                self._writing_since = loop.time()
                 await request.send(data, end=end)
                 return
             for at in range(0, size, WRITE):
-                self.waiting_since, self.waits_to_read = loop.time(), False
+                self._writing_since = loop.time()
                 await request.send(data[at : at + WRITE], end=end and at + WRITE >= size)
         except (RequestError, ConnectionClosed) as error:
             raise self._left_error() from error
         finally:
-            self.waiting_since = 0.0
+            self._writing_since = 0.0
 
     def _left_error(self) -> ClientDisconnectedError:
         self._disconnected = True

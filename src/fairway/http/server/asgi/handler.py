@@ -59,7 +59,9 @@ class AsgiHandler:
         connection = request.connection
         surroundings = connection.context
         if surroundings is None:
-            surroundings = connection.context = Surroundings(connection, self.server, self._identities)
+            surroundings = Surroundings(connection, self.server, self._identities)
+            if connection.handshake is not None:  # in 0-RTT what it says of the client is not known yet
+                connection.context = surroundings
         limit = self._limits.max_requests
         if limit is not None and len(self._running) >= limit:
             _refuse(request, b"503", b"Service Unavailable\n", (b"retry-after", b"1"))
@@ -89,11 +91,8 @@ class AsgiHandler:
 
     def expire(self, now: float) -> None:
         """Give up on clients that an application has waited for too long; to be called now and then."""
-        read, write = self._limits.read_timeout_s, self._limits.write_timeout_s
         for running in list(self._running):
-            since = running.waiting_since
-            limit = read if running.waits_to_read else write
-            if since and limit is not None and now - since > limit:
+            if running.overdue(now):
                 running.expire()
 
 

@@ -10,6 +10,9 @@ READ = 64 * 1024
 WRITE = 256 * 1024
 """Body bytes that a client has `write_timeout_s` to make room for."""
 
+BODY_GRACE_S = 30.0
+"""How long an application waits for a body, all waiting together, before `min_body_rate` counts."""
+
 WEBSOCKET_QUEUE = 16
 """Messages that a WebSocket reads ahead of the application, so that pings and the end are noticed."""
 
@@ -33,11 +36,15 @@ class Limits:
     max_body: int | None = None
     """Bytes of a request's body; more is answered 413."""
     max_requests: int | None = None
-    """Requests and WebSockets at once in one process; more are answered 503."""
+    """Requests (over HTTP/3 WebSockets too) at once in one process, by HTTP/3 and over TCP each; more get 503."""
     request_timeout_s: float | None = 30.0
-    """How long a client may take until a request's fields are there (HTTP/3); counted coarsely, to twice as long."""
+    """How long a client may take until a request's fields are there; counted coarsely, to twice as long.
+
+    HTTP/3 only: over TCP `idle_timeout_s` does."""
     read_timeout_s: float | None = 60.0
     """How long an application waits for the next bytes of a body."""
+    min_body_rate: int | None = 240
+    """Bytes a second that a body must bring on the average, while it is waited for."""
     write_timeout_s: float | None = 60.0
     """How long an application waits until the client has taken 256 KiB."""
     idle_timeout_s: float | None = 60.0

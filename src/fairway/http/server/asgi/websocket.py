@@ -61,8 +61,8 @@ class WebSocket:
         self._pinger: asyncio.Task[None] | None = None
         self._heard = True
         self._denial: Fields = []
-        self.waiting_since = 0.0
-        self.waits_to_read = False
+        self._waiting_since = 0.0
+        """When a frame began to wait for its place in the send buffer; 0.0: none does."""
 
     # The whole of it
 
@@ -102,6 +102,11 @@ class WebSocket:
     def _gone(self) -> bool:
         request = self._request
         return request.stopped is not None or request.failure is not None or request.connection.closing is not None
+
+    def overdue(self, now: float) -> bool:
+        """True if the client has kept the application waiting too long to take what it sends."""
+        since, limit = self._waiting_since, self._limits.write_timeout_s
+        return bool(since) and limit is not None and now - since > limit
 
     def expire(self) -> None:
         """The client does not take what is sent."""
@@ -261,13 +266,13 @@ class WebSocket:
         """Send bytes, those of one frame together."""
         try:
             async with self._writing:
-                self.waiting_since = self._loop.time()
+                self._waiting_since = self._loop.time()
                 await self._request.send(data, end=end)
         except (RequestError, ConnectionClosed) as error:
             self._over(CloseReason.ABNORMAL_CLOSURE, "")
             raise ClientDisconnectedError("the client has gone") from error
         finally:
-            self.waiting_since = 0.0
+            self._waiting_since = 0.0
 
     async def _keep_alive(self, interval_s: float) -> None:
         """Ping a client that is silent; give it up if it stays so."""

@@ -11,6 +11,10 @@ from typing import TypeVar
 
 from fairway.http.server.files.limits import CHUNK_BYTES
 
+MEMORY_FILE_SYSTEMS = frozenset({b"tmpfs", b"ramfs"})
+
+_CANNOT_TELL = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+
 T = TypeVar("T")
 
 Identity = tuple[int, int, int, int, int]
@@ -28,13 +32,15 @@ def identity_of(status: os.stat_result) -> Identity:
 class OpenFile:
     """A descriptor and what fstat said of it; `close` waits for the threads that still read from it."""
 
-    __slots__ = ("_closed", "_jobs", "descriptor", "status")
+    __slots__ = ("_closed", "_jobs", "_loop_may_read", "descriptor", "status")
 
     def __init__(self, descriptor: int, status: os.stat_result) -> None:
         self.descriptor = descriptor
         self.status = status
         self._jobs = 0
         self._closed = False
+        self._loop_may_read: bool | None = None
+        """Whatever is asked for: True on a file system that is memory, False on one that cannot tell; None: ask."""
 
     def close(self) -> None:
         """Close the descriptor, now or when the last thread is done with it. Idempotent."""
@@ -46,19 +52,25 @@ class OpenFile:
     async def read(self, offset: int, count: int) -> bytes:
         """`count` bytes from `offset`, up to CHUNK_BYTES; `FileShrank` if the file ends before.
 
-        256 KiB from the page cache take 11 us, a change to a thread and back 70 us: so the loop itself reads what the
-        kernel says it has in memory (it is asked for the last byte, without waiting: 1 us), and a thread reads what
-        must come from a disk. A file system that cannot tell (tmpfs, NFS) is read in a thread.
+        256 KiB from the page cache take 11 us, a change to a thread and back 70 us: so the loop itself reads what is in
+        memory, and a thread reads what must come from a disk.
         """
-        try:
-            in_memory = os.preadv(self.descriptor, [bytearray(1)], offset + count - 1, os.RWF_NOWAIT) == 1
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
-                raise
-            in_memory = False
-        if in_memory:
+        if self._is_in_memory(offset + count - 1):
             return read_exactly(self.descriptor, offset, count)
         return await asyncio.shield(self.submit(None, read_exactly, self.descriptor, offset, count))
+
+    def _is_in_memory(self, offset: int) -> bool:
+        """Whether the byte there, and so most likely those before it, can be read without waiting for a disk."""
+        if self._loop_may_read is None:
+            try:
+                return os.preadv(self.descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) == 1  # 1 us
+            except OSError as error:
+                if error.errno == errno.EAGAIN:
+                    return False
+                if error.errno not in _CANNOT_TELL:
+                    raise
+            self._loop_may_read = file_system(self.status.st_dev) in MEMORY_FILE_SYSTEMS  # tmpfs cannot tell, nor NFS
+        return self._loop_may_read
 
     def submit(self, executor: Executor | None, call: Callable[..., T], *args: object) -> asyncio.Future[T]:
         """`call(*args)` in a thread; the descriptor stays open until it returns, even if nobody waits any more."""
@@ -73,6 +85,20 @@ class OpenFile:
         self._jobs -= 1
         if self._closed and not self._jobs:
             os.close(self.descriptor)
+
+
+def file_system(device: int) -> bytes:
+    """The type of the file system that is mounted from a device (`st_dev`); b"" if none is (proc(5), mountinfo)."""
+    number = b"%d:%d" % (os.major(device), os.minor(device))
+    try:
+        with open("/proc/self/mountinfo", "rb") as mounts:
+            for line in mounts:
+                fields = line.split()
+                if fields[2] == number:
+                    return fields[fields.index(b"-") + 1]
+    except OSError:
+        pass
+    return b""
 
 
 def read_exactly(descriptor: int, offset: int, count: int) -> bytes:

@@ -66,24 +66,26 @@ class Installer:
         self._keep_until = asyncio.get_running_loop().time() + self._keep_s
         self._worker = asyncio.create_task(self._work())
 
-    async def stop(self, *, forget: bool) -> None:
-        """End, with all on the disk; the routes stay, unless they are to be forgotten."""
+    async def stop(self) -> None:
+        """End, with all on the disk."""
         self._stopping = True
         self._wake.set()
         if self._worker is not None:
             await self._worker
-        if forget:
-            await self._do(lambda: self._host.learned.change((), [*self._durable, *self._present]))
 
     def changed(self, prefixes: set[IPNetwork]) -> None:
         """Something is new about these."""
-        if len(prefixes) <= _HASTENED:
+        self._dirty |= prefixes
+        self._wake.set()
+        if len(prefixes) > _HASTENED:
+            return
+        try:
             add, delete = self._difference(prefixes, self._present)
             if add or delete:
                 self._host.learned.hasten(add, delete)
                 _note(self._present, add, delete)
-        self._dirty |= prefixes
-        self._wake.set()
+        except FairwayError as error:
+            say("route not hastened", level="warning", why=error.message)
 
     def look_again(self) -> None:
         """The ways to other hosts may be other ones."""
@@ -145,11 +147,11 @@ class Installer:
 
     async def _install(self) -> None:
         dirty, self._dirty = self._dirty, set()
-        add, _ = self._difference(dirty, self._durable)
-        _, delete = self._difference(dirty, self._durable | self._present)
-        if not add and not delete:
-            return
         try:
+            add, _ = self._difference(dirty, self._durable)
+            _, delete = self._difference(dirty, self._durable | self._present)
+            if not add and not delete:
+                return
             failures = await self._do(lambda: self._host.learned.change(add, [hop.destination for hop in delete]))
         except FairwayError:
             self._dirty |= dirty

@@ -59,7 +59,8 @@ async def join(membership: Membership, where: tuple[str, int], token: Token, nod
     if membership.joined:
         raise UsageError("this host belongs to a network already", mend="see: fairway peers")
     key = membership.pending_key()
-    question = JoinRequest(node, token.number, token.secret, request(key, node))
+    asked = request(key, node)
+    question = JoinRequest(node, token.number, token.proof(node, asked), asked)
     tls = ClientConfig(None, (security.JOIN,), verify=False)  # who answers is judged by the token's fingerprint
 
     def judge(connection: QuicConnection) -> None:

@@ -4,44 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_address
-from typing import Any
 
-from fairway.aio import ConnectionClosed, QuicConnection, Server, connect, serve
-from fairway.net.agent.log import LOGGER, say
-from fairway.net.agent.peers import security, status
-from fairway.net.agent.peers.echo import Echo
+from fairway.net.agent.log import say
+from fairway.net.agent.peers import status
+from fairway.net.agent.peers.connections import Connections
 from fairway.net.agent.peers.joining import Registrar, parse_endpoint
-from fairway.net.agent.peers.link import Link, endpoint_of
 from fairway.net.agent.peers.options import PeerOptions
 from fairway.net.agent.peers.standing import Standing
 from fairway.net.agent.peers.status import PeerStatus, RouteStatus
-from fairway.net.agent.peers.watching import Watch
+from fairway.net.agent.peers.tasks import Tasks
 from fairway.net.enrolment import Authority, Membership, RevocationList
 from fairway.net.exchange import (
-    Call,
     CloseCode,
     Conflict,
     Endpoint,
     Exchange,
     LearnedRoute,
-    Loss,
     Revocations,
-    Session,
     Settings,
     State,
 )
 from fairway.net.model.errors import FairwayError, UsageError
 from fairway.net.model.facts import IPAddress, IPNetwork
 
-_CALLS_AT_ONCE = 32
-_CALL_TIMEOUT_S = 3.0
-_TRACE_S = 0.5
 _HOUSEKEEPING_S = 1.0
-_WARN_AGAIN_S = 60.0
-_WARNINGS_KEPT = 1_000
 
 
 class PeerNetwork:
@@ -62,8 +51,6 @@ class PeerNetwork:
         self.options = options
         self._on_routes = on_routes
         self._network = membership.network()
-        self._registrar = Registrar(authority, self._authority_endpoints)
-        self._authority = authority
         self._standing = Standing(membership, authority)
         self.exchange = Exchange(
             self._standing.credentials.permit.node,
@@ -74,16 +61,13 @@ class PeerNetwork:
             settings=Settings(options.restart_s, options.detection_s / 5, options.static_only),
         )
         self._peers = self.exchange.peers
-        self._links: dict[Session, Link] = {}
-        self._calling = asyncio.Semaphore(_CALLS_AT_ONCE)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: Server[QuicConnection] | None = None
-        self._echo: Echo | None = None
-        self._watch: Watch | None = None
+        registrar = Registrar(authority, self._authority_endpoints)
+        self._connections = Connections(self.exchange, self._standing, registrar, options, self._act)
+        self._links = self._connections.links
+        self._tasks = Tasks()
         self._timer: asyncio.TimerHandle | None = None
         self._conflicts: list[Conflict] = []
         self._known_peers: list[str] = []
-        self._warned: dict[tuple[str, str, str], float] = {}
         self._changed = False
         self._stopping = False
 
@@ -92,25 +76,12 @@ class PeerNetwork:
     async def start(self) -> None:
         """Listen and begin to call. `OSError` if the port is taken."""
         options = self.options
-        host = None if options.listen is None else str(options.listen)
-        self._server = await serve(
-            self._accepted,
-            host,
-            options.port,
-            alpn=(security.ROUTES, security.JOIN),
-            identities=(),
-            tls=security.server_config(self._standing.credentials),
-            configuration=security.configuration(options.detection_s, calls=False),
-            reset_key=security.reset_key(self._standing.credentials),
-        )
-        self._echo = Echo(self._host_answers)
-        self._watch = Watch(options.detection_s, self._echo, self._links.values)
+        await self._connections.start()
         self._standing.located(map(_text, self._endpoints(options.addresses)))
         self.revoked(self._standing.stored())
         for text in (*options.peers, *self._membership.peers(), *self._authority_endpoints()):
             await self._seed(text)
-        self._begin(self._housekeeping())
-        self._begin(self._watch.run())
+        self._tasks.begin(self._housekeeping())
         self._act()
 
     async def stop(self, *, leaving: bool = False) -> None:
@@ -118,17 +89,8 @@ class PeerNetwork:
         self._stopping = True
         if self._timer is not None:
             self._timer.cancel()
-        for session, link in list(self._links.items()):
-            session.close(CloseCode.LEAVING if leaving else CloseCode.RESTARTING, "the agent stops")
-            link.kick()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if self._server is not None:
-            await self._server.close(0.0)
-        if self._echo is not None:
-            self._echo.close()
+        await self._tasks.stop()
+        await self._connections.stop(CloseCode.LEAVING if leaving else CloseCode.RESTARTING)
 
     # What the host has
 
@@ -161,12 +123,7 @@ class PeerNetwork:
 
     async def pass_on(self, ways: Sequence[tuple[IPAddress, IPAddress]]) -> list[bool]:
         """Of each address and the host behind which it lies: whether packets for the one come to the other."""
-        if self._echo is None or not ways:
-            return [False] * len(ways)
-        for target, host in ways:
-            self._echo.trace(target, host)
-        await asyncio.sleep(_TRACE_S)
-        return [self._echo.came_by(target, host) for target, host in ways]
+        return await self._connections.trace(ways)
 
     @property
     def conflicts(self) -> list[Conflict]:
@@ -181,108 +138,6 @@ class PeerNetwork:
         """Every announcement, by prefix; `in_kernel` says of the best ones whether the kernel has them."""
         return status.routes(self.exchange, in_kernel, self._loop.time())
 
-    # Connections
-
-    async def _accepted(self, connection: QuicConnection) -> None:
-        """Somebody has called."""
-        try:
-            shown = security.shown(connection.peer_certificates) if connection.peer_certificates else None
-        except FairwayError as error:
-            self._warn("peer refused", connection.peer_address[0], error.message)
-            connection.close(CloseCode.REFUSED, error.message)
-            return
-        if connection.alpn == security.JOIN:
-            valid = shown is not None and not self._standing.revoked(shown.permit.serial)
-            await self._registrar.serve(connection, shown.permit if shown is not None and valid else None)
-        elif shown is None:
-            self._warn("peer refused", connection.peer_address[0], "it shows no certificate")
-            connection.close(CloseCode.REFUSED, "a node's certificate is needed")
-        else:
-            await self._exchange_with(connection, shown, None)
-
-    async def _call(self, call: Call) -> None:
-        """Call somebody; who does not answer is called again when the directory says so."""
-        async with self._calling:
-            for endpoint in call.endpoints:
-                known = self.exchange.directory.known.get(call.name)
-                if known is not None and known.connected:
-                    return
-                dialer = connect(
-                    str(endpoint.address),
-                    endpoint.port,
-                    alpn=security.ROUTES,
-                    tls=self._standing.caller,
-                    configuration=security.configuration(self.options.detection_s, calls=True),
-                    timeout=_CALL_TIMEOUT_S,
-                )
-                try:
-                    connection = await dialer
-                except (OSError, TimeoutError, ConnectionClosed) as error:
-                    say("no connection", level="debug", address=endpoint.address, why=str(error))
-                    continue
-                try:
-                    shown = security.shown(connection.peer_certificates)
-                except FairwayError as error:
-                    self._warn("peer refused", endpoint.address, error.message)
-                    dialer.close()
-                    continue
-                self._begin(self._exchange_and_close(connection, shown, endpoint, dialer))
-                return
-
-    async def _exchange_and_close(
-        self, connection: QuicConnection, shown: security.Shown, called: Endpoint, dialer: connect
-    ) -> None:
-        try:
-            await self._exchange_with(connection, shown, called)
-        finally:
-            dialer.close()
-
-    async def _exchange_with(self, connection: QuicConnection, shown: security.Shown, called: Endpoint | None) -> None:
-        session = self._peers.connect(shown.permit, endpoint_of(connection.peer_address), called)
-        link = self._links[session] = Link(connection, session, shown.expires, self._received)
-        loss = Loss.SILENT
-        try:
-            loss = await link.run()
-        finally:
-            del self._links[session]
-            if not self._stopping:
-                self._lost(session, loss, link.reason)
-
-    def _received(self, link: Link) -> None:
-        if link.is_new and link.session.state is State.OPEN:
-            link.is_new = False
-            say("peer", node=link.session.peer, address=link.observed.address)
-        link.kick()
-        self._act()
-
-    def _lost(self, session: Session, loss: Loss, reason: str) -> None:
-        peer = self._peers.get(session.peer)
-        was_up = peer is not None and peer.session is session
-        self._peers.lost(session, loss, self._loop.time())
-        code, _ = session.closing or (CloseCode.NONE, "")
-        if loss is Loss.REFUSED:
-            self._warn("refused by a peer", session.peer, reason)
-        elif code in (CloseCode.PROTOCOL, CloseCode.REFUSED):
-            self._warn("session ended", session.peer, reason)
-        elif was_up and loss is not Loss.REPLACED:
-            say("peer lost", node=session.peer, state=loss.value, why=reason)
-        if peer is not None and was_up and loss is Loss.SILENT and self._echo is not None:
-            for version in (4, 6):
-                address = peer.next_hop(version)
-                if address is not None:
-                    self._echo.ask(address, self.options.detection_s / 5)
-        self._act()
-
-    def _host_answers(self, address: IPAddress) -> None:
-        if self._watch is not None:
-            self._watch.answers(address, self._loop.time())
-        silent = [peer for peer in self._peers.away() if peer.loss is Loss.SILENT]
-        for peer in silent:
-            if address in (peer.next_hop(4), peer.next_hop(6)):
-                say("peer's host answers", node=peer.name, routes="stay for a while")
-                self._peers.host_answers(peer.name)
-                self._act()
-
     # What follows from what happened
 
     def _act(self) -> None:
@@ -295,10 +150,13 @@ class PeerNetwork:
                 link.kick()
         told = self._peers.take_revocations()
         if told is not None:
-            self._adopt(self._standing.verify(told.signed))
+            try:
+                self._adopt(self._standing.verify(told.signed))
+            except FairwayError as error:
+                self._connections.warn("revocation list refused", "a peer", error.message)
         now = self._loop.time()
         for call in self.exchange.calls(now):
-            self._begin(self._call(call))
+            self._connections.call(call)
         if self.exchange.rib.changed and not self._changed:
             self._changed = True
             self._loop.call_soon(self._tell_routes)
@@ -331,7 +189,7 @@ class PeerNetwork:
                 self._look_for_conflicts()
             self._adopt(self._standing.news())
             if self._standing.renewal_due(now, self._loop.time()):
-                self._begin(self._renew())
+                self._tasks.begin(self._renew())
             await self._keep_peers()
             self._act()
 
@@ -367,8 +225,8 @@ class PeerNetwork:
 
     async def _renew(self) -> None:
         places = [parse_endpoint(text, self._network.port) for text in self._authority_endpoints()]
-        if await self._standing.renew(places) and self._server is not None:
-            self._server.renew(security.server_config(self._standing.credentials))
+        if await self._standing.renew(places):
+            self._connections.renewed()
 
     # Addresses
 
@@ -399,27 +257,6 @@ class PeerNetwork:
         for address in addresses:
             if address not in self.options.addresses or port != self.options.port:
                 self.exchange.directory.add_seed(Endpoint(address, port))
-
-    # Within
-
-    def _warn(self, event: str, who: object, why: str) -> None:
-        """Say it, but the same not again and again: a peer that is refused comes back."""
-        now, what = self._loop.time(), (event, str(who), why)
-        if now - self._warned.get(what, float("-inf")) >= _WARN_AGAIN_S:
-            if len(self._warned) >= _WARNINGS_KEPT:
-                self._warned.clear()
-            self._warned[what] = now
-            say(event, level="warning", who=who, why=why)
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            LOGGER.error("a task of the exchange failed", exc_info=error)
 
 
 def _text(endpoint: Endpoint) -> str:

@@ -95,7 +95,7 @@ class Part:
     async def findings(self) -> Json:
         """What a check says of the network: what nodes announce that cannot all be true, what routers have to know."""
         if self._peering is None:
-            return {"conflicts": [], "routers": []}
+            return {}
         return {"conflicts": self._peering.conflicts(), "routers": await self._peering.routers()}
 
     def _running(self) -> Peering:

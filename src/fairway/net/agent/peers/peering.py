@@ -12,7 +12,7 @@ from fairway.net.agent.peers.installing import Installer
 from fairway.net.agent.peers.network import PeerNetwork
 from fairway.net.agent.peers.options import PeerOptions
 from fairway.net.agent.worker import Worker
-from fairway.net.enrolment import Authority, Membership, RevocationList
+from fairway.net.enrolment import Authority, Membership
 from fairway.net.exchange import LearnedRoute as Learned
 from fairway.net.host import Host
 from fairway.net.model.errors import FairwayError
@@ -43,12 +43,12 @@ class Peering:
         await self._network.start()
         self._looking = asyncio.get_running_loop().create_task(self._look_at_pods())
 
-    async def stop(self, *, leaving: bool = False) -> None:
-        """End the connections; routes stay in the kernel, unless the host leaves the network."""
+    async def stop(self) -> None:
+        """End the connections; routes stay, here and at the peers."""
         if self._looking is not None:
             self._looking.cancel()
-        await self._network.stop(leaving=leaving)
-        await self._installer.stop(forget=leaving)
+        await self._network.stop()
+        await self._installer.stop()
 
     # What happens
 
@@ -63,10 +63,6 @@ class Peering:
         """The host's own addresses, or its ways to others, are other ones."""
         self._network.move(tuple(addresses))
         self._installer.look_again()
-
-    def revoked(self, revocations: RevocationList) -> None:
-        """The authority, here, has revoked a node."""
-        self._network.revoked(revocations)
 
     def _announce(self) -> None:
         """The host's blocks, and of its pods what lies outside of them, each with a version.

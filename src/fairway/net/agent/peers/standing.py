@@ -51,13 +51,9 @@ class Standing:
             return None
         return self._authority.revocations(datetime.now(UTC))
 
-    def verify(self, signed: bytes) -> RevocationList | None:
-        """A list that a peer told; None if it is not the authority's."""
-        try:
-            return RevocationList.verify(signed, self.credentials.authority)
-        except FairwayError as error:
-            say("revocation list refused", level="warning", why=error.message)
-            return None
+    def verify(self, signed: bytes) -> RevocationList:
+        """A list that a peer told; `FairwayError` if it is not the authority's."""
+        return RevocationList.verify(signed, self.credentials.authority)
 
     def adopt(self, revocations: RevocationList) -> bool:
         """Go by that list from now on; False if it is not newer."""

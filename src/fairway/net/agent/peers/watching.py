@@ -16,8 +16,8 @@ from fairway.net.model.facts import IPAddress
 _LOOKS = 5
 """In the detection time."""
 
-_SILENT = 0.8
-"""Of the detection time, without a sign of life; what is left of it is for a last question."""
+_SILENT = 0.6
+"""Of the detection time, without a sign of life; what is left is for the next look, and for a last question."""
 
 
 class Watch:

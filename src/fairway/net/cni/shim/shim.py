@@ -95,4 +95,5 @@ def answer(text, code):
     posix._exit(code)
 
 
-main()
+if __name__ == "__main__":
+    main()

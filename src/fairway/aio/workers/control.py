@@ -1,4 +1,4 @@
-"""What the master and its workers tell each other, each message a packet of a Unix socket."""
+"""What a master tells its workers and whoever started it, and they tell it: each message a packet of a Unix socket."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ MAX_MESSAGE = 64 * 1024
 
 
 class Word(Enum):
-    """Who says it: worker or master."""
+    """Who says it: worker, master, or who started the master."""
 
-    READY = "ready"  # worker: the application has started
-    FAILED = "failed"  # worker: it has not; `message` and `mend` say why
-    RELEASED = "released"  # worker: another process may read my UDP socket now
+    READY = "ready"  # worker: the application has started; master: all workers accept connections
+    FAILED = "failed"  # worker, master: it has not; `message` and `mend` say why
     GO = "go"  # master: accept connections
-    DRAIN = "drain"  # master: leave the socket to your successor, end what was begun; comes with a relay
-    STOP = "stop"  # master: end what was begun
+    DRAIN = "drain"  # master: newcomers go to others now; end what was begun
+    STOP = "stop"  # master, starter: end, soon
+    RELOAD = "reload"  # starter: replace the workers
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One message; `descriptor` came with it."""
+    """One message."""
 
     word: Word
     message: str = ""
     mend: str = ""
-    descriptor: int | None = None
 
 
 class Control:
@@ -44,11 +43,11 @@ class Control:
         first, second = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         return Control(first), Control(second)
 
-    def say(self, word: Word, *, message: str = "", mend: str = "", descriptor: int | None = None) -> bool:
+    def say(self, word: Word, *, message: str = "", mend: str = "") -> bool:
         """Tell the other end; False if there is none any more."""
         data = json.dumps([word.value, message[:30000], mend[:10000]]).encode("utf-8")
         try:
-            socket.send_fds(self.socket, [data], [] if descriptor is None else [descriptor])
+            self.socket.send(data)
         except OSError:
             return False
         return True
@@ -56,7 +55,7 @@ class Control:
     def hear(self) -> Said | None:
         """The next message; None if the other end is gone. Waits if the socket does."""
         try:
-            data, descriptors, _, _ = socket.recv_fds(self.socket, MAX_MESSAGE, 1)
+            data = self.socket.recv(MAX_MESSAGE)
         except BlockingIOError:
             raise
         except OSError:
@@ -64,7 +63,7 @@ class Control:
         if not data:
             return None
         parts: list[Any] = json.loads(data)
-        return Said(Word(parts[0]), parts[1], parts[2], descriptors[0] if descriptors else None)
+        return Said(Word(parts[0]), parts[1], parts[2])
 
     def close(self) -> None:
         """Close this end."""

@@ -1,4 +1,4 @@
-"""Datagrams from one process to another that shares a UDP socket with it, through a pair of Unix sockets."""
+"""Datagrams from one process to another that shares a UDP port with it, through a pair of Unix sockets."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The cases of the public QUIC interop runner, run on one machine: `python -m interop`."""

@@ -1,0 +1,112 @@
+"""Those who want into a network, or back into it, or to stay: what tokens, renewals and revocations stand up to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fairway.net.enrolment import Authority, Block, Granted, JoinRequest, RenewRequest, Token, permit_of, request
+from fairway.net.enrolment.authority import MAX_CERTIFICATES
+from fairway.net.enrolment.certificate import host_name, new_key
+from fairway.net.model.errors import FairwayError, UsageError
+
+NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    authority = Authority(tmp_path)
+    authority.create("first", [Block(ip_network("10.0.0.0/16"))], NOW, 7946)
+    authority.enrol("first", request(new_key(), "first"), NOW)
+    return authority
+
+
+def question(token: Token, node: str, key: Any) -> JoinRequest:
+    signing = request(key, node)
+    return JoinRequest(node, token.number, token.proof(node, signing), signing)
+
+
+def renewed(authority: Authority, granted: Granted, key: Any) -> Granted:
+    permit = permit_of(granted.certificate)
+    return authority.renew(permit, RenewRequest(request(key, permit.node)), NOW)
+
+
+class TestAToken:
+    def test_gives_one_name_and_one_block_however_often_its_holder_asks(self, authority: Authority) -> None:
+        token, key = authority.token(NOW), new_key()
+        authority.admit(question(token, "greedy", key), NOW)
+        for number in range(3):
+            with pytest.raises(UsageError, match="the token is for greedy"):
+                authority.admit(question(token, f"greedy{number}", key), NOW)
+        assert [node.name for node in authority.nodes()] == ["first", "greedy"]
+
+    def test_does_not_let_a_revoked_node_back_in_within_its_hour(self, authority: Authority) -> None:
+        token, key = authority.token(NOW), new_key()
+        authority.admit(question(token, "bad", key), NOW)
+        authority.revoke("bad", NOW)
+        for node in ("bad", "worse"):
+            with pytest.raises(UsageError, match="not known"):
+                authority.admit(question(token, node, key), NOW + timedelta(minutes=1))
+
+    def test_is_of_no_use_to_the_member_that_was_asked_in_the_authoritys_place(self, authority: Authority) -> None:
+        """Whatever the member changes of what it was told, to join itself, does not stand up."""
+        honest, own = question(authority.token(NOW), "honest", new_key()), new_key()
+        attempts = [
+            replace(honest, request=request(own, "honest")),
+            replace(honest, node="mallory"),
+            replace(honest, node="mallory", request=request(own, "mallory")),
+        ]
+        for attempt in attempts:
+            with pytest.raises(UsageError, match="not known"):
+                authority.admit(attempt, NOW)
+        assert permit_of(authority.admit(honest, NOW).certificate).node == "honest"
+
+
+class TestARequest:
+    def test_cannot_bring_names_rights_or_extensions_into_the_certificate(self, authority: Authority) -> None:
+        key, token = new_key(), authority.token(NOW)
+        names: list[x509.GeneralName] = [
+            x509.DNSName(host_name("first")),
+            x509.UniformResourceIdentifier("fairway:node/first"),
+            x509.UniformResourceIdentifier("fairway:block/0.0.0.0/0"),
+        ]
+        asked = (
+            x509.CertificateSigningRequestBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "first")]))
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(key, hashes.SHA256())
+            .public_bytes(Encoding.DER)
+        )
+        granted = authority.admit(JoinRequest("second", token.number, token.proof("second", asked), asked), NOW)
+        issued = x509.load_der_x509_certificate(granted.certificate)
+        assert not issued.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        permit = permit_of(granted.certificate)
+        assert (permit.node, permit.blocks) == ("second", (ip_network("10.0.1.0/24"),))
+        assert issued.subject.rfc4514_string() == "CN=second"
+
+
+class TestAMemberThatRenewsAgainAndAgain:
+    def test_is_stopped_while_all_its_certificates_can_still_be_revoked(self, authority: Authority) -> None:
+        granted = authority.admit(question(authority.token(NOW), "bad", new_key()), NOW)
+        serials = {permit_of(granted.certificate).serial}
+        for _ in range(MAX_CERTIFICATES - 1):
+            serials.add(permit_of(renewed(authority, granted, new_key()).certificate).serial)
+        with pytest.raises(FairwayError, match="valid certificates"):
+            renewed(authority, granted, new_key())
+        assert len(serials) == MAX_CERTIFICATES
+        assert authority.revoke("bad", NOW).serials == serials
+
+    def test_with_one_key_as_its_answers_were_lost_is_helped_each_time(self, authority: Authority) -> None:
+        granted, key = authority.admit(question(authority.token(NOW), "unlucky", new_key()), NOW), new_key()
+        serials = {permit_of(renewed(authority, granted, key).certificate).serial for _ in range(50)}
+        assert len(serials) == 1
+        assert serials < authority.revoke("unlucky", NOW).serials
