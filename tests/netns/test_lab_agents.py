@@ -103,7 +103,7 @@ class TestUp:
         os.kill(before["n2"].pid, signal.SIGKILL)
         assert soon(lambda: "n2" not in find("small"))
         assert reaches("n1.a", "10.0.2.2")
-        assert lab.up(file).operations == 1
+        assert lab.up(file).operations > 0
         after = find("small")
         assert after["n1"] == before["n1"]
         assert after["n2"] != before["n2"]
