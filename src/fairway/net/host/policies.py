@@ -87,6 +87,8 @@ class Policies:
         compiler = self._current(pod)
         if compiler is not None:
             endpoint = self._endpoint(pod)
+            # What was allowed to who had its addresses before is not allowed to it.
+            self._kernel.forget_connections(pod.addresses)
             self._change(compiler, compiler.put(endpoint))
             # If a document says that another host has it, it has moved here.
             self._change(compiler, compiler.remove((endpoint.namespace, endpoint.name, "")))
