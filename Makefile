@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml
 	@$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-demo: setup      ## the reference network, started, shown and taken down
+demo: setup      ## the project's main job, shown: two hosts whose agents find each other, downloads, a pod that moves
 	@$(BIN)/python -m demo
 
 test: setup check  ## check, then every test

@@ -109,7 +109,7 @@ def _measure_over(result: Result, wire: Wire) -> None:
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "two-hosts.toml"
         file.write_text(EXAMPLE.read_text().replace("[links.lan]", f"[links.lan]\n{wire.faults}"))
-        lab.up(file)
+        lab.up(file, agents=False)
     subprocess.run(["sh", "-e", "-c", OVERLAY], check=True)
     for node, link, addresses in SOURCES:
         _allow(AllowedSources(node, link, frozenset(map(ip_address, addresses))))

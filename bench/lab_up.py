@@ -21,13 +21,14 @@ def run() -> Result:
 
 def _measure() -> Result:
     result = Result("lab_up")
-    up, again = [], []
-    for _ in range(ROUNDS):
-        up.append(lab.up(EXAMPLES / "two-hosts.toml").seconds)
-        again.append(lab.up(EXAMPLES / "two-hosts.toml").seconds)
-        lab.down("two-hosts")
-    result.add("fairway", "two-hosts up", up, "s")
-    result.add("fairway", "two-hosts up, nothing to change", again, "s")
+    for agents, what in ((False, "two-hosts up"), (True, "two-hosts up, with agents that know each other")):
+        up, again = [], []
+        for _ in range(ROUNDS):
+            up.append(lab.up(EXAMPLES / "two-hosts.toml", agents=agents).seconds)
+            again.append(lab.up(EXAMPLES / "two-hosts.toml", agents=agents).seconds)
+            lab.down("two-hosts")
+        result.add("fairway", what, up, "s")
+        result.add("fairway", f"{what}, nothing to change", again, "s")
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "hundred-nodes.toml"
         text = subprocess.run(["sh", EXAMPLES / "hundred-nodes.sh"], check=True, capture_output=True).stdout

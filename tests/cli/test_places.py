@@ -10,7 +10,7 @@ import pytest
 from fairway import lab
 from fairway.cli import names, places
 from fairway.lab import rootless
-from fairway.lab.running import NodeView, PodView
+from fairway.lab.labs import NodeView, PodView
 from fairway.net.model.errors import UsageError
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fairway.lab.model import Faults, LabPod, Link, Member, Node, Topology
 from fairway.lab.topology import load, parse, static_routes
 from fairway.lab.topology.lines import key_lines
 from fairway.lab.topology.parse import LAB_KEYS, LINK_KEYS, NODE_KEYS, POD_KEYS, ROUTE_KEYS, ROUTER_KEYS
+from fairway.net.model.errors import UsageError
 from fairway.net.model.pod import StaticRoute
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -48,6 +50,7 @@ class TestReading:
                 LabPod("demo03", "node02", (ip_address("10.0.3.2"),)),
                 LabPod("demo04", "node02", (ip_address("10.0.4.2"),)),
             ),
+            agents=True,
         )
 
     def test_a_lab_is_called_what_its_file_is_called_or_what_it_says(self) -> None:
@@ -139,7 +142,7 @@ class TestExamples:
         topology = load(path)
         assert topology.pods
         assert topology.name == path.stem
-        routes = static_routes(topology)
+        routes = static_routes(replace(topology, agents=False))
         for node in topology.nodes:
             known = {route.destination for route in routes[node.name]}
             assert known.issuperset(pool for other in topology.nodes if other is not node for pool in other.pools)
@@ -149,6 +152,49 @@ class TestExamples:
         topology = parse(text, "<stdin>")
         assert (len(topology.nodes), len(topology.pods), len(topology.links)) == (100, 1000, 1)
         assert sum(map(len, static_routes(topology).values())) == 9900
+
+
+class TestAgents:
+    TOPOLOGY = """
+agents = true
+[nodes.a]
+pools = "10.0.1.0/24"
+routes = [{ to = "10.0.2.0/25", via = "192.0.2.2" }]
+[nodes.b]
+pools = "10.0.2.0/24"
+[routers.r]
+[links.one]
+members = { a = "192.0.2.1/24", r = "192.0.2.2/24" }
+[links.two]
+members = { b = "198.51.100.1/24", r = "198.51.100.2/24" }
+"""
+
+    def test_nodes_are_given_no_routes_to_pools_but_those_by_hand_and_routers_are(self) -> None:
+        routes = static_routes(parse(self.TOPOLOGY, "lab.toml"))
+        known = {name: {str(route.destination) for route in found} for name, found in routes.items()}
+        assert known == {
+            "a": {"10.0.2.0/25", "198.51.100.0/24"},
+            "b": {"192.0.2.0/24"},
+            "r": {"10.0.1.0/24", "10.0.2.0/24"},
+        }
+
+    def test_without_the_key_there_are_none(self) -> None:
+        topology = parse(self.TOPOLOGY.replace("agents = true", ""), "lab.toml")
+        assert not topology.agents
+        assert "10.0.2.0/24" in {str(route.destination) for route in static_routes(topology)["a"]}
+
+    @pytest.mark.parametrize(
+        ("old", "new", "expected"),
+        [
+            ("agents = true", "agents = 1", "agents: expected true or false, got 1"),
+            ('pools = "10.0.2.0/24"', "", "nodes.b: expected pools: with agents"),
+            ("agents = true", f"agents = true\nname = '{'n' * 63}'\n[nodes.{'m' * 9}]", "expected a shorter name"),
+        ],
+    )
+    def test_what_agents_need_is_said(self, old: str, new: str, expected: str) -> None:
+        with pytest.raises(UsageError) as refused:
+            parse(self.TOPOLOGY.replace(old, new), "lab.toml")
+        assert expected in refused.value.message
 
 
 class TestReference:

@@ -12,9 +12,11 @@ import click
 
 from fairway.cli import problems
 from fairway.lab import rootless
+from fairway.lab.directory import NODE
 
 if TYPE_CHECKING:
     from fairway.net.agent.local import Caller
+    from fairway.net.host import Host
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,12 +40,28 @@ def this_host(*, leave_foreign_chains: bool = False) -> Iterator[Caller]:
             yield client
         return
     from fairway.net.agent.local import InProcess
-    from fairway.net.host import Host
 
-    with Host(touch_foreign_chains=not leave_foreign_chains) as host:
+    with _opened(touch_foreign_chains=not leave_foreign_chains) as host:
         if host.corrupt is not None:
             problems.warn(f"{host.corrupt.message}; what the kernel has of it was taken over")
         yield InProcess(host)
+
+
+def lab_node() -> tuple[str, str] | None:
+    """The lab and the node that this process stands in, if `fairway exec` began it."""
+    lab, _, node = os.environ.get(NODE, "").partition("/")
+    return (lab, node) if node else None
+
+
+def _opened(*, touch_foreign_chains: bool) -> Host:
+    place = lab_node()
+    if place is not None:
+        from fairway.lab.nodes import node_host
+
+        return node_host(*place, touch_foreign_chains=touch_foreign_chains)
+    from fairway.net.host import Host
+
+    return Host(touch_foreign_chains=touch_foreign_chains)
 
 
 def has_state() -> bool:

@@ -36,18 +36,38 @@ def ls(name: str | None, as_json: bool) -> None:
 
 
 def _print_members(running: lab.RunningLab) -> None:
-    rows = [
-        (node.name, "router" if node.router else "node", "", " ".join(map(str, node.addresses)), node.namespace)
+    agents = running.agents()
+    rows: list[tuple[str, ...]] = [
+        (
+            node.name,
+            "router" if node.router else "node",
+            "",
+            " ".join(map(str, node.addresses)),
+            node.namespace,
+            f"pid {agents[node.name].pid}, {running.agent_state(node.name)}" if node.name in agents else "",
+        )
         for node in running.nodes()
     ]
-    rows += [(pod.name, "pod", pod.node, " ".join(map(str, pod.addresses)), pod.namespace) for pod in running.pods()]
-    print_table(("name", "kind", "on", "addresses", "namespace"), rows, f"only namespaces are left of {running.name}")
+    rows += [
+        (pod.name, "pod", pod.node, " ".join(map(str, pod.addresses)), pod.namespace, "") for pod in running.pods()
+    ]
+    header = ["name", "kind", "on", "addresses", "namespace", "agent"]
+    if not agents:
+        header, rows = header[:-1], [row[:-1] for row in rows]
+    print_table(header, rows, f"only namespaces are left of {running.name}")
 
 
 def _document(running: lab.RunningLab) -> dict[str, Any]:
+    agents = {node: {"pid": agent.pid, "state": running.agent_state(node)} for node, agent in running.agents().items()}
     nodes = [
-        {"name": n.name, "router": n.router, "namespace": n.namespace, "addresses": [str(a) for a in n.addresses]}
-        for n in running.nodes()
+        {
+            "name": node.name,
+            "router": node.router,
+            "namespace": node.namespace,
+            "addresses": [str(address) for address in node.addresses],
+            "agent": agents.get(node.name),
+        }
+        for node in running.nodes()
     ]
     pods = [
         {

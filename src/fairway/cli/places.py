@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 
-from fairway.cli.host import has_state, this_host
+from fairway.cli.host import has_state, lab_node, this_host
 from fairway.lab import rootless
+from fairway.lab.directory import node_environment
 from fairway.net.model.errors import UsageError
 from fairway.net.model.facts import HERE, IPAddress
 
@@ -24,6 +25,8 @@ class Place:
     name: str
     namespace: str
     addresses: tuple[IPAddress, ...]
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """By what a command that runs there knows which host it is on."""
 
     @property
     def qualified(self) -> str:
@@ -65,10 +68,12 @@ def places(owner: str = "") -> Iterator[Place]:
         for each in lab.running():
             if owner in ("", each.name):
                 for node in each.nodes():
-                    yield Place(each.name, node.name, node.namespace, node.addresses)
+                    environment = {} if node.router else node_environment(each.name, node.name)
+                    yield Place(each.name, node.name, node.namespace, node.addresses, environment)
                 for pod in each.pods():
                     yield Place(each.name, pod.name, pod.namespace, pod.addresses)
-    if owner in ("", HOST) and _host_is_ours() and has_state():
+    everywhere = owner == "" and lab_node() is None  # in a node, its pods are the lab's already
+    if (owner == HOST or everywhere) and _host_is_ours() and has_state():
         with this_host() as host:
             for own in host.call("pod.ls")["pods"]:
                 namespace = own["namespace"] or own["path"]  # a runtime's has a path only

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -9,6 +10,7 @@ import click
 from fairway.cli import names
 from fairway.cli.host import leave_foreign_chains_option, this_host, warn_of_chains
 from fairway.cli.output import json_option, plural, print_json, print_table
+from fairway.cli.places import enter_labs
 from fairway.net.model.pod import parse_address
 
 _CONTAINER_SHOWN = 13
@@ -90,6 +92,44 @@ def show(name: str, as_json: bool) -> None:
     }
     for key, value in lines.items():
         click.echo(f"{key:<11}{value}")
+
+
+@pod.command(
+    epilog="\b\nExamples:\n  fairway pod move demo01 --to node02\n  fairway pod move demo01 --to node02 --renumber"
+)
+@click.argument("name", metavar="POD")
+@click.option("--to", "node", required=True, metavar="NODE", help="The node that it moves to.")
+@click.option("--renumber", is_flag=True, help="It gets an address of that node's; without, it keeps its own.")
+@click.option(
+    "--lab", help="The lab that POD is in, if several have one of the name.", shell_complete=names.complete_labs
+)
+@json_option
+def move(name: str, node: str, renumber: bool, lab: str | None, as_json: bool) -> None:
+    """Move the pod POD of a lab to another node while it runs, and say for how long it was not to be reached.
+
+    Its namespace stays, and so do the processes in it. With its address, TCP and QUIC connections go on; with a new
+    one, QUIC's go on where the client is the pod's, and TCP's end. The lab has agents, which tell the others.
+    """
+    enter_labs()
+    from fairway.lab.moving import move as moved
+
+    done = moved(name, node, lab=lab, renumber=renumber)
+    if as_json:
+        document = asdict(done)
+        document |= {key: list(map(str, document[key])) for key in ("former", "addresses")}
+        print_json(document)
+        return
+    addresses = " ".join(map(str, done.addresses))
+    click.echo(f"{done.pod} has moved from {done.source} to {done.target}, in {done.whole_ms:.0f} ms")
+    click.echo(f"address    {addresses}" + (f", before: {' '.join(map(str, done.former))}" if renumber else ", kept"))
+    if done.tcp:
+        end = f"; {done.tcp_lost} cut off: their address is gone" if done.tcp_lost else ", all go on"
+        click.echo(f"tcp        {plural(done.tcp, 'connection')} of the pod's{end}")
+    if done.udp:
+        end = f"; {done.udp_lost} stay behind" if done.udp_lost else ", all go on"
+        click.echo(f"quic, udp  {plural(done.udp, 'connected socket')} of the pod's{end}")
+    gap = f"{done.gap_ms:.0f} ms" if done.lost else "none"
+    click.echo(f"gap        {gap}; {done.lost} of {done.sent} echoes lost, one sent each millisecond")
 
 
 @pod.command("rm", epilog="\b\nExample:\n  fairway pod rm demo01 demo02")

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fairway.lab.ending import Ended, down
+    from fairway.lab.labs import NodeView, PodView, RunningLab, find, name_of, running
     from fairway.lab.raising import Summary, up
-    from fairway.lab.running import NodeView, PodView, RunningLab, find, name_of, running
 
 __all__ = ["Ended", "NodeView", "PodView", "RunningLab", "Summary", "down", "find", "name_of", "running", "up"]
 
 _HOMES = {
     "fairway.lab.ending": ("Ended", "down"),
-    "fairway.lab.running": ("NodeView", "PodView", "RunningLab", "find", "name_of", "running"),
+    "fairway.lab.labs": ("NodeView", "PodView", "RunningLab", "find", "name_of", "running"),
     "fairway.lab.raising": ("Summary", "up"),
 }
 

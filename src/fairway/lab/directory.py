@@ -12,6 +12,9 @@ from pathlib import Path
 from fairway.net.model.errors import FairwayError
 
 LABS = Path("/run/fairway/labs")
+NODE = "FAIRWAY_NODE"
+"""The variable that names the lab's node, as LAB/NODE, in whose place a command stands."""
+
 _LOCKS = Path("/run/fairway/locks")
 
 
@@ -23,6 +26,30 @@ def names() -> list[str]:
 def node_state(lab: str, node: str) -> Path:
     """The state directory of a node's host."""
     return LABS / lab / "nodes" / node
+
+
+def node_environment(lab: str, node: str) -> dict[str, str]:
+    """By what a command is told that this host is the node: NODE where no agent answers, the others for programs."""
+    return {
+        NODE: f"{lab}/{node}",
+        "FAIRWAY_SOCKET": str(agent_socket(lab, node)),
+        "FAIRWAY_STATE": str(node_state(lab, node)),
+    }
+
+
+def agent_config(lab: str, node: str) -> Path:
+    """What the node's agent is told, as any agent is."""
+    return node_state(lab, node) / "agent.toml"
+
+
+def agent_socket(lab: str, node: str) -> Path:
+    """Where the node's agent listens."""
+    return node_state(lab, node) / "agent.sock"
+
+
+def agent_log(lab: str, node: str) -> Path:
+    """What the node's agent says."""
+    return node_state(lab, node) / "agent.log"
 
 
 def write_topology(lab: str, text: str, source: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairway.lab import directory, ground, impairment
+from fairway.lab.agents import running
 from fairway.net.kernel import Kernel
 from fairway.net.model.errors import UsageError
 from fairway.net.model.facts import Namespace
@@ -23,7 +24,7 @@ class Ended:
 
 
 def down(name: str) -> Ended:
-    """Take away everything of the lab `name`: relays, pods, nodes, links, files. What is not ours stays."""
+    """Take away everything of the lab `name`: agents, relays, pods, nodes, links, files. What is not ours stays."""
     with directory.lock(name):
         kernel = Kernel()
         try:
@@ -38,6 +39,7 @@ def down(name: str) -> Ended:
 
 def end_namespaces(kernel: Kernel, name: str) -> Ended:
     """Take away all of a lab that is in the kernel."""
+    running.end(running.find(name).values(), at_once=True)  # first, or they would repair what goes
     impairment.end_relays(name)
     marks = ground.namespaces(kernel, name)
     processes = _processes_in({kernel.namespace_identity(found) for found in marks})

@@ -63,10 +63,14 @@ class LabPod:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """A whole lab, as its file says it. `routes` "auto": every node is given routes to every other's pools."""
+    """A whole lab, as its file says it. `routes` "auto": every node is given routes to every other's pools.
+
+    With `agents` each node runs one, and they tell each other of their pools: nodes are given no routes to those.
+    """
 
     name: str
     nodes: tuple[Node, ...]
     links: tuple[Link, ...]
     pods: tuple[LabPod, ...]
     routes: str = "auto"  # or "manual": only those in the file
+    agents: bool = False

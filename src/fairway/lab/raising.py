@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fairway.lab import directory, ground, impairment
+from fairway.lab import directory, ground, impairment, moving
+from fairway.lab.agents import keeping
 from fairway.lab.ending import end_namespaces
 from fairway.lab.forward import set_forward_policy
+from fairway.lab.labs import find
 from fairway.lab.model import LabPod, Node, Topology
+from fairway.lab.nodes import node_host
 from fairway.lab.topology import facts, load, node_namespace, static_routes
-from fairway.net.host import Host, Identity
+from fairway.net.host import Host
 from fairway.net.kernel import Kernel
 from fairway.net.model.errors import FairwayError, NotOursError
-from fairway.net.model.facts import Namespace
+from fairway.net.model.facts import Fact, Namespace, Route
 from fairway.net.model.operations import Change, Failure
-from fairway.net.model.pod import Pod
+from fairway.net.model.pod import LearnedRoute, Pod
 from fairway.net.reconcile import plan
 
 Progress = Callable[[str, int, int], None]
@@ -35,12 +38,19 @@ class Summary:
     operations: int
     seconds: float
     engine: str  # "netem", "relay", or "none": no link has faults
+    agents: int  # that run
 
 
-def up(path: Path, *, progress: Progress | None = None, leave_foreign_chains: bool = False) -> Summary:
-    """Bring the lab of the file at `path` to what the file says. A lab that was not there is undone if this fails."""
+def up(
+    path: Path, *, progress: Progress | None = None, leave_foreign_chains: bool = False, agents: bool = True
+) -> Summary:
+    """Bring the lab of the file at `path` to what the file says. A lab that was not there is undone if this fails.
+
+    Without `agents` none runs, whatever the file says: nodes are given their routes.
+    """
     started = time.monotonic()
     topology = load(path)
+    topology = replace(topology, agents=topology.agents and agents)
     with directory.lock(topology.name):
         kernel = Kernel()
         try:
@@ -64,6 +74,7 @@ def up(path: Path, *, progress: Progress | None = None, leave_foreign_chains: bo
         operations,
         time.monotonic() - started,
         impairment.engine_of(topology),
+        sum(not node.router for node in topology.nodes) if topology.agents else 0,
     )
 
 
@@ -76,11 +87,17 @@ class _Raising:
         self._progress = progress
         self._leave_foreign_chains = leave_foreign_chains
         self._routes = static_routes(topology)
+        self._elsewhere: set[str] = set()
+        """Pods that are on some node: what is kept for others that were away is free."""
 
     def bring(self) -> int:
         """Do it all; returns how many operations it took."""
         nodes = [node for node in self._topology.nodes if not node.router]
-        operations = self._ground()
+        operations = keeping.release(self._topology)
+        operations += self._ground()
+        if self._topology.agents:
+            operations += moving.bring_back(self._topology)
+            self._elsewhere = {pod.name for pod in find(self._topology.name).pods()}
         for done, node in enumerate(nodes, 1):
             operations += self._clear(node)
             self._progress("nodes", done, len(nodes))
@@ -88,6 +105,8 @@ class _Raising:
         for node in nodes:
             operations += self._settle(node, made)
             made += len(self._pods_of(node))
+        if self._topology.agents:
+            operations += keeping.keep(self._kernel, self._topology, leave_foreign_chains=self._leave_foreign_chains)
         return operations
 
     def _ground(self) -> int:
@@ -143,16 +162,25 @@ class _Raising:
             return 0
         with self._host(node) as host:
             changed = host.routes.set(self._routes[node.name])
+            host.learned.change((), [route.destination for route in host.learned.all() if not self._is_told(route)])
             drift, failures = host.repair()
-            _raise_first(failures)
+            # What nodes told last may be another thing by now: their agents see to it.
+            _raise_first([each for each in failures if not _is_learned(each.operation.fact)])
             wanted = {pod.name: pod for pod in self._pods_of(node)}
             gone = [pod for pod in host.pods() if not _as_wanted(pod, wanted.get(pod.name))]
             for pod in gone:
                 host.remove_pod(pod.name)
+            for pod in host.away():
+                if pod.name not in self._elsewhere:
+                    host.forget_away(pod.name)
             for pool in host.store.addresses.pools():
                 if pool.block not in node.pools and not host.pools.in_use(pool.block):
                     host.pools.remove(pool.block)
         return changed + len(drift) + len(gone)
+
+    def _is_told(self, route: LearnedRoute) -> bool:
+        """Whether the node that the route was learned from is there to tell it."""
+        return self._topology.agents and any(node.name == route.node for node in self._topology.nodes)
 
     def _settle(self, node: Node, made: int) -> int:
         """Give the node its pools, routes and pods; `made` pods of other nodes are there already."""
@@ -174,17 +202,14 @@ class _Raising:
 _BATCH = 500
 
 
-def node_host(lab: str, node: str, *, touch_foreign_chains: bool = True) -> Host:
-    """The host of a lab's node: the same as a real host's, in another namespace."""
-    home = f"{lab}.{node}"
-    identity = Identity(home, f"{home}.", f"fairway lab {lab} node {node} pod")
-    return Host(directory.node_state(lab, node), identity, touch_foreign_chains=touch_foreign_chains)
-
-
 def _as_wanted(pod: Pod, wanted: LabPod | None) -> bool:
     if wanted is None:
         return False
     return (not wanted.addresses or pod.addresses == wanted.addresses) and (not wanted.mtu or pod.mtu == wanted.mtu)
+
+
+def _is_learned(fact: Fact) -> bool:
+    return isinstance(fact, Route) and fact.learned
 
 
 def _raise_first(failures: list[Failure]) -> None:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import select
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from fairway.lab import processes
 from fairway.lab.faults.arguments import MODULE, READY_NAME, Arguments, from_command_line, words
 from fairway.lab.model import Faults
+from fairway.lab.processes import command_line
 from fairway.net.model.errors import FairwayError
 
 _START_S = 20.0  # how long a relay may take to be ready, on a machine that is busy
 _STOP_S = 2.0  # how long after SIGTERM before SIGKILL
-_NETNS_DIRECTORY = Path("/run/netns")
-_SOURCE = Path(__file__).parents[3]  # the directory that holds the package `fairway`
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +35,6 @@ def start_relay(namespace: str, ports: Sequence[str], faults: Faults, *, title: 
     """
     arguments = Arguments(namespace, tuple(ports), faults, title)
     command = [sys.executable, "-S", "-P", "-m", MODULE, *words(arguments)]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -48,7 +42,7 @@ def start_relay(namespace: str, ports: Sequence[str], faults: Faults, *, title: 
         stderr=subprocess.STDOUT,
         start_new_session=True,
         cwd="/",
-        env=environment | {"PYTHONPATH": str(_SOURCE)},
+        env=processes.environment(),
     )
     try:
         said = process.communicate(timeout=_START_S)[0].decode(errors="replace").strip()
@@ -74,7 +68,7 @@ def relay_matches(relay: Relay, ports: Sequence[str], faults: Faults) -> bool:
     """Whether `relay` runs, in the namespace that now has its name, and does exactly that to exactly those ports."""
     if _start_time(relay.pid) != relay.start_time:
         return False
-    told = from_command_line(_command_line(relay.pid))
+    told = from_command_line(command_line(relay.pid))
     if told is None or told.namespace != relay.namespace:
         return False
     return relay_is_here(relay) and sorted(told.ports) == sorted(ports) and told.faults == faults
@@ -82,63 +76,27 @@ def relay_matches(relay: Relay, ports: Sequence[str], faults: Faults) -> bool:
 
 def relay_is_here(relay: Relay) -> bool:
     """Whether `relay` is in the namespace that now has its name; one that is not is another's, or ends by itself."""
-    try:
-        return os.path.samestat(os.stat(_NETNS_DIRECTORY / relay.namespace), os.stat(f"/proc/{relay.pid}/ns/net"))
-    except OSError:
-        return False
+    return processes.is_in(relay.pid, relay.namespace)
 
 
 def find_relays(namespace_prefix: str) -> list[Relay]:
     """Every running relay of our user namespace whose network namespace's name begins so, whoever started it."""
     found = []
-    user = os.stat("/proc/self/ns/user")
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdecimal():
-            continue
-        pid = int(entry.name)
-        told = from_command_line(_command_line(pid))
+    for pid in processes.numbers():
+        told = from_command_line(command_line(pid))
         if told is None or not told.namespace.startswith(namespace_prefix):
             continue
         start_time = _start_time(pid)
-        with contextlib.suppress(OSError):  # it ended meanwhile, or is another user's
-            if start_time is not None and os.path.samestat(user, os.stat(f"/proc/{pid}/ns/user")):
-                found.append(Relay(pid, start_time, told.namespace))
+        if start_time is not None and processes.shares(pid, "user"):
+            found.append(Relay(pid, start_time, told.namespace))
     return sorted(found, key=lambda relay: (relay.namespace, relay.pid))
 
 
 def stop_relay(relay: Relay) -> None:
     """End `relay`, and return when it has. It may have ended long ago; whoever has its number now is left alone."""
-    try:
-        handle = os.pidfd_open(relay.pid)
-    except ProcessLookupError:
-        return
-    try:
-        if _start_time(relay.pid) != relay.start_time:  # asked after the open: `handle` is this process for good
-            return
-        for number, patience_s in ((signal.SIGTERM, _STOP_S), (signal.SIGKILL, None)):
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(handle, number)
-            if select.select([handle], [], [], patience_s)[0]:
-                return
-    finally:
-        os.close(handle)
-
-
-def _command_line(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
-    except OSError:
-        return []
+    processes.end(relay.pid, lambda: _start_time(relay.pid) == relay.start_time, _STOP_S)
 
 
 def _start_time(pid: int) -> int | None:
     """When the process started, in ticks since boot; None if it is no relay that forwards: none, dead, starting."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return None
-    start, _, end = stat.rpartition(")")
-    fields = end.split()
-    if fields[0] in "ZX" or start.partition("(")[2] != READY_NAME:
-        return None
-    return int(fields[19])
+    return processes.start_time(pid, READY_NAME)

@@ -17,6 +17,8 @@ from fairway.net.model.facts import IPAddress, IPNetwork
 from fairway.net.model.names import check_name
 
 FAMILIES = (4, 6)
+AGENT_NAMES_MAX = 71
+"""Letters of a lab's and a node's name: the path of the agent's socket has at most 107 (sys/un.h)."""
 
 
 def check_references(topology: Topology, problems: Problems) -> None:
@@ -35,6 +37,8 @@ def check(topology: Topology, problems: Problems) -> None:
         _check_link(link, problems)
     for node in topology.nodes:
         _check_node(node, topology, problems)
+        if topology.agents and not node.router:
+            _check_agent(node, topology, problems)
     _check_networks(topology, problems)
     _check_pods(topology, problems)
     _check_addresses(topology, problems)
@@ -173,6 +177,17 @@ def _check_node(node: Node, topology: Topology, problems: Problems) -> None:
         if any(to == interface.network for interface in own):
             problems.add((*path, "to"), f"expected a network further off, got {to}, which {node.name} has a link in")
         seen.add(to)
+
+
+def _check_agent(node: Node, topology: Topology, problems: Problems) -> None:
+    """A node with an agent has a block to announce, and names that leave room for the path of its socket."""
+    if not node.pools:
+        problems.add(node_path(node), "expected pools: with agents every node has some to announce")
+    if len(topology.name) + len(node.name) > AGENT_NAMES_MAX:
+        problems.add(
+            node_path(node),
+            f"expected a shorter name: with agents the lab's and a node's have at most {AGENT_NAMES_MAX} together",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,16 +31,20 @@ def static_routes(topology: Topology) -> dict[str, tuple[StaticRoute, ...]]:
     """The routes of every node and router, by name: those of its own in the file, and with "auto" the shortest ways.
 
     A route by hand stands in for the automatic one to the same destination. Ties go to the link, then the router,
-    that comes first in the file. Raises UsageError where a node has no way to another's pool.
+    that comes first in the file. Nodes with agents need none to pools: those are told. Raises UsageError where a node
+    has no way to another's pool.
     """
     if missing := unreachable(topology):
         source, target, pool = missing[0].source, missing[0].target, missing[0].pool
         raise UsageError(f"{topology.name}: no path leads from {source} to {target} with its pool {pool}")
     routes = {node.name: {route.destination: route for route in node.routes} for node in topology.nodes}
+    told = {pool for node in topology.nodes for pool in node.pools} if topology.agents else set()
+    routers = {node.name for node in topology.nodes if node.router}
     if topology.routes == "auto":
         for destination, gateways in _ways(topology):
             for name, gateway in gateways.items():
-                routes[name].setdefault(destination, StaticRoute(destination, gateway))
+                if destination not in told or name in routers:
+                    routes[name].setdefault(destination, StaticRoute(destination, gateway))
     return {name: tuple(by_destination.values()) for name, by_destination in routes.items()}
 
 

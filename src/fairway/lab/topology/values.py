@@ -54,6 +54,13 @@ def text(value: object) -> str:
     return value
 
 
+def flag(value: object) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise Expected("true or false")
+    return value
+
+
 def one_of(*choices: str) -> Callable[[object], str]:
     """One of the strings `choices`."""
 

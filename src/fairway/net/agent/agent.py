@@ -39,6 +39,8 @@ _SAID_AS = {
     "collect": "collected",
     "pod.add": "added",
     "pod.rm": "removed",
+    "pod.take_in": "taken in",
+    "pod.let_go": "let go",
     "pool.add": "pool added",
     "pool.rm": "pool removed",
     "route.add": "route added",
@@ -48,7 +50,7 @@ _SAID_AS = {
 }
 _CNI_CALLS = frozenset(f"cni.{command}" for command in cni.COMMANDS)
 
-_CHANGES_PODS = ("attach", "detach", "collect", "pod.add", "pod.rm")
+_CHANGES_PODS = ("attach", "detach", "collect", "pod.add", "pod.rm", "pod.take_in", "pod.let_go")
 _PEERS_SAY: Mapping[str, Callable[[Part], Awaitable[Json]]] = {"peers.ls": Part.peers, "routes.ls": Part.routes}
 """What is asked of the peers' part, and needs no turn of the worker's."""
 

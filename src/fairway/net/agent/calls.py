@@ -22,6 +22,7 @@ from fairway.net.agent.documents import (
     route_document,
 )
 from fairway.net.host import Host
+from fairway.net.host.moving import Arrival
 from fairway.net.model.attachment import AttachRequest, Kubernetes
 from fairway.net.model.errors import UsageError
 from fairway.net.model.pod import StaticRoute, parse_address
@@ -118,6 +119,26 @@ def _show_pod(host: Host, arguments: Arguments, _: Progress) -> Answer:
     name = arguments.text("name")
     arguments.finish()
     return Answer({"pod": pod_document(host, host.pod(name))})
+
+
+def _take_in(host: Host, arguments: Arguments, _: Progress) -> Answer:
+    """Of another host of this machine: a lab's node."""
+    name = arguments.text("name")
+    arrival = Arrival(
+        arguments.text("namespace"),
+        arguments.text("interface"),
+        arguments.number("mtu", most=65535),
+        tuple(arguments.addresses("addresses")),
+    )
+    arguments.finish()
+    return Answer({"pod": pod_document(host, host.take_in(name, arrival))})
+
+
+def _let_go(host: Host, arguments: Arguments, _: Progress) -> Answer:
+    name, keeps = arguments.text("name"), arguments.flag("keeps", default=True)
+    arguments.finish()
+    host.let_go(name, keeps=keeps)
+    return Answer({"gone": name}, (name,))
 
 
 def _remove_pods(host: Host, arguments: Arguments, _: Progress) -> Answer:
@@ -272,6 +293,8 @@ CALLS: Mapping[str, Call] = {
     "pod.ls": _list_pods,
     "pod.show": _show_pod,
     "pod.rm": _remove_pods,
+    "pod.take_in": _take_in,
+    "pod.let_go": _let_go,
     "pool.add": _add_pool,
     "pool.ls": _list_pools,
     "pool.rm": _remove_pool,

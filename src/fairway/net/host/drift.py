@@ -69,7 +69,8 @@ class Drift:
 
     def whole(self) -> list[Operation]:
         """What differs anywhere, and what is left over of what is no more."""
-        pods = [entry.pod for entry in self._store.entries() if entry.state is PodState.PRESENT]
+        entries = self._store.entries()
+        pods = [e.pod for e in entries if e.state is PodState.PRESENT and not self._wiring.has_moved(e.pod)]
         chains = self._wiring.chains()
         desired = self._wiring.ground.facts(pods)
         desired |= self._far_routes()

@@ -11,6 +11,7 @@ from fairway.net.host.attachments import Attachments, Key
 from fairway.net.host.drift import Drift, Scope
 from fairway.net.host.identity import Identity
 from fairway.net.host.learned import LearnedRoutes
+from fairway.net.host.moving import Arrival, Moving
 from fairway.net.host.observed import Observer
 from fairway.net.host.pools import Pools
 from fairway.net.host.rebuild import rebuild
@@ -57,6 +58,7 @@ class Host:
             self.store, self._kernel, self.identity, self._observer, self._wiring, self.routes, self.learned
         )
         self._attachments = Attachments(self.store, self._kernel, self.pools, self._wiring, self._drift)
+        self._moving = Moving(self.store, self._kernel, self.identity, self.pools, self._wiring)
         self.policies = self._wiring.policies
         self.touches_foreign_chains = touch_foreign_chains
         self.corrupt = self._open()
@@ -127,6 +129,37 @@ class Host:
         if not entries:
             raise UsageError(f"there is no pod {name!r} here", mend="see: fairway pod ls")
         return entries[0].pod
+
+    # Pods that move between hosts of one machine: a lab's nodes
+
+    def take_in(self, name: str, arrival: Arrival) -> Pod:
+        """A pod of another host's, in its namespace as it is, on a link to this host; the other is to `let_go` then.
+
+        When this returns the pod sends by this host. If it fails, the pod is where it was.
+        """
+        check_name("pod", name)
+        self._wiring.wait(name)
+        with self.store.lock():
+            return self._moving.take_in(name, arrival)
+
+    def let_go(self, name: str, *, keeps: bool = True) -> None:
+        """End what is left here of a pod that another host has taken in.
+
+        If it `keeps` its addresses, nobody else gets those that are of this host's pools.
+        """
+        with self.store.lock():
+            self._moving.let_go(name, keeps=keeps)
+
+    def away(self) -> list[Pod]:
+        """Pods that went to other hosts and keep addresses of this one."""
+        return [entry.pod for entry in self.store.entries() if entry.state is PodState.AWAY]
+
+    def forget_away(self, name: str) -> None:
+        """The pod is no more, wherever it was: its addresses are free."""
+        with self.store.lock():
+            entry = self.store.entry(name)
+            if entry is not None and entry.state is PodState.AWAY:
+                self.store.delete(name)
 
     # Attachments: pods whose namespace a container runtime made
 
@@ -259,6 +292,8 @@ class Host:
     def _clear_cut_off(self) -> None:
         """Undo what was cut off half-way, and forget what is gone for good; the caller holds the lock."""
         for entry in self.store.entries():
+            if self._moving.settle(entry):
+                continue
             if entry.state is not PodState.PRESENT and not self._wiring.is_ending(entry.pod.name):
                 self._wiring.take_down(entry.pod)
                 self.store.delete(entry.pod.name)

@@ -148,7 +148,7 @@ class _Run:
 
     def _open(self, namespace: str, version: int) -> None:
         try:
-            opened = inside(namespace, partial(_raw_socket, version))
+            opened = inside(namespace, partial(raw_socket, version))
         except (OSError, FairwayError) as error:
             self._unopened[namespace, version] = str(error)
             return
@@ -174,9 +174,9 @@ class _Run:
         if opened is None:
             self._fail(index, self._unopened[key])
             return
-        echo = _echo(probe.target.version, index, attempt, _PAYLOAD.pack(self._mark, index, time.time()))
+        request = echo(probe.target.version, self._mark, index, attempt)
         try:
-            opened.sendto(echo, (str(probe.target), 0))
+            opened.sendto(request, (str(probe.target), 0))
         except OSError as error:
             if error.errno in _DEFINITE:
                 self._fail(index, error.strerror or str(error))
@@ -207,11 +207,10 @@ class _Run:
     def _count(
         self, namespace: str, family: int, data: bytes, extra: list[tuple[int, int, bytes]], sender: str
     ) -> None:
-        version = 4 if family == socket.AF_INET else 6
-        start = (data[0] & 15) * 4 if version == 4 else 0  # IPv4's own header comes with a raw socket's packet
-        if len(data) < start + _HEADER.size + _PAYLOAD.size or data[start] != _REPLY[version]:
+        found = _payload(4 if family == socket.AF_INET else 6, data)
+        if found is None:
             return
-        mark, index, sent = _PAYLOAD.unpack_from(data, start + _HEADER.size)
+        mark, index, sent = found
         if mark != self._mark or index >= len(self._probes) or self._rtts[index] is not None:
             return
         probe = self._probes[index]
@@ -220,7 +219,7 @@ class _Run:
             self._missing -= 1
 
 
-def _raw_socket(version: int) -> socket.socket:
+def raw_socket(version: int) -> socket.socket:
     """A raw ICMP socket in the calling thread's namespace, to which only echo replies come."""
     opened = socket.socket(_FAMILY[version], socket.SOCK_RAW | socket.SOCK_NONBLOCK, _PROTOCOL[version])
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
@@ -234,15 +233,30 @@ def _raw_socket(version: int) -> socket.socket:
     return opened
 
 
-def _echo(version: int, index: int, attempt: int, payload: bytes) -> bytes:
-    """An echo request; the kernel fills in ICMPv6's checksum."""
+def echo(version: int, mark: bytes, index: int, attempt: int = 0) -> bytes:
+    """An echo request, told from others by `mark`, of 8 octets, and `index`; the kernel does ICMPv6's checksum."""
     identifier, sequence = index & 0xFFFF, attempt + 1
+    payload = _PAYLOAD.pack(mark, index, time.time())
     if version == 6:
         return _HEADER.pack(_REQUEST[6], 0, 0, identifier, sequence) + payload
     total = sum(_WORDS.unpack(_HEADER.pack(_REQUEST[4], 0, 0, identifier, sequence) + payload))
     total = (total >> 16) + (total & 0xFFFF)
     checksum = ~(total + (total >> 16)) & 0xFFFF
     return _HEADER.pack(_REQUEST[4], 0, checksum, identifier, sequence) + payload
+
+
+def answered(version: int, mark: bytes, data: bytes) -> int | None:
+    """The index of the echo with that mark that a raw socket's `data` answers; None if it answers none."""
+    found = _payload(version, data)
+    return found[1] if found is not None and found[0] == mark else None
+
+
+def _payload(version: int, data: bytes) -> tuple[bytes, int, float] | None:
+    start = (data[0] & 15) * 4 if version == 4 and data else 0  # IPv4's own header comes with a raw socket's packet
+    if len(data) < start + _HEADER.size + _PAYLOAD.size or data[start] != _REPLY[version]:
+        return None
+    mark, index, sent = _PAYLOAD.unpack_from(data, start + _HEADER.size)
+    return mark, index, sent
 
 
 def _arrival(extra: list[tuple[int, int, bytes]]) -> float:

@@ -33,6 +33,10 @@ class PodState(enum.Enum):
     ADDING = "adding"
     PRESENT = "present"
     REMOVING = "removing"
+    AWAY = "away"
+    """It is on another host, and its addresses are kept for it: they are of this host's pools."""
+    RETURNING = "returning"
+    """It comes back from there; what is cut off is AWAY again."""
 
 
 @dataclass(frozen=True, slots=True)

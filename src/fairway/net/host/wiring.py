@@ -81,9 +81,9 @@ class Wiring:
         self._kernel.wait_transmits(self._identity.site(pod).namespace, pod.interface)
         return pod
 
-    def remove(self, pod: Pod) -> None:
+    def remove(self, pod: Pod, state: PodState = PodState.REMOVING) -> None:
         """The pod's traffic ends and it is noted as going; the kernel takes its link away while the caller goes on."""
-        self._store.set_state(pod.name, PodState.REMOVING)
+        self._store.set_state(pod.name, state)
         self._removed_some = True
         index = self._kernel.link_index(pod.link)
         # Where the link is gone already, so is what the chain that guards it was for.
@@ -117,6 +117,14 @@ class Wiring:
             self._kernel.sweep_placeholders(site.namespace)
         self.policies.leave(pod)
 
+    def has_moved(self, pod: Pod) -> bool:
+        """Whether the mark of the pod's namespace says that it is another host's now, or still."""
+        site = self._identity.site(pod)
+        if not site.own or not self._kernel.has_namespace(site.namespace):
+            return False
+        mark = self._kernel.mark(site.namespace)
+        return mark != site.mark and mark.startswith("fairway ") and mark.endswith(f" pod {pod.name}")
+
     def is_reachable(self, pod: Pod) -> bool:
         """Whether the pod's namespace is to be had: a runtime's may be gone, or something else be at its path."""
         return pod.attachment is None or self._kernel.is_there(pod.attachment.namespace)
@@ -129,7 +137,9 @@ class Wiring:
         return outer_facts(self._identity.home, facts) if self._kernel.has_link(pod.link) else set()
 
     def differences(self, pod: Pod, chains: Iterable[ForeignChain]) -> list[Operation]:
-        """What would have to be done for this one pod."""
+        """What would have to be done for this one pod: nothing, if another host has it."""
+        if self.has_moved(pod):
+            return []
         reachable = self.is_reachable(pod)
         wanted = self.desired(pod, chains, reachable=reachable)
         if not wanted:
@@ -151,7 +161,7 @@ class Wiring:
         with self._store.lock():
             for name in names:
                 entry = self._store.entry(name)
-                if entry is not None and entry.state is PodState.REMOVING:
+                if entry is not None and entry.state in (PodState.REMOVING, PodState.AWAY):
                     self.policies.leave(entry.pod)
             self._store.forget_removed(names)
 
@@ -165,5 +175,12 @@ class Wiring:
         return self._kernel.possible(pod_facts(self._identity.home, self._identity.site(pod), pod, chains))
 
     def _removal(self, pod: Pod) -> list[Operation]:
-        """What takes the pod away: its rules, its link, and its namespace if that is Fairway's own."""
-        return plan((), self._observer.pod(pod, self._identity.site(pod)))
+        """What takes the pod away: its rules, its link, and its namespace if that is Fairway's own.
+
+        Of a namespace that is another host's by now, our name for it.
+        """
+        site = self._identity.site(pod)
+        observed = self._observer.pod(pod, site)
+        if self.has_moved(pod):
+            observed.add(Namespace(site.namespace, site.mark))
+        return plan((), observed)

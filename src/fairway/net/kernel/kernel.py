@@ -218,6 +218,10 @@ class Kernel:
         """Whether there is a namespace of that name, anybody's."""
         return namespaces.exists(name)
 
+    def share_namespace(self, name: str, former: str) -> None:
+        """Give the namespace `former` another name too."""
+        namespaces.bind(name, former)
+
     def namespace_names(self, prefix: str = "") -> list[str]:
         """Every bound namespace whose name begins with `prefix`, anybody's."""
         return namespaces.names(prefix)

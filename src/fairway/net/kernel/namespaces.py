@@ -113,6 +113,14 @@ def make(name: str, work: Callable[[], T]) -> T:
         return result
 
 
+def bind(name: str, former: str) -> None:
+    """Give the namespace that is called `former` the name `name` too; both are its until one is taken away."""
+    path = path_of(name)
+    _place(path)
+    source, target = os.fsencode(path_of(former)), os.fsencode(path)
+    _check(_libc.mount(source, target, None, _MS_BIND, None), f"bind the namespace {former} at {path}")
+
+
 def remove(name: str) -> None:
     """Take the name away; the kernel ends the namespace once no process is left in it. No such name: nothing."""
     path = path_of(name)

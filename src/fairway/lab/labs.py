@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairway.lab import directory, ground, impairment
+from fairway.lab.agents import running as agents
+from fairway.lab.agents.running import NodeAgent
 from fairway.lab.model import Topology
-from fairway.lab.raising import node_host
+from fairway.lab.nodes import node_host
 from fairway.lab.topology import load, node_namespace, parse
 from fairway.net.kernel import Kernel
 from fairway.net.model.errors import FairwayError, UsageError
@@ -62,6 +64,14 @@ class RunningLab:
             )
             for node in self.topology.nodes
         ]
+
+    def agents(self) -> dict[str, NodeAgent]:
+        """The agents that run, by node."""
+        return agents.find(self.name)
+
+    def agent_state(self, node: str) -> str:
+        """Whether the agent of that node, which runs, is ready."""
+        return agents.state(self.name, node)
 
     def pods(self) -> list[PodView]:
         """Its pods, node by node, as the nodes' hosts know them."""
