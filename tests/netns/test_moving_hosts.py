@@ -12,6 +12,7 @@ import pytest
 from crash import run_and_kill
 
 from fairway import lab
+from fairway.lab import directory
 from fairway.lab.nodes import node_host
 from fairway.net.host.moving import Arrival
 from fairway.net.kernel import namespaces
@@ -83,6 +84,17 @@ def test_a_pod_goes_and_comes_back_in_the_same_namespace():
     assert namespaces.identify("/run/netns/small.n1.a").inode == before
     assert works_on("n1")
     repair("n1", "n2")
+
+
+def test_a_host_that_lost_its_state_knows_the_pods_that_it_took_in_by_their_links():
+    move("n1", "n2", "eth0")
+    for path in directory.node_state("small", "n2").glob("state.db*"):
+        path.unlink()
+    with node_host("small", "n2") as host:
+        assert host.corrupt is not None
+        assert (host.pod("a").addresses, host.pod("a").interface) == ((ADDRESS,), "eth1")
+    repair("n2", "n1")
+    assert (where(), works_on("n2")) == (["n2"], True)
 
 
 def test_nobody_else_gets_the_address_of_a_pod_that_is_away():

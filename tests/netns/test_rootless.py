@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import _cffi_backend
 import click
+import cryptography
 import pyroute2
 import pytest
 
@@ -97,6 +99,8 @@ def library() -> Iterator[Path]:
         source = Path(str(package.__file__)).parent
         shutil.copytree(source, directory / source.name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(EXAMPLES, directory / "examples")
+    shutil.copytree(Path(cryptography.__file__).parent, directory / "with-agents/cryptography")
+    shutil.copy(str(_cffi_backend.__file__), directory / "with-agents")
     subprocess.run(["chmod", "-R", "a+rX", directory], check=True)
     yield directory
     shutil.rmtree(directory)
@@ -132,8 +136,12 @@ def user(python: str, library: Path) -> Iterator[User]:
         shutil.rmtree(runtime)
 
 
-def example(user: User, name: str) -> str:
-    return str(user.library / "examples" / f"{name}.toml")
+def example(user: User, name: str, *, agents: bool = False) -> str:
+    """The file of the example; without agents, whose cryptography another Python than ours may not have."""
+    file = user.library / "examples" / f"{name}.toml"
+    if not agents:
+        file.write_text(file.read_text().replace("agents = true", "agents = false"))
+    return str(file)
 
 
 def test_a_lab_comes_up_is_found_again_and_goes(user: User):
@@ -147,6 +155,21 @@ def test_a_lab_comes_up_is_found_again_and_goes(user: User):
     assert user.document("up", example(user, "two-hosts"))["operations"] == 0
     assert user.document("down")["ended"][0]["namespaces"] == 6
     assert user.document("ls") == {"labs": []}
+
+
+def test_agents_run_in_it_and_find_each_other(user: User):
+    theirs = subprocess.run([user.python, "--version"], capture_output=True, text=True).stdout.split()[1]
+    if theirs.split(".")[:2] != list(map(str, sys.version_info[:2])):
+        pytest.skip("the Python that another user may run cannot load what ours can")
+    for part in (user.library / "with-agents").iterdir():
+        if not (user.library / part.name).exists():
+            part.rename(user.library / part.name)
+    shutil.copy(EXAMPLES / "two-hosts.toml", user.library / "examples")
+    assert user.document("up", example(user, "two-hosts", agents=True))["agents"] == 2
+    assert user.document("ping")["summary"]["pods"] == {"reached": 12, "pairs": 12}
+    assert user.document("pod", "move", "demo01", "--to", "node02")["addresses"] == ["10.0.1.2"]
+    assert user.document("ping")["summary"]["pods"] == {"reached": 12, "pairs": 12}
+    assert user.document("down")["ended"][0]["processes"] == []
 
 
 def test_the_machine_sees_none_of_it(user: User):

@@ -12,6 +12,7 @@ from fairway.cli.places import enter_labs
 
 if TYPE_CHECKING:
     from fairway import lab
+    from fairway.lab.agents.running import NodeAgent
 
 
 @click.command(epilog="\b\nExamples:\n  fairway ls\n  fairway ls two-hosts --json")
@@ -44,7 +45,7 @@ def _print_members(running: lab.RunningLab) -> None:
             "",
             " ".join(map(str, node.addresses)),
             node.namespace,
-            f"pid {agents[node.name].pid}, {running.agent_state(node.name)}" if node.name in agents else "",
+            _agent(running, agents, node),
         )
         for node in running.nodes()
     ]
@@ -55,6 +56,12 @@ def _print_members(running: lab.RunningLab) -> None:
     if not agents:
         header, rows = header[:-1], [row[:-1] for row in rows]
     print_table(header, rows, f"only namespaces are left of {running.name}")
+
+
+def _agent(running: lab.RunningLab, agents: dict[str, NodeAgent], node: lab.NodeView) -> str:
+    if node.router:
+        return ""
+    return f"pid {agents[node.name].pid}, {running.agent_state(node.name)}" if node.name in agents else "none runs"
 
 
 def _document(running: lab.RunningLab) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from fairway.cli import problems
 from fairway.cli.host import leave_foreign_chains_option
 from fairway.cli.output import Progress, json_option, plural, print_json
 from fairway.lab import rootless
@@ -33,6 +34,8 @@ def up(file: Path, leave_foreign_chains: bool, no_agents: bool, as_json: bool) -
     if as_json:
         print_json(asdict(summary))
         return
+    if summary.waiting:
+        problems.warn(summary.waiting)
     parts = [plural(summary.nodes, "node"), plural(summary.pods, "pod"), plural(summary.links, "link")]
     if summary.agents:
         parts.append(plural(summary.agents, "agent"))

@@ -39,6 +39,7 @@ class Summary:
     seconds: float
     engine: str  # "netem", "relay", or "none": no link has faults
     agents: int  # that run
+    waiting: str  # what one of them has not learned in time; empty: all know the ways to all pods
 
 
 def up(
@@ -59,6 +60,7 @@ def up(
                 work = _Raising(kernel, topology, progress or _silent, leave_foreign_chains)
                 directory.write_topology(topology.name, path.read_text(), path.resolve())
                 operations = work.bring()
+                waiting = keeping.wait(kernel, topology) if topology.agents and topology.routes == "auto" else ""
             except BaseException:
                 if fresh:
                     end_namespaces(kernel, topology.name)
@@ -75,6 +77,7 @@ def up(
         time.monotonic() - started,
         impairment.engine_of(topology),
         sum(not node.router for node in topology.nodes) if topology.agents else 0,
+        waiting,
     )
 
 

@@ -10,10 +10,9 @@ from fairway.lab.agents import network, running
 from fairway.lab.model import Node, Topology
 from fairway.lab.topology import node_namespace
 from fairway.net.kernel import Kernel
-from fairway.net.model.errors import FairwayError
 from fairway.net.model.facts import IPNetwork
 
-_FIND_S = 30.0  # how long they may take to find each other, on a machine that is busy and over lossy links
+_FIND_S = 20.0  # how long they may take to find each other, on a machine that is busy and over lossy links
 _LOOK_S = 0.01
 
 
@@ -32,7 +31,7 @@ def release(topology: Topology) -> int:
 def keep(kernel: Kernel, topology: Topology, *, leave_foreign_chains: bool) -> int:
     """Start the agents that do not run, and again those that are told something else now; returns how many.
 
-    The nodes are there, with their pods. Returns when every node knows the way to every other's pods.
+    The nodes are there, with their pods.
     """
     nodes = [node for node in topology.nodes if not node.router]
     joined = network.enrol(topology)
@@ -41,8 +40,21 @@ def keep(kernel: Kernel, topology: Topology, *, leave_foreign_chains: bool) -> i
     running.end([agent for node, agent in alive.items() if node in joined | told])
     missing = [node.name for node in nodes if node.name not in alive or node.name in joined | told]
     running.start(topology.name, missing)
-    _until_found(kernel, topology, nodes)
     return len(missing)
+
+
+def wait(kernel: Kernel, topology: Topology) -> str:
+    """Return when every node knows the way to every other's pods; else, after a while, who does not know which."""
+    nodes = [node for node in topology.nodes if not node.router]
+    deadline = time.monotonic() + _FIND_S
+    while missing := _unknown(kernel, topology, nodes):
+        if time.monotonic() > deadline:
+            node, pool = missing
+            return (
+                f"the agent of {node} has not learned the way to {pool} yet: {directory.agent_log(topology.name, node)}"
+            )
+        time.sleep(_LOOK_S)
+    return ""
 
 
 def _tell(topology: Topology, node: Node, *, leave_foreign_chains: bool) -> bool:
@@ -65,18 +77,6 @@ def _tell(topology: Topology, node: Node, *, leave_foreign_chains: bool) -> bool
     new.write_text(text)
     new.replace(path)
     return True
-
-
-def _until_found(kernel: Kernel, topology: Topology, nodes: list[Node]) -> None:
-    deadline = time.monotonic() + _FIND_S
-    while missing := _unknown(kernel, topology, nodes):
-        if time.monotonic() > deadline:
-            node, pool = missing
-            raise FairwayError(
-                f"the agent of {node} has not learned the way to {pool} after {_FIND_S:.0f} s",
-                mend=f"see: {directory.agent_log(topology.name, node)}",
-            )
-        time.sleep(_LOOK_S)
 
 
 def _unknown(kernel: Kernel, topology: Topology, nodes: list[Node]) -> tuple[str, IPNetwork] | None:

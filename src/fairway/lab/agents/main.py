@@ -34,6 +34,7 @@ def main(lab: str, node: str) -> None:
     from fairway.net.agent.agent import Agent
     from fairway.net.agent.config import load
     from fairway.net.agent.log import set_up
+    from fairway.net.model.errors import FairwayError
 
     told = load(config)
     set_up(told.log_format, told.log_level)
@@ -41,7 +42,10 @@ def main(lab: str, node: str) -> None:
     async def run() -> None:
         await Agent(told, node_identity(lab, node)).run()
 
-    asyncio.run(run())
+    try:
+        asyncio.run(run())
+    except FairwayError as error:
+        sys.exit(error.message)
 
 
 if __name__ == "__main__":

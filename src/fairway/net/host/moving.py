@@ -16,6 +16,7 @@ from fairway.net.host.wiring import Wiring
 from fairway.net.kernel import Kernel
 from fairway.net.model.errors import FairwayError, UsageError
 from fairway.net.model.facts import Fact, IPAddress, Namespace, Route, Up
+from fairway.net.model.names import MOVED_INTERFACE, POD_INTERFACE
 from fairway.net.model.operations import Change, Operation
 from fairway.net.model.pod import Pod
 from fairway.net.model.pool import Wish
@@ -47,7 +48,7 @@ class Moving:
         former = self._store.entry(name)
         if former is not None and former.state is not PodState.AWAY:
             raise UsageError(f"the pod {name} is here", mend="see: fairway pod ls")
-        interface = "eth1" if arrival.interface == "eth0" else "eth0"
+        interface = MOVED_INTERFACE if arrival.interface == POD_INTERFACE else POD_INTERFACE
         namespace = self._identity.namespace(name)
         with self._store.transaction():
             if former is not None:

@@ -18,7 +18,7 @@ from fairway.net.kernel.records import LinkRecord
 from fairway.net.model.attachment import Attachment, Kubernetes, attachment_name, read_mark
 from fairway.net.model.errors import FairwayError
 from fairway.net.model.facts import IPAddress, Neighbour
-from fairway.net.model.names import INTERFACE_PREFIX, POD_INTERFACE, host_interface
+from fairway.net.model.names import INTERFACE_PREFIX, host_interface
 from fairway.net.model.pod import Pod, StaticRoute
 from fairway.net.model.pool import DEFAULT_COOLDOWN_S, Pool
 from fairway.net.reconcile import pod_mac
@@ -47,12 +47,14 @@ def rebuild(store: Store, kernel: Kernel, prefix: str, mark: str, kept: Path | N
 
 
 def _take_up_pod(store: Store, kernel: Kernel, namespace: str, name: str) -> None:
+    """Its own end is the one of our pair: one that was moving has another host's link beside it."""
     view = kernel.view(namespace)
-    links = [link for link in view.links if link.name == POD_INTERFACE]
-    facts = [record.fact for record in view.addresses if record.fact.link == POD_INTERFACE]
-    addresses = tuple(fact.interface.ip for fact in facts if not fact.interface.ip.is_link_local)
-    if links:
-        _take_up(store, Pod(name, addresses, links[0].mtu))
+    group = pair_group(kernel.home, host_interface(name), second=True)
+    for link in view.links:
+        if link.group == group:
+            facts = [record.fact for record in view.addresses if record.fact.link == link.name]
+            addresses = tuple(fact.interface.ip for fact in facts if not fact.interface.ip.is_link_local)
+            _take_up(store, Pod(name, addresses, link.mtu, link.name))
 
 
 def _take_up_attachments(store: Store, kernel: Kernel, kept: Path | None) -> None:

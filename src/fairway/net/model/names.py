@@ -11,6 +11,7 @@ INTERFACE_PREFIX = "fwy-"
 """Every host end of a pod's veth pair begins so (an interface's name has at most 15 characters)."""
 
 POD_INTERFACE = "eth0"
+MOVED_INTERFACE = "eth1"
 """What a pod's own interface is called inside the pod."""
 
 LONGEST_NAME = 63
