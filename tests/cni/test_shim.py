@@ -169,7 +169,7 @@ class TestPending:
 
     def test_what_fails_waits_on_and_holds_up_nothing(self, tmp_path: Path) -> None:
         failing, _ = self.note(tmp_path, "1.1", "bad"), self.note(tmp_path, "2.1", "good")
-        answers = {"bad": Answer(1, b"{}"), "good": Answer(0)}
+        answers = {"bad": Answer(1, b'{"code": 11}'), "good": Answer(0)}
         assert Pending(tmp_path).drain(lambda request: answers[request.environment["CNI_CONTAINERID"]]) == 1
         assert waiting_in(tmp_path) == [failing]
 

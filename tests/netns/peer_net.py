@@ -39,7 +39,7 @@ class Node:
         self.state = directory / self.name
         self.log = directory / f"{self.name}.log"
         self.config = directory / f"{self.name}.toml"
-        self.socket = directory / f"{self.name}.sock"
+        self.socket = directory / self.name / "agent.sock"  # the socket for runtimes is beside it
         self.process: subprocess.Popen[bytes] | None = None
         ip("netns", "add", self.namespace)
         self.port = f"p{number}"

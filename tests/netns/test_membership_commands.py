@@ -22,7 +22,7 @@ class CommandHost:
     def __init__(self, directory: Path, name: str, address: str) -> None:
         self.name, self.address = name, address
         self.state = directory / name
-        self.socket = directory / f"{name}.sock"
+        self.socket = directory / name / "agent.sock"  # the socket for runtimes is beside it
         self.agent: subprocess.Popen[bytes] | None = None
         ip("netns", "add", name)
         ip("link", "add", f"x-{name}", "type", "veth", "peer", "name", "eth0", "netns", name)

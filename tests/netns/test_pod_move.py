@@ -77,7 +77,8 @@ def reaches(source: str, address: str) -> bool:
 
 
 @contextlib.contextmanager
-def program(pod: str, file: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+def program(pod: str, file: Path, *words: str, keys: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A program in the pod; its secrets go to `keys`."""
     namespace = next(each.namespace for each in lab.find("small").pods() if each.name == pod)
     process = subprocess.Popen(
         ["nsenter", f"--net=/run/netns/{namespace}", sys.executable, str(file), *words],
@@ -85,6 +86,7 @@ def program(pod: str, file: Path, *words: str) -> Iterator[subprocess.Popen[str]
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=os.environ | ({"SSLKEYLOGFILE": str(keys)} if keys is not None else {}),
     )
     try:
         yield process
@@ -98,12 +100,14 @@ def line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def downloaded(getting: subprocess.Popen[str], serving: subprocess.Popen[str]) -> dict[str, Any]:
-    """What the client reports, with how many handshakes the server saw and whether the client's address changed."""
+def downloaded(getting: subprocess.Popen[str], serving: subprocess.Popen[str], keys: Path) -> dict[str, Any]:
+    """What the client reports, with how many handshakes made new secrets and whether the client's address changed."""
     out, err = getting.communicate(timeout=90)
     assert out, err
     report: dict[str, Any] = json.loads(out)
-    report["handshakes"], report["moved"] = json.loads(line(serving))
+    report["moved"] = json.loads(line(serving))
+    secrets = keys.read_text().splitlines()
+    report["handshakes"] = sum(secret.startswith("CLIENT_HANDSHAKE_TRAFFIC_SECRET") for secret in secrets)
     return report
 
 
@@ -141,13 +145,14 @@ class TestWithItsAddress:
                 assert numbers == list(range(2, len(numbers) + 2))
                 assert len(numbers) > 10
 
-    def test_a_download_over_quic_lives_through_it(self, file: Path, certificate: tuple[str, str]):
+    def test_a_download_over_quic_lives_through_it(self, file: Path, certificate: tuple[str, str], tmp_path: Path):
+        keys = tmp_path / "keys"
         with program("a", QUIC, "serve", "10.0.1.2", *certificate) as serving:
             assert line(serving) == "ready"
-            with program("b", QUIC, "get", "10.0.1.2", certificate[0], str(SIZE)) as getting:
+            with program("b", QUIC, "get", "10.0.1.2", certificate[0], str(SIZE), keys=keys) as getting:
                 assert line(getting) == "begun"
                 move("a", "n2")
-                report = downloaded(getting, serving)
+                report = downloaded(getting, serving, keys)
         assert (report["handshakes"], report["moved"]) == (1, False)
         assert (report["same"], report["bytes"]) == (True, SIZE)
 
@@ -161,19 +166,20 @@ class TestWithItsAddress:
 
 
 class TestRenumbered:
-    def test_quic_of_the_pods_own_migrates_and_tcp_dies(self, file: Path, certificate: tuple[str, str]):
+    def test_quic_of_the_pods_own_migrates_and_tcp_dies(self, file: Path, certificate: tuple[str, str], tmp_path: Path):
+        keys = tmp_path / "keys"
         with contextlib.ExitStack() as stack:
             serving = stack.enter_context(program("b", QUIC, "serve", "10.0.2.2", *certificate))
             echoing = stack.enter_context(program("b", TCP, "serve", "10.0.2.2"))
             assert (line(serving), line(echoing)) == ("ready", "ready")
             asking = stack.enter_context(program("a", TCP, "ask", "10.0.2.2"))
-            getting = stack.enter_context(program("a", QUIC, "get", "10.0.2.2", certificate[0], str(SIZE)))
+            getting = stack.enter_context(program("a", QUIC, "get", "10.0.2.2", certificate[0], str(SIZE), keys=keys))
             assert (line(asking), line(getting)) == ("1", "begun")
             moved = move("a", "n2", renumber=True)
             assert str(moved.addresses[0]).startswith("10.0.2.")
             assert (moved.tcp, moved.tcp_lost) == (1, 1)
             assert (moved.udp, moved.udp_lost) == (1, 0)
-            report = downloaded(getting, serving)
+            report = downloaded(getting, serving, keys)
             assert (report["handshakes"], report["moved"]) == (1, True)
             assert (report["same"], report["bytes"]) == (True, SIZE)
             out, err = asking.communicate(timeout=30)

@@ -129,6 +129,38 @@ class TestAPod:
             subprocess.run(["ip", "netns", "del", "fwt-cni"], check=True)
 
 
+@pytest.mark.parametrize("pool", ["10.0.0.0/16", "fd00:7::/64"])
+def test_who_gets_an_address_again_does_not_get_what_was_allowed_to_who_had_it(host: Host, pool: str) -> None:
+    if ":" in pool:
+        host.pools.add(ip_network(pool))
+    again = ip_network(pool)[777]
+    guarded = "{kind: Pod, metadata: {name: guarded, labels: {app: web}}}"  # for the kernel to track connections
+    host.policies.apply(f"{WEB}---\n{guarded}", "web.yaml")
+    for name in ("guarded", "other"):
+        host.add_pod(name)
+    host.add_pod("former", [again])
+    family = socket.AF_INET if again.version == 4 else socket.AF_INET6
+
+    def opened(port: int) -> socket.socket:
+        handle = socket.socket(family, socket.SOCK_DGRAM)
+        handle.bind(("", port))
+        handle.settimeout(1)
+        return handle
+
+    with namespaces.inside("other", lambda: opened(5555)) as sender:
+        with namespaces.inside("former", lambda: opened(7777)) as former:
+            sender.sendto(b"allowed", (str(again), 7777))
+            former.sendto(b"answer", former.recvfrom(100)[1])
+            assert sender.recv(100) == b"answer"
+        host.remove_pod("former")
+        host.wait_removed("former")
+        host.add_pod("web", [again])
+        with namespaces.inside("web", lambda: opened(7777)) as web:
+            sender.sendto(b"denied", (str(again), 7777))
+            with pytest.raises(TimeoutError):
+                web.recv(100)
+
+
 class TestPodsThatKubernetesCallsTheSame:
     """A pod of several interfaces, and a sandbox that comes before the former one of its name is gone."""
 

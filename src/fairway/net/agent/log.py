@@ -36,7 +36,7 @@ class _Json(logging.Formatter):
         document = {"time": _time(record.created), "level": record.levelname.lower(), "event": record.getMessage()}
         if record.exc_info:
             document["exception"] = self.formatException(record.exc_info)
-        return json.dumps(document | getattr(record, "fields", {}), ensure_ascii=False, default=str)
+        return json.dumps(document | getattr(record, "fields", {}), default=str)
 
 
 class _Text(logging.Formatter):
@@ -49,7 +49,8 @@ class _Text(logging.Formatter):
 def _value(value: Any) -> str:
     text = str(value)
     plain = text and text.isprintable() and not any(c in text for c in ' "=')
-    return text if plain else json.dumps(text, ensure_ascii=False)
+    # What others say may hold what a terminal obeys, or what is no character at all.
+    return text if plain else json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def _time(seconds: float) -> str:

@@ -38,7 +38,7 @@ _KINDS = {
 
 def encode(document: Json) -> bytes:
     """A line."""
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n"
+    return json.dumps(document, separators=(",", ":")).encode() + b"\n"  # in ASCII: a client may have sent half a pair
 
 
 def decode_request(line: bytes) -> tuple[Any, str, Json]:

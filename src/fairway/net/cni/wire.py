@@ -67,6 +67,11 @@ def decode_answer(data: bytes) -> Answer:
     return Answer(int(exit_code), body)
 
 
+def code_of(answer: Answer) -> int:
+    """The code of an answer that is an error."""
+    return int(json.loads(answer.stdout)["code"])
+
+
 def message_of(answer: Answer) -> str:
     """What an answer that is an error says is wrong."""
     return str(json.loads(answer.stdout)["msg"])

@@ -58,7 +58,7 @@ class Moving:
             self._store.insert(pod, PodState.ADDING if former is None else PodState.RETURNING)
         try:
             self._wiring.ground.prepare(pod)
-            self._wiring.policies.enter(pod)
+            self._wiring.policies.enter(pod, moved=True)
             if not self._kernel.has_namespace(namespace):
                 self._kernel.share_namespace(namespace, arrival.namespace)
             beside, over = self._steps(pod, namespace)

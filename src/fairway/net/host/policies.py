@@ -82,11 +82,13 @@ class Policies:
 
     # What becomes of the pods; the caller holds the store's lock
 
-    def enter(self, pod: Pod) -> None:
-        """The pod, whose link is not up yet, is guarded from now on."""
+    def enter(self, pod: Pod, *, moved: bool = False) -> None:
+        """The pod, whose link is not up yet, is guarded from now on; one that has `moved` keeps its connections."""
         compiler = self._current(pod)
         if compiler is not None:
             endpoint = self._endpoint(pod)
+            if not moved:  # what was allowed to who had its addresses before is not allowed to it
+                self._kernel.forget_connections(pod.addresses)
             self._change(compiler, compiler.put(endpoint))
             # If a document says that another host has it, it has moved here.
             self._change(compiler, compiler.remove((endpoint.namespace, endpoint.name, "")))

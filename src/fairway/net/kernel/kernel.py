@@ -99,6 +99,10 @@ class Kernel:
         """Put `table` in the place of the home namespace's policies, in one transaction."""
         self._sessions.policies(self.home).replace(table)
 
+    def forget_connections(self, addresses: Iterable[IPAddress]) -> None:
+        """Forget the connections from and to these addresses that the home namespace tracks."""
+        self._sessions.connections(self.home).forget(addresses)
+
     def masquerade(self, wanted: Masquerade | None) -> None:
         """Hide what `wanted` says behind the home namespace's own addresses, and nothing else."""
         self._sessions.masquerade(self.home).replace(wanted)

@@ -17,6 +17,7 @@ _NETLINK_NETFILTER = 12  # linux/netlink.h
 _NLMSG_ERROR = 2
 _NLMSG_DONE = 3
 _NLM_F_REQUEST = 1
+_NLM_F_ACK = 4
 _NLM_F_DUMP = 0x300
 _NLM_F_DUMP_INTR = 16
 _GET_RULE = 10 << 8 | 7  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETRULE: linux/netfilter/nf_tables.h
@@ -130,6 +131,18 @@ class TableSocket:
                     refused[sequence] = number
         if refused:
             raise _refusal(refused[min(refused)])
+
+    def delete(self, kind: int, attributes: bytes, family: int) -> bool:
+        """Take one thing away, off any transaction; False if there is no such thing."""
+        self._send(kind, _NLM_F_ACK, attributes, family)
+        while True:
+            for answer, _, sequence, message in self._receive():
+                if sequence != self._sequence or answer != _NLMSG_ERROR:
+                    continue
+                number = _number(message)
+                if number not in (0, errno.ENOENT):
+                    raise _refusal(number)
+                return not number
 
     def _ask(self, kind: int, attributes: bytes, family: int) -> bytes | None:
         """The one message that answers; None if there is no such thing."""

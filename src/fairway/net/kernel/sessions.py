@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from fairway.net.kernel import namespaces
+from fairway.net.kernel.connections import Connections
 from fairway.net.kernel.firewall import TABLE, FirewallDriver
 from fairway.net.kernel.foreign import ForeignChains
 from fairway.net.kernel.masquerade import MasqueradeDriver
@@ -32,6 +33,7 @@ class Sessions:
         self._policies: dict[str, PolicyDriver] = {}
         self._masquerades: dict[str, MasqueradeDriver] = {}
         self._foreign: dict[str, ForeignChains] = {}
+        self._connections: dict[str, Connections] = {}
 
     def __enter__(self) -> Sessions:
         return self
@@ -78,6 +80,12 @@ class Sessions:
             self._foreign[namespace] = namespaces.inside(namespace, lambda: ForeignChains(namespace))
         return self._foreign[namespace]
 
+    def connections(self, namespace: str) -> Connections:
+        """The connections that are tracked in `namespace`."""
+        if namespace not in self._connections:
+            self._connections[namespace] = namespaces.inside(namespace, Connections)
+        return self._connections[namespace]
+
     def adopt(self, namespace: str, netlink: Netlink) -> None:
         """Take over a socket that the namespace's maker opened in it."""
         self.forget(namespace)
@@ -91,5 +99,5 @@ class Sessions:
                 driver.close()
 
     def _drivers(self) -> tuple[MutableMapping[str, _Driver], ...]:
-        found: tuple[Any, ...] = (self._netlinks, self._firewalls, self._policies, self._masquerades, self._foreign)
-        return found
+        rules: tuple[Any, ...] = (self._firewalls, self._policies, self._masquerades, self._foreign)
+        return (self._netlinks, *rules, self._connections)

@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from hashlib import blake2b
 from ipaddress import ip_address
 
 from fairway.net.model.facts import IPAddress
@@ -26,6 +27,7 @@ _HOPS = range(2, 9)
 """Hop limits of a trace: that many hosts and routers away, the nearest behind one router."""
 _HOPS_MAX = 64
 _TRACED_MAX = 4_096
+_READ_AT_ONCE = 64
 
 
 class Echo:
@@ -72,7 +74,7 @@ class Echo:
         sock = self._socket(address.version)
         if sock is None:
             return
-        fields = (_REQUEST[address.version], 0, 0, os.getpid() & 0xFFFF, number, self._secret)
+        fields = (_REQUEST[address.version], 0, 0, os.getpid() & 0xFFFF, number, self._mark(address))
         echo = _ECHO.pack(*fields)
         if address.version == 4:  # for ICMPv6 the kernel does it
             echo = _ECHO.pack(*fields[:2], _checksum(echo), *fields[3:])
@@ -101,7 +103,7 @@ class Echo:
         return self._sockets[version]
 
     def _readable(self, sock: socket.socket, version: int) -> None:
-        while True:
+        for _ in range(_READ_AT_ONCE):  # the host's ICMP is for every such socket, and may be a flood
             try:
                 data, address = sock.recvfrom(1024)
             except OSError:
@@ -113,16 +115,20 @@ class Echo:
 
     def _received(self, message: bytes, version: int, sender: IPAddress) -> None:
         inner = _ERROR_HEADER + _IP_HEADER[version]
-        if message[0] == _REPLY[version] and self._is_ours(message):
+        if message[0] == _REPLY[version] and self._is_ours(message, sender):
             self._on_answer(sender)
-        elif message[0] in _ERRORS[version] and self._is_ours(message[inner:]):
+        elif message[0] in _ERRORS[version] and len(message) > inner:
             packed = message[inner - sender.max_prefixlen // 8 : inner]  # the destination ends either IP header
             target = ip_address(packed)
-            if target in self._traced:
+            if target in self._traced and self._is_ours(message[inner:], target):
                 self._traced[target].add(sender)
 
-    def _is_ours(self, message: bytes) -> bool:
-        return len(message) >= _ECHO.size and _ECHO.unpack_from(message)[-1] == self._secret
+    def _mark(self, address: IPAddress) -> bytes:
+        """What our echoes to that address bear: who gets one cannot answer for another."""
+        return blake2b(address.packed, key=self._secret, digest_size=16).digest()
+
+    def _is_ours(self, message: bytes, address: IPAddress) -> bool:
+        return len(message) >= _ECHO.size and _ECHO.unpack_from(message)[-1] == self._mark(address)
 
 
 def _checksum(data: bytes) -> int:
