@@ -52,7 +52,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
 
 def living(kind: type) -> int:
     gc.collect()
-    return sum(isinstance(known, kind) for known in gc.get_objects())
+    return sum(type(known) is kind for known in gc.get_objects())
 
 
 @contextlib.asynccontextmanager

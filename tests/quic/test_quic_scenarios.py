@@ -139,6 +139,9 @@ class TestHandshake:
         flight = server.transmit(pair.now)
         assert flight is not None
         client.receive(flight.data, flight.segment, pair.now)
+        stream_id = client.open_stream()
+        assert stream_id is not None
+        client.write(stream_id, b"request")
         last = client.transmit(pair.now)
         assert last is not None
         assert (len(last.data), client.transmit(pair.now)) == (1200, None)
@@ -147,7 +150,16 @@ class TestHandshake:
         assert answer is not None
         client.receive(answer.data, answer.segment, pair.now)
         assert client.phase is Phase.CONFIRMED
-        assert client.statistics()["runs_remembered"] == 0  # its connection IDs have arrived
+        assert client.statistics()["runs_remembered"] == 0  # the request has arrived
+
+    def test_further_connection_ids_are_issued_when_they_can_be_of_use(self) -> None:
+        pair = Pair()  # the client does not know yet that the server has its last flight
+        client, server = core(pair.client), core(pair.server)
+        assert (client.phase, server.phase) == (Phase.COMPLETE, Phase.CONFIRMED)
+        assert (client.spare_connection_ids, server.spare_connection_ids) == (0, 0)
+        pair.run_for(0.1)
+        assert client.phase is Phase.CONFIRMED
+        assert (client.spare_connection_ids, server.spare_connection_ids) == (1, 1)
 
 
 class TestRetryAndVersions:

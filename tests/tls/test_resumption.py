@@ -59,6 +59,7 @@ def visit(
     early_data: bool = False,
     context: bytes = CONTEXT,
     client_now: datetime | None = None,
+    tickets: bool = True,
 ) -> Pair:
     """One handshake."""
     pair = Pair(
@@ -69,6 +70,7 @@ def visit(
             now=lambda: client_now or now,
             ticket=ticket,
             early_data=early_data,
+            tickets=tickets,
         ),
         ServerSession(
             server,
@@ -109,6 +111,13 @@ class TestResumption:
         assert secrets(second.client_events, True) == secrets(second.server_events, False)
         assert secrets(second.client_events, False) == secrets(second.server_events, True)
         assert second.client_complete.peer_certificates == first.client_complete.peer_certificates != ()
+
+    def test_who_would_not_keep_a_ticket_gets_none(self) -> None:
+        first = visit(client_config(), server_config())
+        assert ticket_of(first)
+        second = visit(client_config(), server_config(), tickets=False)
+        assert not [event for event in second.client_events if isinstance(event, SessionTicket)]
+        assert not [data for level, data in sent(second.server_events) if level is Level.APPLICATION]
 
     def test_from_ticket_to_ticket(self) -> None:
         client, server = client_config(), server_config()

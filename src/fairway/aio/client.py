@@ -147,9 +147,6 @@ class _Client(Generic[AnyConnection]):
 
     def ended(self, driver: Driver) -> None:
         """The connection is over."""
-        self._close()
-
-    def _close(self) -> None:
         if self.connection.mover is not None:
             self.connection.mover.stop()
             self.connection.mover = None  # it leads back to the connection
@@ -178,7 +175,6 @@ class _Client(Generic[AnyConnection]):
     def release(self) -> None:
         """Close the socket without waiting for the draining period."""
         self.connection.abort("the client left")
-        self._close()
 
 
 def _is_final(error: Exception) -> bool:

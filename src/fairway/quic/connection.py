@@ -127,6 +127,7 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
                 now=clock,
                 ticket=None if saved is None or saved.version != version else saved.ticket,
                 early_data=early_data,
+                tickets=server is not None,
             )
 
         connection = cls(state, session(state.version), destination)
@@ -296,7 +297,8 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
 
     def network_failed(self, now: float, reason: str) -> None:
         """The socket is gone: end without sending."""
-        ending.abandon(self._state, Closing(ClosedBy.TRANSPORT, reason=reason), now)
+        if self._state.is_open:
+            ending.abandon(self._state, Closing(ClosedBy.TRANSPORT, reason=reason), now)
 
     def network_returned(self) -> None:
         """The way to the peer was gone and is there again: probe now, whatever the timer says."""

@@ -300,8 +300,6 @@ class Handshake:
         size = min(state.configuration.udp_payload, state.peer_parameters.max_udp_payload_size)
         path.resize(size)
         state.streams.set_peer(state.peer_parameters)
-        for key in state.local_ids.issue(state.peer_parameters.active_connection_id_limit):
-            state.control[key] = None
         completed = HandshakeCompleted(
             event.alpn,
             event.cipher_suite,
@@ -335,6 +333,9 @@ def confirm(state: ConnectionState) -> None:
         return
     state.go(Phase.CONFIRMED)
     state.events.append(HandshakeConfirmed())
+    # Further connection IDs are of use from now on: before, nobody may move (RFC 9000 section 9).
+    for key in state.local_ids.issue(state.peer_parameters.active_connection_id_limit):
+        state.control[key] = None
     if state.remote_ids.preferred is not None and (preferred := state.peer_parameters.preferred_address):
         state.events.append(PreferredAddressOffered(*preferred.addresses()))
     state.initial.discard()

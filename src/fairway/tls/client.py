@@ -50,10 +50,11 @@ class ClientSession(Session):
 
     With a `ticket` that is still fit the session is resumed, and with `early_data` data may go before the server has
     answered, if it takes such: then `start` gives a secret of `Level.EARLY`, and `EarlyData` says what became of it.
+    Who would not keep `tickets` asks for none: servers issue them only to who says how they are used.
     `random` gives so many random bytes, `now` the time with its zone.
     """
 
-    __slots__ = ("_config", "_early_data", "_parameters", "_ticket")
+    __slots__ = ("_config", "_early_data", "_parameters", "_ticket", "_tickets")
 
     def __init__(
         self,
@@ -64,18 +65,20 @@ class ClientSession(Session):
         now: Callable[[], datetime],
         ticket: SessionTicket | None = None,
         early_data: bool = False,
+        tickets: bool = True,
     ) -> None:
         super().__init__(Handshake(client=True, random=random, now=now, keylog=config.keylog), NotStarted())
         self._config = config
         self._parameters = transport_parameters
         self._ticket = ticket
         self._early_data = early_data
+        self._tickets = tickets
 
     def start(self) -> list[Event]:
         """The events that open the handshake. To be called once, first."""
         if not isinstance(self._state, NotStarted):
             raise RuntimeError("the handshake has been started")
-        self._state = _start(self._handshake, self._config, self._parameters, self._offer())
+        self._state = _start(self._handshake, self._config, self._parameters, self._offer(), self._tickets)
         return self._drain()
 
     def _offer(self) -> Offer | None:
@@ -96,12 +99,16 @@ class NotStarted:
         raise TlsAlert(AlertDescription.UNEXPECTED_MESSAGE, "nothing was asked", "RFC 8446 section 4")
 
 
-def _start(handshake: Handshake, config: ClientConfig, parameters: bytes, psk: Offer | None) -> ExpectServerHello:
+def _start(
+    handshake: Handshake, config: ClientConfig, parameters: bytes, psk: Offer | None, tickets: bool
+) -> ExpectServerHello:
     handshake.client_random = handshake.random(32)
     shares = config.halves.take(handshake.random)
     offered = dict(config.fixed_extensions)
     offered[ExtensionType.KEY_SHARE] = extensions.encode_key_shares([(g, half.share) for g, half in shares.items()])
     offered[ExtensionType.QUIC_TRANSPORT_PARAMETERS] = parameters
+    if psk is None and not tickets:
+        del offered[ExtensionType.PSK_KEY_EXCHANGE_MODES]  # section 4.2.9
     # RFC 9001 section 8.4: the session ID is empty
     hello = ClientHello(handshake.client_random, b"", config.cipher_suites, offered)
     message = hello.encode() if psk is None else psk.encode(hello, handshake.transcript, handshake.now())

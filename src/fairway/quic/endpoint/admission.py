@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from fairway.quic.limits import (
@@ -178,7 +179,11 @@ class Admission:
 
 def place_of(address: Address) -> bytes | str:
     """What counts as one address: all of IPv4's, the first 64 bits of IPv6's; as it is if it is no IP address."""
-    host = str(address[0]) if isinstance(address, tuple) else str(address)
+    return _place_of(str(address[0]) if isinstance(address, tuple) else str(address))
+
+
+@lru_cache(maxsize=1024)  # asked twice for every newcomer, and who came comes again
+def _place_of(host: str) -> bytes | str:
     try:
         parsed = ip_address(host)
     except ValueError:
