@@ -291,7 +291,7 @@ class TestReload:
                         assert connection.handshake is not None
                         assert connection.handshake.resumed is bool(seen)
                         seen.add(await pid(connection))
-                        await asyncio.sleep(0.05)  # for the next ticket
+                        await asyncio.sleep(0.3)  # for the next ticket, from a process that shares its processor
                     if len(seen) == 2:
                         running.reload()
 

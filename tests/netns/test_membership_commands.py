@@ -55,6 +55,11 @@ class CommandHost:
         self.agent = subprocess.Popen(words)
         until(self.socket.exists, 30.0)
 
+    def listens(self) -> bool:
+        """Whether other hosts can call its agent: a little after commands can."""
+        words = ["nsenter", f"--net=/run/netns/{self.name}", "ss", "-Hlun", "sport = :7946"]
+        return bool(subprocess.run(words, capture_output=True, check=True).stdout)
+
     def peers(self) -> dict[str, str]:
         try:
             return {peer["node"]: peer["state"] for peer in self.document("peers")["peers"]}
@@ -88,6 +93,7 @@ def test_a_network_is_begun_joined_and_left_by_revocation(hosts: tuple[CommandHo
     first.start()
     made = first.document("token")
     assert made["endpoints"] == ["192.0.2.1:7946"]
+    until(first.listens)
     joined = second.document("join", "192.0.2.1", made["token"], "--name", "node02")
     assert joined["blocks"] == ["10.8.1.0/24"]
     assert "belongs to a network already" in second.run("join", "192.0.2.1", made["token"], code=2).stderr

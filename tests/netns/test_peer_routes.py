@@ -116,6 +116,7 @@ def test_what_was_learned_outlives_a_restart_of_who_learned_it(net: PeerNet) -> 
     net.start(restart_s=3.0)
     pods = _with_pods(net)
     until(net.blocks_known)
+    time.sleep(0.5)  # what is in the kernel is on the disk a little later
     for node in net.nodes:
         node.kill()
     assert _all_pairs(net, pods) == []

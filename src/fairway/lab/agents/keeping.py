@@ -8,6 +8,7 @@ import time
 from fairway.lab import directory
 from fairway.lab.agents import network, running
 from fairway.lab.model import Node, Topology
+from fairway.lab.nodes import node_host
 from fairway.lab.topology import node_namespace
 from fairway.net.kernel import Kernel
 from fairway.net.model.facts import IPNetwork
@@ -84,6 +85,9 @@ def _unknown(kernel: Kernel, topology: Topology, nodes: list[Node]) -> tuple[str
     for node in nodes:
         speaks = {address.version for address in network.addresses_of(topology, node)}
         known = {route.destination for route in kernel.routes(node_namespace(topology, node.name)) if route.learned}
+        # They are in the kernel a little before they are kept, and until then whoever looks takes them for left over.
+        with node_host(topology.name, node.name) as host:
+            known &= {route.destination for route in host.learned.all()}
         for other in nodes:
             for pool in other.pools if other is not node else ():
                 if pool.version in speaks and pool not in known:
