@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from bench.result import Result
 from fairway.aio.udp import UdpSocket, bind
 from fairway.quic import Connection, Endpoint, QuicConfiguration, Transmit
-from fairway.quic.packet import FIXED_BIT, VERSION_1
-from fairway.quic.protection import make_opener, make_sealer
+from fairway.quic.packets.headers import FIXED_BIT, VERSION_1
+from fairway.quic.packets.protection import make_opener, make_sealer
 from fairway.tls import CipherSuite, ClientConfig, ServerConfig, self_signed_identity
 
 LENGTH = 256 << 20

@@ -12,7 +12,7 @@ from quic_pair import CLIENT_ADDRESS, Pair, Side, identity
 
 from fairway.quic import Closing, Connection, QuicConfiguration
 from fairway.quic import events as ev
-from fairway.quic.packet import (
+from fairway.quic.packets.headers import (
     FIXED_BIT,
     KEY_PHASE,
     LONG_HEADER,
@@ -21,7 +21,7 @@ from fairway.quic.packet import (
     encode_long_header,
     parse_long_header,
 )
-from fairway.quic.protection import (
+from fairway.quic.packets.protection import (
     Sealer,
     header_masks,
     initial_secrets,

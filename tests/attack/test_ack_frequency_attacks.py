@@ -8,7 +8,7 @@ from quic_pair import Pair
 
 from fairway.quic import ErrorCode, frames
 from fairway.quic.ack_frames import AckFrequency, ImmediateAck
-from fairway.quic.packet import PacketType
+from fairway.quic.packets.headers import PacketType
 from fairway.wire import VARINT_MAX
 
 PING = frames.Ping().encode()

@@ -8,7 +8,7 @@ from quic_attacker import Attacker, FalseServer, bounded
 from fairway.quic import ErrorCode, QuicConfiguration, frames
 from fairway.quic import events as ev
 from fairway.quic.limits import MAX_DATAGRAM_BYTES_KEPT, MAX_DATAGRAMS_KEPT
-from fairway.quic.packet import PacketType
+from fairway.quic.packets.headers import PacketType
 
 TAKES = QuicConfiguration(handshake_timeout_s=120.0, max_datagram_frame_size=65535)
 

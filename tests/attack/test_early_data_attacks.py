@@ -10,8 +10,8 @@ from quic_pair import CLIENT_ADDRESS, Pair, identity
 
 from fairway.quic import Endpoint, ErrorCode, KnownServer, MemorySessionStore, QuicConfiguration, ack_frames, frames
 from fairway.quic import events as ev
-from fairway.quic.packet import VERSION_1, PacketType, encode_long_header, parse_long_header
-from fairway.quic.protection import make_sealer
+from fairway.quic.packets.headers import VERSION_1, PacketType, encode_long_header, parse_long_header
+from fairway.quic.packets.protection import make_sealer
 from fairway.tls import CipherSuite, ClientConfig, SealingKeys, ServerConfig, StrikeRegister, Tickets
 
 SERVER = ("localhost", 443, ("test",))

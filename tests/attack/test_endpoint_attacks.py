@@ -13,8 +13,8 @@ from quic_pair import CLIENT_ADDRESS, Pair, SimulatedPath, identity
 
 from fairway.quic import Endpoint, ErrorCode, frames
 from fairway.quic.endpoint.admission import AdmissionLimits
-from fairway.quic.packet import VERSION_1, PacketType, encode_long_header
-from fairway.quic.protection import initial_secrets, make_sealer
+from fairway.quic.packets.headers import VERSION_1, PacketType, encode_long_header
+from fairway.quic.packets.protection import initial_secrets, make_sealer
 from fairway.tls import CipherSuite, ServerConfig
 
 

@@ -8,7 +8,7 @@ import pytest
 from quic_attacker import Attacker, FalseServer, bounded
 
 from fairway.quic import QuicConfiguration, frames
-from fairway.quic.packet import PacketType
+from fairway.quic.packets.headers import PacketType
 
 STREAMS = QuicConfiguration(handshake_timeout_s=120.0, max_streams_bidi=8, max_streams_uni=8)
 

@@ -6,8 +6,9 @@ import pytest
 from quic_attacker import Attacker, bounded
 from quic_pair import Pair, SimulatedPath
 
-from fairway.quic import ErrorCode, frames, protection
-from fairway.quic.packet import KEY_PHASE
+from fairway.quic import ErrorCode, frames
+from fairway.quic.packets import protection
+from fairway.quic.packets.headers import KEY_PHASE
 
 
 def stream(stream_id: int, offset: int, data: bytes, fin: bool = False) -> bytes:

@@ -12,8 +12,8 @@ from quic_pair import CLIENT_ADDRESS, Pair
 from fairway.aio.transport import BUFFERS_PER_TURN, Transport
 from fairway.aio.udp import UdpSocket
 from fairway.quic import ClosedBy, QuicConfiguration, frames
-from fairway.quic.packet import VERSION_1, PacketType, encode_long_header
-from fairway.quic.protection import initial_secrets, make_sealer
+from fairway.quic.packets.headers import VERSION_1, PacketType, encode_long_header
+from fairway.quic.packets.protection import initial_secrets, make_sealer
 
 PING = frames.Ping().encode()
 DESTINATION = b"\x55" * 8

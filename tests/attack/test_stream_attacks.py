@@ -8,8 +8,8 @@ import pytest
 from quic_attacker import AES, Attacker, bounded
 
 from fairway.quic import ErrorCode, QuicConfiguration, ack_frames, frames
-from fairway.quic.packet import VERSION_1
-from fairway.quic.protection import make_opener
+from fairway.quic.packets.headers import VERSION_1
+from fairway.quic.packets.protection import make_opener
 from fairway.wire import Reader, encode_varint
 
 STREAMS = QuicConfiguration(handshake_timeout_s=120.0, max_streams_bidi=8, max_streams_uni=8)

@@ -13,8 +13,8 @@ from fairway.quic import Endpoint, ErrorCode, KnownServer, MemorySessionStore, f
 from fairway.quic import events as ev
 from fairway.quic.endpoint.admission import AdmissionLimits
 from fairway.quic.limits import RETRY_FROM_PENDING
-from fairway.quic.packet import VERSION_1, PacketType, encode_long_header, parse_long_header
-from fairway.quic.protection import initial_secrets, make_opener, make_sealer
+from fairway.quic.packets.headers import VERSION_1, PacketType, encode_long_header, parse_long_header
+from fairway.quic.packets.protection import initial_secrets, make_opener, make_sealer
 from fairway.tls import CipherSuite, ServerConfig
 from fairway.wire import Reader
 

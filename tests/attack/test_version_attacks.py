@@ -7,9 +7,9 @@ from quic_attacker import bounded
 from quic_pair import Pair
 
 from fairway.quic import ErrorCode, QuicConfiguration
-from fairway.quic import local_parameters as local
-from fairway.quic.packet import VERSION_1, VERSION_2, encode_version_negotiation, parse_long_header
-from fairway.quic.version_information import VersionInformation
+from fairway.quic.handshake import local_parameters as local
+from fairway.quic.handshake.version_information import VersionInformation
+from fairway.quic.packets.headers import VERSION_1, VERSION_2, encode_version_negotiation, parse_long_header
 
 BOTH_TWO = (VERSION_2, VERSION_1)
 
@@ -63,7 +63,7 @@ class TestLies:
     )
     def test_a_server_that_lies_is_refused(self, monkeypatch: pytest.MonkeyPatch, value: bytes | None) -> None:
         shared = local.of_this_connection
-        monkeypatch.setattr("fairway.quic.local_parameters.of_this_connection", lambda *_: says(value))
+        monkeypatch.setattr("fairway.quic.handshake.local_parameters.of_this_connection", lambda *_: says(value))
         monkeypatch.setattr("fairway.quic.connection.of_this_connection", shared)
         pair = Pair(QuicConfiguration(), server_configuration=QuicConfiguration(versions=BOTH_TWO), connect=False)
         assert ended(pair)[0] == ErrorCode.VERSION_NEGOTIATION_ERROR
@@ -75,7 +75,7 @@ class TestLies:
                 VersionInformation.decode(value, from_client=True)
 
     def test_a_client_is_not_taken_to_a_version_that_it_did_not_offer(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("fairway.quic.local_parameters.served_version", lambda *_: VERSION_2)
+        monkeypatch.setattr("fairway.quic.handshake.local_parameters.served_version", lambda *_: VERSION_2)
         pair = Pair(
             QuicConfiguration(versions=(VERSION_1,), handshake_timeout_s=5.0),
             server_configuration=QuicConfiguration(),

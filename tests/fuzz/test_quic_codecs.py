@@ -11,7 +11,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fairway.quic import ErrorCode, PeerError, frames
-from fairway.quic.packet import (
+from fairway.quic.handshake.transport_parameters import (
+    PreferredAddress,
+    TransportParameters,
+    decode_parameters,
+    encode_parameters,
+)
+from fairway.quic.packets.headers import (
     KEY_PHASE,
     LONG_HEADER,
     SUPPORTED_VERSIONS,
@@ -23,13 +29,7 @@ from fairway.quic.packet import (
     parse_long_header,
     parse_versions,
 )
-from fairway.quic.protection import Opener, make_opener
-from fairway.quic.transport_parameters import (
-    PreferredAddress,
-    TransportParameters,
-    decode_parameters,
-    encode_parameters,
-)
+from fairway.quic.packets.protection import Opener, make_opener
 from fairway.tls import CipherSuite
 from fairway.wire import RangeSet, Reader, WireError, decode_varint, encode_varint
 

@@ -24,14 +24,14 @@ from fairway.quic import (
     ack_frames,
     frames,
 )
-from fairway.quic.packet import (
+from fairway.quic.packets.headers import (
     SUPPORTED_VERSIONS,
     PacketType,
     encode_retry,
     encode_version_negotiation,
     parse_long_header,
 )
-from fairway.quic.protection import retry_tag
+from fairway.quic.packets.protection import retry_tag
 from fairway.wire import encode_varint
 
 DATA = bytes(range(256)) * 40

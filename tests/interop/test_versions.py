@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from lossy_relay import LossyRelay
 
 from fairway.aio import QuicConfiguration, QuicConnection, connect, http3, serve
-from fairway.quic.packet import VERSION_1, VERSION_2
+from fairway.quic.packets.headers import VERSION_1, VERSION_2
 from fairway.tls import Identity, self_signed
 
 PEERS = ("aioquic", "qh3")

@@ -12,7 +12,7 @@ from quic_pair import Pair, Side, SimulatedPath, identity
 
 from fairway.quic import Endpoint, KnownServer, MemorySessionStore, Phase, QuicConfiguration, UsageError
 from fairway.quic import events as ev
-from fairway.quic.packet import VERSION_1, VERSION_2
+from fairway.quic.packets.headers import VERSION_1, VERSION_2
 from fairway.tls import ServerConfig, Tickets
 
 SERVER = ("localhost", 443, ("test",))

@@ -18,7 +18,7 @@ from fairway.quic import Phase, QuicConfiguration, ack_frames
 from fairway.quic import frames as fr
 from fairway.quic.observe.frames_text import frames_text
 from fairway.quic.observe.qvis import for_qvis, records
-from fairway.quic.packet import VERSION_2
+from fairway.quic.packets.headers import VERSION_2
 from fairway.tls import ClientConfig
 
 ENDS = ("client", "server")

@@ -9,8 +9,8 @@ from quic_pair import Pair, SimulatedPath
 
 from fairway.quic import QuicConfiguration, ack_frames
 from fairway.quic.errors import PeerError
+from fairway.quic.handshake.transport_parameters import TransportParameters, decode_parameters, encode_parameters
 from fairway.quic.spaces import ReceivedNumbers
-from fairway.quic.transport_parameters import TransportParameters, decode_parameters, encode_parameters
 
 PATH = {"delay": 0.02, "rate": 5e6}
 SIZE = 4_000_000
@@ -60,7 +60,7 @@ class TestAsking:
         assert took[1] < took[0] + 0.5
 
     def test_nothing_is_asked_of_a_peer_that_cannot_be_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("fairway.quic.local_parameters.decode_parameters", _deaf)
+        monkeypatch.setattr("fairway.quic.handshake.local_parameters.decode_parameters", _deaf)
         pair = download(QuicConfiguration(), QuicConfiguration())
         assert sent(pair) > SIZE / 1500 / 3
 

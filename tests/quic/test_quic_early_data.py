@@ -10,7 +10,7 @@ from quic_pair import Pair, SimulatedPath, identity
 
 from fairway.quic import Endpoint, KnownServer, MemorySessionStore, QuicConfiguration
 from fairway.quic import events as ev
-from fairway.quic.packet import LONG_HEADER, PacketType, parse_long_header
+from fairway.quic.packets.headers import LONG_HEADER, PacketType, parse_long_header
 from fairway.tls import ServerConfig, Tickets
 
 SERVER = ("localhost", 443, ("test",))

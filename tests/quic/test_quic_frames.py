@@ -9,9 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairway.quic import ack_frames, frames
-from fairway.quic.dispatch import TABLE
 from fairway.quic.errors import ErrorCode, PeerError
-from fairway.quic.packet import (
+from fairway.quic.handshake.transport_parameters import (
+    PreferredAddress,
+    TransportParameters,
+    decode_parameters,
+    encode_parameters,
+    encode_reserved,
+)
+from fairway.quic.handshake.version_information import VersionInformation
+from fairway.quic.packets.headers import (
     VERSION_1,
     VERSION_2,
     PacketType,
@@ -24,14 +31,7 @@ from fairway.quic.packet import (
     parse_long_header,
     parse_versions,
 )
-from fairway.quic.transport_parameters import (
-    PreferredAddress,
-    TransportParameters,
-    decode_parameters,
-    encode_parameters,
-    encode_reserved,
-)
-from fairway.quic.version_information import VersionInformation
+from fairway.quic.receiving.dispatch import TABLE
 from fairway.wire import Reader, WireError, encode_varint
 
 varint = st.integers(0, (1 << 62) - 1)

@@ -11,7 +11,7 @@ from quic_pair import CLIENT_ADDRESS, Pair
 
 from fairway.quic import UsageError
 from fairway.quic.endpoint.ids import Ids, ServerId
-from fairway.quic.packet import LONG_HEADER, PacketType, parse_long_header
+from fairway.quic.packets.headers import LONG_HEADER, PacketType, parse_long_header
 
 SERVER = ServerId(b"\x0a\x0b\x0c", 5)
 

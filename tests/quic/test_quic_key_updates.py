@@ -7,7 +7,7 @@ from quic_pair import Pair, SimulatedPath
 
 from fairway.quic import Connection, Phase
 from fairway.quic.configuration import QuicConfiguration
-from fairway.quic.packet import VERSION_2
+from fairway.quic.packets.headers import VERSION_2
 
 DELAY = 0.02
 

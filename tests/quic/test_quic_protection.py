@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairway.quic.errors import PeerError
-from fairway.quic.packet import FIXED_BIT, KEY_PHASE, VERSION_1, VERSION_2, parse_long_header
-from fairway.quic.protection import (
+from fairway.quic.packets.headers import FIXED_BIT, KEY_PHASE, VERSION_1, VERSION_2, parse_long_header
+from fairway.quic.packets.protection import (
     ApplicationKeys,
     initial_secrets,
     make_opener,

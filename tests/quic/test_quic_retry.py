@@ -9,7 +9,7 @@ from quic_pair import CLIENT_ADDRESS, Pair, SimulatedPath
 
 from fairway.quic import KnownServer, MemorySessionStore
 from fairway.quic import events as ev
-from fairway.quic.packet import LONG_HEADER, PacketType, parse_long_header
+from fairway.quic.packets.headers import LONG_HEADER, PacketType, parse_long_header
 from fairway.tls import SealingKeys
 
 SERVER = ("localhost", 443, ("test",))

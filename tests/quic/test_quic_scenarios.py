@@ -11,14 +11,14 @@ from quic_simulation import run_seed
 
 from fairway.quic import ClosedBy, Connection, ConnectionClosed, Phase, QuicConfiguration, UsageError
 from fairway.quic import events as ev
-from fairway.quic.packet import (
+from fairway.quic.packets.headers import (
     VERSION_1,
     VERSION_2,
     encode_retry,
     encode_version_negotiation,
     parse_long_header,
 )
-from fairway.quic.protection import retry_tag
+from fairway.quic.packets.protection import retry_tag
 from fairway.quic.state import PHASE_TRANSITIONS
 from fairway.tls import CipherSuite, ClientConfig, NamedGroup, ServerConfig
 

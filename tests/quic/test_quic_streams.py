@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fairway.quic.errors import ErrorCode, PeerError, UsageError
 from fairway.quic.frames import MAX_DATA, MAX_STREAM_DATA, STREAM
+from fairway.quic.handshake.transport_parameters import TransportParameters
 from fairway.quic.streams.flow_control import ReceiveWindow, SendWindow
 from fairway.quic.streams.recv import (
     RECEIVE_TRANSITIONS,
@@ -19,7 +20,6 @@ from fairway.quic.streams.recv import (
 )
 from fairway.quic.streams.send import SEND_TRANSITIONS, SendState, SendStream
 from fairway.quic.streams.table import StreamTable
-from fairway.quic.transport_parameters import TransportParameters
 
 
 class TestAssembler:

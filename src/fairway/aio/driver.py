@@ -7,7 +7,7 @@ from typing import Protocol
 
 from fairway.aio.alarms import Alarm, alarms_of
 from fairway.quic import Connection, Phase, Transmit
-from fairway.quic.paths import Local
+from fairway.quic.paths.path import Local
 
 BATCHES_PER_TURN = 16
 """Buffers sent before the loop gets its turn: others must not wait for a bulk transfer."""

@@ -27,7 +27,7 @@ from fairway.aio.workers.serving import DRAIN_S, WorkersListener
 from fairway.quic import Connection, ConnectionClosed, Endpoint, QuicConfiguration, StreamReset, Transmit, UsageError
 from fairway.quic.endpoint.ids import Ids, ServerId
 from fairway.quic.endpoint.statistics import EndpointStatistics
-from fairway.quic.paths import Local
+from fairway.quic.paths.path import Local
 from fairway.tls import ServerConfig, Tickets
 
 Handler = Callable[[QuicConnection], Awaitable[None]]

@@ -14,7 +14,7 @@ class QuicVersions(click.ParamType["tuple[int, ...]"]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         """The numbers that packets carry."""
-        from fairway.quic.packet import VERSION_NAMES
+        from fairway.quic.packets.headers import VERSION_NAMES
 
         if isinstance(value, tuple):
             return value
@@ -26,7 +26,7 @@ class QuicVersions(click.ParamType["tuple[int, ...]"]):
 
 def version_name(number: int) -> int | str:
     """A version as people know it: 1 or 2."""
-    from fairway.quic.packet import VERSION_NAMES
+    from fairway.quic.packets.headers import VERSION_NAMES
 
     return next((int(name) for name, known in VERSION_NAMES.items() if known == number), f"{number:#x}")
 

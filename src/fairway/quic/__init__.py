@@ -12,9 +12,9 @@ from fairway.quic.errors import (
     StreamReset,
     UsageError,
 )
-from fairway.quic.sessions import KnownServer, MemorySessionStore, SavedSession, ServerKey, SessionStore
+from fairway.quic.handshake.sessions import KnownServer, MemorySessionStore, SavedSession, ServerKey, SessionStore
+from fairway.quic.sending.transmitter import Transmit
 from fairway.quic.state import Phase
-from fairway.quic.transmit import Transmit
 
 __all__ = [
     "ClosedBy",

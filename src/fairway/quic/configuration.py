@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 
 from fairway.quic.congestion import CONTROLLERS, ControllerFactory
 from fairway.quic.errors import UsageError
-from fairway.quic.packet import SUPPORTED_VERSIONS
+from fairway.quic.packets.headers import SUPPORTED_VERSIONS
 from fairway.quic.recovery.rtt import INITIAL_RTT_S
 
 

@@ -6,8 +6,8 @@
     connection.handle_timeout(now)
     connection.events()                           what happened
 
-The rooms do the work: `receive` and `dispatch` take in, `transmit` and `long_packets` give out, `delivery` acts on
-acknowledgements, `handshake` drives TLS, `closing` ends. This class only passes on.
+The rooms do the work: `receiving` takes in, `sending` gives out, `delivery` acts on acknowledgements, `handshake`
+drives TLS, `paths` follows the peer, `closing` ends. This class only passes on.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from fairway.quic import closing as ending
+from fairway.quic.calls.datagrams import DatagramCalls
+from fairway.quic.calls.paths import PathCalls
+from fairway.quic.calls.streams import StreamCalls
 from fairway.quic.configuration import QuicConfiguration
 from fairway.quic.connection_ids import LOCAL_LENGTH, MakeId
-from fairway.quic.datagram_calls import DatagramCalls
 from fairway.quic.delivery import PROBE_PACKETS, Delivery
-from fairway.quic.dispatch import FrameHandlers
 from fairway.quic.errors import ClosedBy, Closing, PeerError
 from fairway.quic.events import DatagramReceived, Event, StreamOpened
 from fairway.quic.frames import PING
-from fairway.quic.handshake import FIRST_DESTINATION_LENGTH, Handshake
-from fairway.quic.local_parameters import (
+from fairway.quic.handshake.handshake import FIRST_DESTINATION_LENGTH, Handshake
+from fairway.quic.handshake.local_parameters import (
     ServerParameters,
     of_this_connection,
     preferred_address,
     shared_parameters,
     ticket_context,
 )
-from fairway.quic.migration import Migration
+from fairway.quic.handshake.sessions import KnownServer
+from fairway.quic.handshake.transport_parameters import TransportParameters, encode_ids
 from fairway.quic.observe.observer import Observer, Watch
-from fairway.quic.packet import Buffer
-from fairway.quic.path_calls import PathCalls
-from fairway.quic.paths import Address, Local
-from fairway.quic.receive import Receiver
-from fairway.quic.sessions import KnownServer
+from fairway.quic.packets.headers import Buffer
+from fairway.quic.paths.migration import Migration
+from fairway.quic.paths.path import Address, Local
+from fairway.quic.receiving.dispatch import FrameHandlers
+from fairway.quic.receiving.receiver import Receiver
+from fairway.quic.sending.transmitter import MAX_SEGMENTS, Transmit, Transmitter
 from fairway.quic.state import ConnectionState, Phase
 from fairway.quic.statistics import statistics
-from fairway.quic.stream_calls import StreamCalls
 from fairway.quic.timers import Timer
-from fairway.quic.transmit import MAX_SEGMENTS, Transmit, Transmitter
-from fairway.quic.transport_parameters import TransportParameters, encode_ids
 from fairway.tls import ClientConfig, ClientSession, ServerConfig, ServerSession
 
 Random = Callable[[int], bytes]

@@ -22,7 +22,7 @@ from fairway.quic.frames import (
     STREAMS_BLOCKED_BIDI,
     STREAMS_BLOCKED_UNI,
 )
-from fairway.quic.handshake import confirm
+from fairway.quic.handshake.handshake import confirm
 from fairway.quic.recovery.ecn import GIVE_UP_TIMEOUTS, Counts
 from fairway.quic.recovery.mtu import BASE_SIZE, BLACK_HOLE_TIMEOUTS, MTU_PROBE
 from fairway.quic.recovery.sent import Run

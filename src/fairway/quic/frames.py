@@ -4,7 +4,7 @@
 Each has one `encode` and one `decode`. Those about acknowledgements are in `ack_frames`.
 
 Decoding is pure: it checks what one frame can be wrong in by itself and raises `PeerError`. What a frame means
-to a connection is in `receive`. STREAM, ACK and CRYPTO are hot there and do not pass through their objects.
+to a connection is in `receiving`. STREAM, ACK and CRYPTO are hot there and do not pass through their objects.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from fairway.quic.limits import MAX_ACK_RANGES, MAX_ACK_RANGES_SENT
-from fairway.quic.protection import ApplicationKeys, Opener, Sealer
+from fairway.quic.packets.protection import ApplicationKeys, Opener, Sealer
 from fairway.quic.recovery.ecn import CE, ECT_0, ECT_1
 from fairway.quic.recovery.loss import LossDetector
 from fairway.quic.recovery.sent import SentPackets

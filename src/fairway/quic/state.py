@@ -12,20 +12,20 @@ from fairway.quic.connection_ids import LocalIds, MakeId, RemoteIds
 from fairway.quic.datagrams import Datagrams
 from fairway.quic.errors import Closing
 from fairway.quic.events import Event
-from fairway.quic.first_byte import FixedBit, SpinBit
-from fairway.quic.paths import Address, Path
+from fairway.quic.handshake.sessions import KnownServer
+from fairway.quic.handshake.transport_parameters import TransportParameters
+from fairway.quic.packets.first_byte import FixedBit, SpinBit
+from fairway.quic.paths.path import Address, Path
 from fairway.quic.recovery.ecn import Ecn
 from fairway.quic.recovery.mtu import MtuDiscovery
 from fairway.quic.recovery.rtt import RttEstimator
-from fairway.quic.sessions import KnownServer
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.statistics import Counters
 from fairway.quic.streams.table import StreamTable
 from fairway.quic.timers import Timers
-from fairway.quic.transport_parameters import TransportParameters
 
 if TYPE_CHECKING:
-    from fairway.quic.early_data import EarlyKeys
+    from fairway.quic.handshake.early_data import EarlyKeys
     from fairway.quic.observe.observer import Watch
 
 

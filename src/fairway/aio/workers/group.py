@@ -18,7 +18,7 @@ from fairway.aio.workers.relay import Relay
 from fairway.aio.workers.shared import Shared
 from fairway.aio.workers.steering import attach, program
 from fairway.quic.endpoint.ids import ANY_WORKER, Ids, ServerId
-from fairway.quic.packet import Buffer
+from fairway.quic.packets.headers import Buffer
 
 _LEAST = 2
 """Sockets that make a group of one that was bound alone."""

@@ -21,7 +21,7 @@ from fairway.quic.limits import (
     RETRY_FROM_PENDING_OF_ADDRESS,
     VERSION_NEGOTIATION_PER_SECOND,
 )
-from fairway.quic.paths import Address
+from fairway.quic.paths.path import Address
 
 _NETWORK = 8
 """Bytes of an IPv6 address that are one host's."""

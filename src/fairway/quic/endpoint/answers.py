@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fairway.quic.errors import ErrorCode
 from fairway.quic.frames import ConnectionClose
-from fairway.quic.packet import LongHeader, PacketType, encode_long_header, encode_retry
-from fairway.quic.protection import TAG_LENGTH, initial_secrets, make_sealer, retry_tag
+from fairway.quic.packets.headers import LongHeader, PacketType, encode_long_header, encode_retry
+from fairway.quic.packets.protection import TAG_LENGTH, initial_secrets, make_sealer, retry_tag
 from fairway.tls import CipherSuite
 
 

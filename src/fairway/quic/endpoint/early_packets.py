@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fairway.quic.limits import MAX_EARLY_BYTES_KEPT, MAX_EARLY_PACKETS_KEPT
-from fairway.quic.paths import Address
+from fairway.quic.paths.path import Address
 
 LIFETIME_S = 0.5
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fairway.quic.limits import STATELESS_RESETS_PER_SECOND
-from fairway.quic.packet import FIXED_BIT
-from fairway.quic.receive import MIN_RESET
+from fairway.quic.packets.headers import FIXED_BIT
+from fairway.quic.receiving.receiver import MIN_RESET
 from fairway.tls.key_schedule import hmac_digest
 
 TOKEN_LENGTH = 16

@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import IntEnum
 
 from fairway.quic.limits import MAX_NEW_TOKENS_REMEMBERED, MAX_TOKEN_BYTES, NEW_TOKEN_LIFETIME_S, RETRY_TOKEN_LIFETIME_S
-from fairway.quic.paths import Address
+from fairway.quic.paths.path import Address
 from fairway.tls.sealing import OVERHEAD, SealingKeys
 from fairway.tls.strikes import StrikeRegister, Strikes
 

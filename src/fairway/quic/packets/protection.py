@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from fairway.quic.errors import ErrorCode, PeerError
-from fairway.quic.packet import (
+from fairway.quic.packets.headers import (
     KEY_PHASE,
     LONG_HEADER,
     LONG_RESERVED,

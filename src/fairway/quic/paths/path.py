@@ -6,9 +6,9 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from fairway.quic.congestion import Controller
-from fairway.quic.first_byte import SpinBit
 from fairway.quic.limits import ANTI_AMPLIFICATION_FACTOR, MAX_PATH_CHALLENGES
-from fairway.quic.path_validation import PathValidation
+from fairway.quic.packets.first_byte import SpinBit
+from fairway.quic.paths.validation import PathValidation
 from fairway.quic.recovery.mtu import MtuDiscovery
 from fairway.quic.recovery.pacing import Pacer
 from fairway.quic.recovery.rtt import RttEstimator

@@ -8,8 +8,8 @@ from fairway.quic.ack_frames import ACK, encode_ack
 from fairway.quic.errors import ErrorCode
 from fairway.quic.frames import CRYPTO, PING, ConnectionClose, crypto_header
 from fairway.quic.limits import MIN_INITIAL_DATAGRAM
-from fairway.quic.packet import PacketType, encode_long_header, long_header_size
-from fairway.quic.protection import TAG_LENGTH
+from fairway.quic.packets.headers import PacketType, encode_long_header, long_header_size
+from fairway.quic.packets.protection import TAG_LENGTH
 from fairway.quic.recovery.sent import Run
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.state import ConnectionState

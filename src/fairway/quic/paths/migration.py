@@ -12,8 +12,8 @@ from fairway.quic.closing import abandon
 from fairway.quic.errors import ClosedBy, Closing, PeerError, UsageError
 from fairway.quic.events import PathChanged, PathFailed, PathValidated
 from fairway.quic.limits import MAX_PATHS, MIN_INITIAL_DATAGRAM
-from fairway.quic.path_validation import TIMEOUT_PROBES, PathValidation
-from fairway.quic.paths import Address, Local, Path
+from fairway.quic.paths.path import Address, Local, Path
+from fairway.quic.paths.validation import TIMEOUT_PROBES, PathValidation
 from fairway.quic.recovery.rtt import RttEstimator
 from fairway.quic.state import ConnectionState, Phase
 from fairway.quic.timers import Timer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fairway.quic.errors import ConnectionClosed, UsageError
-from fairway.quic.protection import TAG_LENGTH
+from fairway.quic.packets.protection import TAG_LENGTH
 from fairway.quic.state import ConnectionState
 
 _HEADER = 1 + 4 + TAG_LENGTH  # a short header without its connection ID, the longest packet number, and the tag

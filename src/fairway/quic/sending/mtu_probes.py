@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fairway.quic.frames import Ping
-from fairway.quic.protection import TAG_LENGTH, ApplicationKeys
+from fairway.quic.packets.protection import TAG_LENGTH, ApplicationKeys
 from fairway.quic.recovery.mtu import MTU_PROBE, MtuDiscovery
 from fairway.quic.recovery.sent import Run
 from fairway.quic.state import ConnectionState, Phase

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from fairway.quic.frames import PATH_RESPONSE, PathChallenge, PathResponse, Ping
 from fairway.quic.limits import MIN_INITIAL_DATAGRAM
-from fairway.quic.migration import Migration
-from fairway.quic.paths import Path
-from fairway.quic.protection import TAG_LENGTH, ApplicationKeys
+from fairway.quic.packets.protection import TAG_LENGTH, ApplicationKeys
+from fairway.quic.paths.migration import Migration
+from fairway.quic.paths.path import Path
 from fairway.quic.recovery.sent import Run
 from fairway.quic.state import ConnectionState
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fairway.quic.packet import FIXED_BIT, SPIN_BIT
+from fairway.quic.packets.headers import FIXED_BIT, SPIN_BIT
 
 Random = Callable[[int], bytes]
 

@@ -1,6 +1,6 @@
 """What each frame means to a connection: a table of frame type to handler and the spaces it may arrive in.
 
-RFC 9000 table 3 gives the spaces. STREAM, ACK and CRYPTO are handled by `receive` beside the table, without objects.
+RFC 9000 table 3 gives the spaces. STREAM, ACK and CRYPTO are handled by `receiver` beside the table, without objects.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from fairway.quic.events import (
     StreamsAvailable,
     TokenReceived,
 )
-from fairway.quic.handshake import Handshake, confirm
+from fairway.quic.handshake.handshake import Handshake, confirm
 from fairway.quic.limits import MAX_NEW_TOKENS, MAX_RESETS_PER_SECOND, MAX_TOKEN_BYTES
-from fairway.quic.migration import Migration
+from fairway.quic.paths.migration import Migration
+from fairway.quic.receiving.stream_frames import take_stream
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.state import ConnectionState
-from fairway.quic.stream_frames import take_stream
 from fairway.wire import Reader
 
 _I, _H, _A = (1 << SpaceKind.INITIAL, 1 << SpaceKind.HANDSHAKE, 1 << SpaceKind.APPLICATION)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from fairway.quic.ack_frames import ACK, IMMEDIATE_ACK, encode_ack
 from fairway.quic.closing import restart_idle
-from fairway.quic.control import render
 from fairway.quic.datagrams import Datagrams
 from fairway.quic.errors import ClosedBy, ErrorCode, PeerError
 from fairway.quic.frames import (
@@ -24,17 +23,18 @@ from fairway.quic.frames import (
     Datagram,
     crypto_header,
 )
-from fairway.quic.long_packets import LongPackets
-from fairway.quic.migration import Migration
-from fairway.quic.mtu_probes import MtuProbes
-from fairway.quic.packet import long_header_size, number_length
-from fairway.quic.path_probes import PathProbes
-from fairway.quic.paths import Address, Local
-from fairway.quic.protection import TAG_LENGTH, ApplicationKeys
+from fairway.quic.packets.headers import long_header_size, number_length
+from fairway.quic.packets.protection import TAG_LENGTH, ApplicationKeys
+from fairway.quic.paths.migration import Migration
+from fairway.quic.paths.path import Address, Local
 from fairway.quic.recovery.sent import Run
+from fairway.quic.sending.control import render
+from fairway.quic.sending.long_packets import LongPackets
+from fairway.quic.sending.mtu_probes import MtuProbes
+from fairway.quic.sending.path_probes import PathProbes
+from fairway.quic.sending.stream_turns import MIN_STREAM_ROOM, StreamTurns
 from fairway.quic.spaces import ACK_EVERY, PacketSpace
 from fairway.quic.state import ConnectionState, Phase
-from fairway.quic.stream_turns import MIN_STREAM_ROOM, StreamTurns
 from fairway.quic.streams.send import SendStream
 from fairway.quic.timers import Timer
 from fairway.wire import encode_varint

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from fairway.quic.early_data import EarlyKeys, begin_anew, check_kept, reject, remembered
 from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.events import (
     EarlyDataAccepted,
@@ -16,6 +15,11 @@ from fairway.quic.events import (
     TicketReceived,
 )
 from fairway.quic.frames import CRYPTO, HANDSHAKE_DONE, NEW_TOKEN
+from fairway.quic.handshake.early_data import EarlyKeys, begin_anew, check_kept, reject, remembered
+from fairway.quic.handshake.local_parameters import ServerParameters
+from fairway.quic.handshake.sessions import SavedSession
+from fairway.quic.handshake.transport_parameters import TransportParameters, decode_parameters
+from fairway.quic.handshake.version_negotiation import check_server
 from fairway.quic.limits import (
     MAX_CRYPTO_BUFFER,
     MAX_CRYPTO_FRAGMENTS,
@@ -23,15 +27,11 @@ from fairway.quic.limits import (
     MAX_POST_HANDSHAKE_CRYPTO,
     MAX_TICKETS_KEPT,
 )
-from fairway.quic.local_parameters import ServerParameters
-from fairway.quic.protection import ApplicationKeys, Opener, initial_secrets, make_opener, make_sealer
-from fairway.quic.sessions import SavedSession
+from fairway.quic.packets.protection import ApplicationKeys, Opener, initial_secrets, make_opener, make_sealer
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.state import ConnectionState, Phase
 from fairway.quic.streams.send import SendBuffer
 from fairway.quic.timers import Timer
-from fairway.quic.transport_parameters import TransportParameters, decode_parameters
-from fairway.quic.version_negotiation import check_server
 from fairway.tls import (
     CipherSuite,
     ClientSession,

@@ -9,13 +9,13 @@ import hmac
 
 from fairway.quic.closing import abandon
 from fairway.quic.errors import ClosedBy, Closing
-from fairway.quic.handshake import Handshake
+from fairway.quic.handshake.handshake import Handshake
+from fairway.quic.handshake.version_negotiation import after_version_negotiation
 from fairway.quic.limits import MAX_TOKEN_BYTES
 from fairway.quic.observe.observer import DropReason
-from fairway.quic.packet import VERSION_NEGOTIATION, Buffer, LongHeader, PacketType, parse_versions
-from fairway.quic.protection import retry_tag
+from fairway.quic.packets.headers import VERSION_NEGOTIATION, Buffer, LongHeader, PacketType, parse_versions
+from fairway.quic.packets.protection import retry_tag
 from fairway.quic.state import ConnectionState
-from fairway.quic.version_negotiation import after_version_negotiation
 from fairway.wire import WireError
 
 

@@ -12,29 +12,29 @@ from collections.abc import Sequence
 from fairway.quic.ack_frames import ACK, decode_ack
 from fairway.quic.closing import abandon, heard_from_peer
 from fairway.quic.delivery import Delivery
-from fairway.quic.dispatch import FrameHandlers
-from fairway.quic.early_data import FORBIDDEN_FRAMES
 from fairway.quic.errors import ClosedBy, Closing, ErrorCode, PeerError, bad_encoding
 from fairway.quic.frames import CRYPTO, MAX_OFFSET, PADDING, STREAM
-from fairway.quic.gather import Gatherer
-from fairway.quic.handshake import Handshake
+from fairway.quic.handshake.early_data import FORBIDDEN_FRAMES
+from fairway.quic.handshake.handshake import Handshake
 from fairway.quic.limits import MAX_STASHED_BYTES, MAX_STASHED_PACKETS, MIN_INITIAL_DATAGRAM
-from fairway.quic.long_headers import LongHeaders
-from fairway.quic.migration import Migration, is_probing
 from fairway.quic.observe.observer import DropReason, ObservedPacket
-from fairway.quic.packet import (
+from fairway.quic.packets.headers import (
     LONG_HEADER,
     Buffer,
     LongHeader,
     PacketType,
     parse_long_header,
 )
-from fairway.quic.paths import Address, Local
-from fairway.quic.protection import INTEGRITY_LIMIT
+from fairway.quic.packets.protection import INTEGRITY_LIMIT
+from fairway.quic.paths.migration import Migration, is_probing
+from fairway.quic.paths.path import Address, Local
+from fairway.quic.receiving.dispatch import FrameHandlers
+from fairway.quic.receiving.gather import Gatherer
+from fairway.quic.receiving.long_headers import LongHeaders
+from fairway.quic.receiving.stream_frames import STREAM_MASK, take_streams
 from fairway.quic.recovery.ecn import CE
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.state import ConnectionState, Phase
-from fairway.quic.stream_frames import STREAM_MASK, take_streams
 from fairway.wire import Reader, WireError
 
 MIN_RESET = 21  # RFC 9000 section 10.3: the smallest datagram that can be a stateless reset

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fairway.quic.errors import UsageError
-from fairway.quic.migration import Migration, why_not_migrate
-from fairway.quic.paths import Address, Local, Path
+from fairway.quic.paths.migration import Migration, why_not_migrate
+from fairway.quic.paths.path import Address, Local, Path
 from fairway.quic.state import ConnectionState
 
 

@@ -1,0 +1,1 @@
+"""What an application calls on a connection: its streams, datagrams and paths."""

@@ -1,0 +1,1 @@
+"""The network paths of a connection: found, validated, followed, given up."""

@@ -1,0 +1,1 @@
+"""What arrives: packets opened, frames acted on. Nothing here sends."""
