@@ -92,7 +92,7 @@ async def running(directory: Path, count: int, **options: object) -> AsyncIterat
             await host.stop()
 
 
-async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], within_s: float = 30.0) -> None:
     """Wait until it holds."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110 - what it waits for tells nobody

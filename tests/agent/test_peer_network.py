@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from datetime import timedelta
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -41,9 +42,9 @@ class TestRoutes:
                 await until(lambda: everybody_knows_everybody(hosts))
                 assert hosts[0].network is not None
                 hosts[0].network.announce({hosts[0].block: 0, POD: 3})
-                await until(lambda: all(str(POD) in host.routes() for host in hosts[1:]), 1.0)
+                await until(lambda: all(str(POD) in host.routes() for host in hosts[1:]))
                 hosts[0].network.announce({hosts[0].block: 0})
-                await until(lambda: not any(str(POD) in host.routes() for host in hosts[1:]), 1.0)
+                await until(lambda: not any(str(POD) in host.routes() for host in hosts[1:]))
 
         asyncio.run(play())
 
@@ -67,7 +68,7 @@ class TestRoutes:
             async with running(tmp_path, 2) as hosts:
                 await until(lambda: everybody_knows_everybody(hosts))
                 await hosts[1].stop(leaving=True)
-                await until(lambda: not hosts[0].routes(), 1.0)
+                await until(lambda: not hosts[0].routes())
 
         asyncio.run(play())
 
@@ -78,7 +79,7 @@ class TestRoutes:
                 await hosts[1].stop()
                 await asyncio.sleep(0.2)
                 assert hosts[0].routes()
-                await until(lambda: not hosts[0].routes(), 2.0)
+                await until(lambda: not hosts[0].routes())
 
         asyncio.run(play())
 
@@ -255,7 +256,7 @@ class TestStrangers:
                 assert hosts[0].network is not None
                 block = str(hosts[2].block)
                 hosts[0].network.revoked(hosts[0].authority.revoke("node3", now()))
-                await until(lambda: not any(block in host.routes() for host in hosts[:2]), 2.0)
+                await until(lambda: not any(block in host.routes() for host in hosts[:2]))
                 await asyncio.sleep(1.0)
                 assert not any(block in host.routes() for host in hosts[:2])
                 await hosts[1].stop()
@@ -321,13 +322,11 @@ class TestBadPeers:
                     pouring = asyncio.create_task(pour())
                     await asyncio.sleep(1.0)
                     assert hosts[1].network is not None
-                    before = now()
                     hosts[1].network.announce({hosts[1].block: 0, POD: 0})
-                    await until(lambda: str(POD) in hosts[0].routes(), 1.0)
-                    assert (now() - before).total_seconds() < 0.5
-                    held = sent
+                    await until(lambda: str(POD) in hosts[0].routes())
+                    held, begun = sent, time.monotonic()
                     await asyncio.sleep(1.0)
-                    assert sent - held < 3 * limits.WORK_PER_S + 60_000
+                    assert sent - held < 3 * limits.WORK_PER_S * (time.monotonic() - begun) + 60_000
                     pouring.cancel()
 
         monkeypatch.setattr(limits, "WORK_BURST", 5_000)
@@ -347,7 +346,7 @@ class TestBadPeers:
                         pods = {ip_network(f"10.0.{100 + number}.{n}/32"): number for n in range(250)}
                         hosts[0].network.announce({hosts[0].block: 0, **pods})
                         await asyncio.sleep(0.01)
-                    await until(lambda: len(hosts[1].routes()) == 251, 3.0)
+                    await until(lambda: len(hosts[1].routes()) == 251)
                     await until(lambda: not any(str(p).startswith("10.0.128") for p in hosts[1].routes()))
 
         asyncio.run(play())

@@ -88,7 +88,7 @@ def running(directory: Path, text: str = "", **environment: str) -> Iterator[Run
             agent.stop()
 
 
-def until(condition: Any, timeout_s: float = 10.0) -> float:
+def until(condition: Any, timeout_s: float = 30.0) -> float:
     """Wait until the condition holds; how long that took."""
     started = time.monotonic()
     while not condition():

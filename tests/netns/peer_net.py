@@ -208,7 +208,7 @@ class PeerNet:
         )
 
 
-def until(condition: Callable[[], bool], within_s: float = 10.0, every_s: float = 0.02) -> float:
+def until(condition: Callable[[], bool], within_s: float = 30.0, every_s: float = 0.02) -> float:
     """Wait until it holds; gives how long that took."""
     begun = time.monotonic()
     while not condition():

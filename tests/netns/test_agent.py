@@ -156,8 +156,8 @@ class TestDrift:
             agent.call("pod.add", name="demo01", addresses=[str(A1)])
             agent.call("pod.add", name="demo02", addresses=[str(A2)])
             sh(command)
-            until(lambda: agent.said("repaired"), 5)
-            until(lambda: agent.call("check")["drift"] == [], 5)
+            until(lambda: agent.said("repaired"))
+            until(lambda: agent.call("check")["drift"] == [])
             assert pings("demo02", A1)
             assert agent.call("status")["agent"]["repaired"]
             agent.call("pod.rm", names=["demo01", "demo02"])
@@ -190,7 +190,7 @@ class TestDrift:
         assert "nobody applied" in fairway(agent, "policy", "apply", str(tmp_path / "policy.yaml"))
         assert not pings("demo02", A1)
         sh("nft flush ruleset")
-        until(lambda: agent.call("check")["drift"] == [], 5)
+        until(lambda: agent.call("check")["drift"] == [])
         assert not pings("demo02", A1)
         assert "only what is allowed by default/nobody" in fairway(agent, "policy", "of", "demo01")
         fairway(agent, "policy", "rm", "nobody")
@@ -230,7 +230,7 @@ class TestDrift:
         fight = f"end=$(($(date +%s) + 5)); while [ $(date +%s) -lt $end ]; do ip route delete {A1} 2>&-; done"
         subprocess.run(["sh", "-c", fight])
         assert 5 < len(agent.said("repaired")) < 40
-        until(lambda: sh(f"ip route show {A1}"), 5)
+        until(lambda: sh(f"ip route show {A1}"))
 
     def test_is_found_though_the_kernels_messages_were_lost(self, agent: RunningAgent, tmp_path: Path) -> None:
         agent.call("pod.add", name="demo01", addresses=[str(A1)])

@@ -172,32 +172,42 @@ def _request_of_library() -> Any:
 class TestACrowd:
     NUMBER, AT_ONCE = 500, 50
 
-    def test_of_five_hundred_that_come_and_go_with_collections_between_leaves_nothing_wrong(self, place: Path) -> None:
+    @pytest.fixture
+    def names(self) -> Iterator[list[str]]:
+        """Namespaces, as many as come and go at once."""
         names = [f"fwt-crowd-{number}" for number in range(self.AT_ONCE)]
         for name in names:
             sh(f"ip netns add {name}")
+        yield names
+        for name in names:
+            sh(f"ip netns delete {name}")
+
+    def test_of_five_hundred_that_come_and_go_with_collections_between_leaves_nothing_wrong(
+        self, place: Path, names: list[str]
+    ) -> None:
+        turns = self.NUMBER // self.AT_ONCE
         errors: list[BaseException] = []
         kept: list[str] = []
-        living: set[str] = set()
+        valid = {f"c{which}-{turn}" for which in range(self.AT_ONCE) for turn in range(turns)}
+        """What collections must leave alone: the attached and, as they race with additions, those that will be."""
         addresses: list[str] = []
 
         def come_and_go(agent: RunningAgent, which: int) -> None:
             try:
                 with Client(agent.socket) as client:
-                    for turn in range(self.NUMBER // self.AT_ONCE):
+                    for turn in range(turns):
                         container = f"c{which}-{turn}"
-                        living.add(container)
                         arguments = {
                             "container": container,
                             "namespace": f"/run/netns/{names[which]}",
                             "network": "net",
                         }
                         addresses.append(client.call("attach", arguments)["pod"]["addresses"][0])
-                        if turn == self.NUMBER // self.AT_ONCE - 1 and which % 2:
+                        if turn == turns - 1 and which % 2:
                             kept.append(container)
                             continue
+                        valid.discard(container)  # from here on a collection may be the one that removes it
                         client.call("detach", {"container": container})
-                        living.discard(container)
             except BaseException as error:
                 errors.append(error)
 
@@ -206,7 +216,7 @@ class TestACrowd:
             for thread in threads:
                 thread.start()
             while any(thread.is_alive() for thread in threads):
-                agent.call("collect", valid=[[container, "eth0"] for container in list(living)], network="net")
+                agent.call("collect", valid=[[container, "eth0"] for container in list(valid)], network="net")
                 threads[random.randrange(self.AT_ONCE)].join(0.05)
             assert errors == []
             assert len(addresses) == self.NUMBER
@@ -218,8 +228,6 @@ class TestACrowd:
             assert len(removed) == len(kept)
         with Host() as host:
             check_nothing_is_wrong(host)
-        for name in names:
-            sh(f"ip netns delete {name}")
 
 
 def torn(data: bytearray) -> None:
@@ -299,7 +307,7 @@ class TestAStateFile:
                 self.add_many(agent)
             assert not agent.call("status")["state"]["writable"]
             sh(f"ip route delete {A1}")
-            until(lambda: sh(f"ip route show {A1}"), 5)
+            until(lambda: sh(f"ip route show {A1}"))
             (disk / "filler").unlink()
             assert agent.call("status")["state"]["writable"]
             agent.call("repair")

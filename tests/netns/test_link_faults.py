@@ -48,7 +48,7 @@ def is_stale(namespace: str) -> bool:
     return not Path(f"/proc/{namespace.removeprefix(PREFIX).partition('-')[0]}").exists()
 
 
-def until(what: Callable[[], bool], seconds: float = 10) -> bool:
+def until(what: Callable[[], bool], seconds: float = 30) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if what():

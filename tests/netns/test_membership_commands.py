@@ -100,7 +100,7 @@ def test_a_network_is_begun_joined_and_left_by_revocation(hosts: tuple[CommandHo
     second.start()
     until(lambda: first.peers() == {"node02": "up"} and second.peers() == {"node01": "up"})
     assert first.document("revoke", "node02") == {"revoked": "node02", "list": 1}
-    until(lambda: first.peers().get("node02") != "up", 5.0)
+    until(lambda: first.peers().get("node02") != "up")
     assert second.peers()["node01"] == "refused"
 
 

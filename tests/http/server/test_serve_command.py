@@ -149,7 +149,8 @@ def test_early_data_is_taken_where_that_was_asked_for(takes: bool, tmp_path: Pat
         assert asyncio.run(ask(server.port)) == (False, None, known, known)
         resumed, accepted, first, later = asyncio.run(ask(server.port))
         assert (resumed, accepted, later) == (True, True if takes else None, known)
-        assert first == known or (takes and first == b"(True, None)")  # as busy as the machine was
+        # As busy as the machine was: early or not, and answered before the handshake was complete or after it.
+        assert first == known or (takes and first in (b"(True, None)", b"(True, 4865)"))
 
 
 def test_workers_share_the_port_and_one_that_dies_is_started_again(tmp_path: Path) -> None:
@@ -201,11 +202,16 @@ def test_a_reload_brings_new_code_and_ends_nothing_that_was_begun(tmp_path: Path
 def test_long_answers_go_on_through_reloads_and_newcomers_are_never_refused(tmp_path: Path) -> None:
     """By HTTP/3 and by HTTP/2; longer than `--grace`, which is for a stop."""
 
-    async def newcomers(server: Running, stop: asyncio.Event) -> set[int]:
-        versions = set()
+    met: set[int] = set()
+    """The versions that newcomers met."""
+
+    async def newcomers(server: Running, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            versions.add((await server.version_and_worker())[0])
-        return versions
+            met.add((await server.version_and_worker())[0])
+
+    async def meet(version: int) -> None:
+        while version not in met:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.05)
 
     async def by_tcp(server: Running) -> str:
         async with httpx.AsyncClient(verify=False, http2=True, trust_env=False, timeout=20) as client:
@@ -216,15 +222,17 @@ def test_long_answers_go_on_through_reloads_and_newcomers_are_never_refused(tmp_
         async with asyncio.TaskGroup() as tasks:
             answers = [tasks.create_task(server.ask("/long")) for _ in range(4)]
             over_tcp = tasks.create_task(by_tcp(server))
-            arriving = [tasks.create_task(newcomers(server, stop)) for _ in range(2)]
+            for _ in range(2):
+                tasks.create_task(newcomers(server, stop))
             for version in (2, 3):
                 await asyncio.sleep(0.5)
+                await meet(version - 1)
                 (tmp_path / "main.py").write_text(APPLICATION.replace("VERSION = 1", f"VERSION = {version}"))
                 server.process.send_signal(signal.SIGHUP)
             bodies = [(await answer).body.decode() for answer in answers] + [await over_tcp]
+            await meet(3)
             stop.set()
         assert all(body.startswith("1 ") and body.endswith("." * 30 + "end") for body in bodies)
-        assert {1, 2, 3} <= set().union(*(task.result() for task in arriving))
 
     with running(tmp_path, "--workers", "2", "--no-access-log", "--grace", "0.5") as server:
         asyncio.run(asyncio.wait_for(main(server), 60))

@@ -31,6 +31,11 @@ from fairway.net.model.permit import Permit
 from fairway.tls import ClientConfig
 
 _TIMEOUT_S = 10.0
+"""For a connection, and for a question on one."""
+_ANSWER_TIMEOUT_S = 60.0
+"""For the answer of a host that has been reached: the authority may be busy, and waits for its disk."""
+_KEEP_ALIVE_S = 1.0
+"""So that the connection lives while it waits."""
 _MAX_REDIRECTS = 3
 
 
@@ -94,7 +99,7 @@ async def _ask(
             answer = await _ask_one(host, port, question, tls, judge)
         except (OSError, ConnectionClosed) as problem:
             error = FairwayError(
-                f"{host} does not answer on UDP port {port}: {problem or 'no answer in time'}",
+                f"{host} does not answer on UDP port {port}: {str(problem) or 'no answer in time'}",
                 mend="is the agent running there, and does a firewall let UDP through?",
             )
             continue
@@ -110,11 +115,12 @@ async def _ask(
 async def _ask_one(
     host: str, port: int, question: Question, tls: ClientConfig, judge: Callable[[QuicConnection], None]
 ) -> Answer:
-    configuration = security.configuration(_TIMEOUT_S, calls=True)
+    configuration = security.configuration(_KEEP_ALIVE_S, calls=True)
     async with (
-        asyncio.timeout(_TIMEOUT_S),
+        asyncio.timeout(_TIMEOUT_S) as limit,
         connect(host, port, alpn=security.JOIN, tls=tls, configuration=configuration) as connection,
     ):
+        limit.reschedule(asyncio.get_running_loop().time() + _ANSWER_TIMEOUT_S)
         judge(connection)
         stream = await connection.open_stream()
         await stream.send(encode(question), end=True)

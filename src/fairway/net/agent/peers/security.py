@@ -22,6 +22,8 @@ JOIN = "fairway-join/1"
 """ALPN of joining and renewing; who joins has no certificate yet."""
 
 _IDLE_S = 3.0
+_HANDSHAKE_S = 10.0
+"""A busy host may take seconds for one; how many may be under way at once is bounded elsewhere."""
 _WINDOW = 65_536
 _WINDOW_CAP = 1 << 20
 
@@ -35,7 +37,7 @@ def configuration(detection_s: float, *, calls: bool) -> QuicConfiguration:
     return QuicConfiguration(
         idle_timeout_s=max(3 * detection_s, _IDLE_S),
         keep_alive_s=max(detection_s, _IDLE_S / 3) if calls else None,
-        handshake_timeout_s=max(detection_s, 3.0),
+        handshake_timeout_s=max(detection_s, _HANDSHAKE_S),
         stream_window=_WINDOW,
         stream_window_cap=_WINDOW * 4,
         connection_window=_WINDOW * 4,
