@@ -294,7 +294,7 @@ class TestOfAllStreams:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The limits rise and rise, all is acknowledged but for the first packet: what follows it is kept."""
-        monkeypatch.setattr("fairway.quic.streams.table.MAX_BYTES_KEPT", 1 << 20)
+        monkeypatch.setattr("fairway.quic.streams.outgoing.MAX_BYTES_KEPT", 1 << 20)
         attacker = Attacker(QuicConfiguration(congestion=lambda size: Unlimited()))
         opener = make_opener(VERSION_1, AES, attacker.secret("SERVER_TRAFFIC_SECRET_0"))
         server, pair = attacker.server, attacker.pair

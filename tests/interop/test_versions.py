@@ -7,47 +7,35 @@ it can show is that a Version Negotiation packet of either side is followed to v
 from __future__ import annotations
 
 import asyncio
-import importlib
 import shutil
 import socket
-import ssl
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
 from lossy_relay import LossyRelay
+from python_peers import (
+    PEERS,
+    ask,
+    ask_by_theirs,
+    client_configuration,
+    echo,
+    server_configuration,
+    their_client,
+    their_server,
+)
 
-from fairway.aio import QuicConfiguration, QuicConnection, connect, http3, serve
+from certificates import Certificate
+from fairway.aio import QuicConfiguration, connect, http3, serve
 from fairway.quic.packets.headers import VERSION_1, VERSION_2
-from fairway.tls import Identity, self_signed
 
-PEERS = ("aioquic", "qh3")
 ONE, TWO, BOTH_ONE, BOTH_TWO = (VERSION_1,), (VERSION_2,), (VERSION_1, VERSION_2), (VERSION_2, VERSION_1)
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Identity]:
-    leaf, key = self_signed(["localhost"])
-    directory = tmp_path_factory.mktemp("certificate")
-    chain, private = directory / "chain.pem", directory / "key.pem"
-    chain.write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
-    private.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return chain, private, Identity((leaf.public_bytes(serialization.Encoding.DER),), key)
-
-
-async def echo(connection: QuicConnection) -> None:
-    async for stream in connection.incoming_streams():
-        await stream.send(await stream.receive_all(), end=True)
-
-
-def theirs(peer: str, versions: tuple[int, ...], first: int | None, **more: Any) -> Any:
-    module = importlib.import_module(f"{peer}.quic.configuration")
-    configuration = module.QuicConfiguration(alpn_protocols=["echo"], **more)
+def speaking(configuration: Any, versions: tuple[int, ...], first: int | None) -> Any:
+    """A configuration of theirs with these versions."""
     configuration.supported_versions = list(versions)
     configuration.original_version = first
     return configuration
@@ -67,26 +55,22 @@ CASES = [  # what the client speaks, what it begins with, what the server speaks
 @pytest.mark.parametrize("peer", PEERS)
 def test_their_client_and_our_server(
     peer: str, client: tuple[int, ...], first: int | None, server: tuple[int, ...], result: int, loss: float,
-    certificate: tuple[Path, Path, Identity],
+    certificate: Certificate,
 ) -> None:  # fmt: skip
     if peer == "qh3" and first not in (None, result):
         pytest.skip("qh3 takes our acknowledgement of half a ClientHello, in the original version, for the last word")
 
     async def scenario() -> None:
-        module = importlib.import_module(f"{peer}.asyncio.client")
         ours = QuicConfiguration(versions=server, handshake_timeout_s=30)
         async with (
             serve(
-                echo, "127.0.0.1", 0, alpn="echo", identities=[certificate[2]], configuration=ours, grace_s=0
+                echo, "127.0.0.1", 0, alpn="echo", identities=[certificate.identity], configuration=ours, grace_s=0
             ) as listening,
             LossyRelay(("127.0.0.1", listening.port), loss) as relay,
         ):
-            configuration = theirs(peer, client, first, is_client=True, verify_mode=ssl.CERT_NONE)
-            async with module.connect("127.0.0.1", relay.port, configuration=configuration) as protocol:
-                reader, writer = await protocol.create_stream()
-                writer.write(b"version" * 5000)
-                writer.write_eof()
-                assert await reader.read() == b"version" * 5000
+            configuration = speaking(client_configuration(peer), client, first)
+            async with their_client(peer, relay.port, configuration) as protocol:
+                assert await ask_by_theirs(protocol, b"version" * 5000) == b"version" * 5000
                 assert protocol._quic._version == result
                 (connection,) = listening.connections
                 assert connection.handshake is not None
@@ -100,39 +84,22 @@ def test_their_client_and_our_server(
 @pytest.mark.parametrize("peer", PEERS)
 def test_our_client_and_their_server(
     peer: str, client: tuple[int, ...], first: int | None, server: tuple[int, ...], result: int, loss: float,
-    certificate: tuple[Path, Path, Identity],
+    certificate: Certificate,
 ) -> None:  # fmt: skip
     async def scenario() -> None:
-        module = importlib.import_module(f"{peer}.asyncio.server")
-        configuration = theirs(peer, server, None, is_client=False)
-        configuration.load_cert_chain(certificate[0], certificate[1])
-
-        def answer(reader: Any, writer: Any) -> None:
-            async def one() -> None:
-                writer.write(await reader.read())
-                writer.write_eof()
-
-            task = asyncio.ensure_future(one())
-            tasks.append(task)
-
-        tasks: list[Any] = []
-        running = await module.serve("127.0.0.1", 0, configuration=configuration, stream_handler=answer)
-        port = running._transport.get_extra_info("sockname")[1]
+        configuration = speaking(server_configuration(peer, certificate), server, None)
         ours = QuicConfiguration(versions=client, first_version=first, handshake_timeout_s=30)
-        try:
-            async with LossyRelay(("127.0.0.1", port), loss) as relay:
-                dialer = connect(
-                    "127.0.0.1", relay.port, alpn="echo", server_name="localhost", ca=certificate[0],
-                    configuration=ours, timeout=30,
-                )  # fmt: skip
-                async with dialer as connection:
-                    stream = await connection.open_stream()
-                    await stream.send(b"version" * 5000, end=True)
-                    assert await stream.receive_all() == b"version" * 5000
-                    assert connection.handshake is not None
-                    assert connection.handshake.version == result
-        finally:
-            running.close()
+        async with (
+            their_server(peer, configuration) as port,
+            LossyRelay(("127.0.0.1", port), loss) as relay,
+            connect(
+                "127.0.0.1", relay.port, alpn="echo", server_name="localhost", ca=certificate.chain,
+                configuration=ours, timeout=30,
+            ) as connection,
+        ):  # fmt: skip
+            assert await ask(connection, b"version" * 5000) == b"version" * 5000
+            assert connection.handshake is not None
+            assert connection.handshake.version == result
 
     asyncio.run(asyncio.wait_for(scenario(), 60))
 
@@ -148,18 +115,16 @@ async def hello(request: Any) -> None:
 
 
 @pytest.mark.skipif(shutil.which("gtlsserver") is None, reason="needs ngtcp2-server")
-def test_our_client_follows_ngtcp2s_version_negotiation(
-    tmp_path: Path, certificate: tuple[Path, Path, Identity]
-) -> None:
+def test_our_client_follows_ngtcp2s_version_negotiation(tmp_path: Path, certificate: Certificate) -> None:
     (tmp_path / "page").write_bytes(b"page" * 1000)
     port = free_port()
-    where = ["127.0.0.1", str(port), str(certificate[1]), str(certificate[0])]
+    where = ["127.0.0.1", str(port), str(certificate.key), str(certificate.chain)]
     command = ["gtlsserver", "-q", "-d", str(tmp_path), *where]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     async def scenario() -> None:
         client = http3.connect(
-            "127.0.0.1", port, server_name="localhost", ca=certificate[0],
+            "127.0.0.1", port, server_name="localhost", ca=certificate.chain,
             configuration=QuicConfiguration(versions=BOTH_TWO), timeout=10,
         )  # fmt: skip
         async with client as connection:
@@ -177,11 +142,9 @@ def test_our_client_follows_ngtcp2s_version_negotiation(
 
 
 @pytest.mark.skipif(shutil.which("gtlsclient") is None, reason="needs ngtcp2-client")
-def test_ngtcp2s_client_follows_our_version_negotiation(
-    tmp_path: Path, certificate: tuple[Path, Path, Identity]
-) -> None:
+def test_ngtcp2s_client_follows_our_version_negotiation(tmp_path: Path, certificate: Certificate) -> None:
     async def scenario() -> tuple[str, int]:
-        async with http3.serve(hello, "127.0.0.1", 0, identities=[certificate[2]], grace_s=0) as server:
+        async with http3.serve(hello, "127.0.0.1", 0, identities=[certificate.identity], grace_s=0) as server:
             client = await asyncio.create_subprocess_exec(
                 "gtlsclient", "--version=v2draft", "--preferred-versions=v1,v2draft", "--exit-on-all-streams-close",
                 "127.0.0.1", str(server.port), f"https://localhost:{server.port}/",

@@ -9,6 +9,7 @@ from fairway.quic import ErrorCode, PeerError
 from fairway.quic import events as ev
 from fairway.quic.handshake.transport_parameters import TransportParameters
 from fairway.quic.streams.flow_control import ReceiveWindow, SendWindow
+from fairway.quic.streams.outgoing import Outgoing
 from fairway.quic.streams.recv import ReceiveState, ReceiveStream
 from fairway.quic.streams.send import SendState, SendStream
 from fairway.quic.streams.table import StreamTable
@@ -248,8 +249,9 @@ class TestBetweenEndpoints:
         peer = TransportParameters(
             initial_max_data=1000, initial_max_stream_data_uni=1000, initial_max_streams_uni=1, reset_stream_at=True
         )
-        table = StreamTable(is_client=True, local=TransportParameters(), stream_cap=1000, connection_cap=1000)
-        table.set_peer(peer)
+        table = StreamTable(is_client=True, local=TransportParameters(), stream_cap=1000)
+        outgoing = Outgoing(table)
+        outgoing.set_peer(peer)
         pair = table.open(True)
         assert pair is not None
         stream = pair.send
@@ -257,26 +259,27 @@ class TestBetweenEndpoints:
         stream.write(bytes(15), False)
         stream.reliable = committed
         stream.mark_sent(0, 10, True)
-        table.bytes_kept = 10
-        table.reset(pair.stream_id, 1)
-        table.reset(pair.stream_id, 1)
-        assert table.bytes_kept == kept
-        table.acknowledged(stream, 0, 2, False)
-        assert table.bytes_kept == max(kept - 2, 0)
-        table.acknowledged(stream, 2, 10, False)
-        assert table.bytes_kept == 0
+        outgoing.bytes_kept = 10
+        outgoing.reset(pair.stream_id, 1)
+        outgoing.reset(pair.stream_id, 1)
+        assert outgoing.bytes_kept == kept
+        outgoing.acknowledged(stream, 0, 2, False)
+        assert outgoing.bytes_kept == max(kept - 2, 0)
+        outgoing.acknowledged(stream, 2, 10, False)
+        assert outgoing.bytes_kept == 0
 
     @pytest.mark.parametrize("taken", [True, False])
     def test_the_peers_transport_parameter_decides(self, taken: bool) -> None:
         peer = TransportParameters(
             initial_max_data=1000, initial_max_stream_data_uni=1000, initial_max_streams_uni=1, reset_stream_at=taken
         )
-        table = StreamTable(is_client=True, local=TransportParameters(), stream_cap=1000, connection_cap=1000)
-        table.set_peer(peer)
+        table = StreamTable(is_client=True, local=TransportParameters(), stream_cap=1000)
+        outgoing = Outgoing(table)
+        outgoing.set_peer(peer)
         pair = table.open(True)
         assert pair is not None
         assert pair.send is not None
         pair.send.write(b"header", False)
         pair.send.commit()
-        assert table.reset(pair.stream_id, 1) == (6 if taken else 0)
+        assert outgoing.reset(pair.stream_id, 1) == (6 if taken else 0)
         assert pair.send.state is (SendState.DATA_SENT if taken else SendState.RESET_SENT)

@@ -50,7 +50,7 @@ def take_one_by_one(state: ConnectionState, payload: bytes, at: int) -> int:
         try:
             stream = state.streams.for_receiving(frame.stream_id, frames.STREAM)
             if stream is not None:
-                state.streams.received(stream, stream.receive(frame.offset, frame.data, frame.fin))
+                state.incoming.received(stream, stream.receive(frame.offset, frame.data, frame.fin))
                 if stream.readable and not stream.notified:
                     stream.notified = True
                     state.events.append(ev.StreamReadable(frame.stream_id))
@@ -71,7 +71,7 @@ def outcome(take: Callable[[ConnectionState, bytes, int], int], payload: bytes) 
         pair = state.streams.get(stream_id)
         if pair is not None and pair.recv is not None:
             streams[stream_id] = (pair.recv.state, pair.recv.window.highest, pair.recv.read())
-    return at, list(state.events), streams, state.streams.receive_window.highest
+    return at, list(state.events), streams, state.incoming.window.highest
 
 
 integers = st.one_of(st.integers(0, 20), st.sampled_from([63, 64, 101, (1 << 62) - 1]))

@@ -12,6 +12,8 @@ from fairway.quic.errors import ErrorCode, PeerError, UsageError
 from fairway.quic.frames import MAX_DATA, MAX_STREAM_DATA, STREAM
 from fairway.quic.handshake.transport_parameters import TransportParameters
 from fairway.quic.streams.flow_control import ReceiveWindow, SendWindow
+from fairway.quic.streams.incoming import Incoming
+from fairway.quic.streams.outgoing import Outgoing
 from fairway.quic.streams.recv import (
     RECEIVE_TRANSITIONS,
     Assembler,
@@ -184,66 +186,72 @@ class TestStates:
 
 def server_table(**limits: int) -> StreamTable:
     local = TransportParameters(
-        initial_max_data=limits.get("data", 360),
         initial_max_stream_data_bidi_remote=120,
         initial_max_stream_data_bidi_local=120,
         initial_max_stream_data_uni=120,
         initial_max_streams_bidi=limits.get("streams", 10),
         initial_max_streams_uni=10,
     )
-    return StreamTable(is_client=False, local=local, stream_cap=120, connection_cap=360)
+    return StreamTable(is_client=False, local=local, stream_cap=120)
 
 
-def arrive(table: StreamTable, stream_id: int, offset: int, data: bytes) -> None:
-    stream = table.for_receiving(stream_id, STREAM)
-    assert stream is not None
-    table.received(stream, stream.receive(offset, data, False))
+class Server:
+    """A server's streams and what arrives on them."""
+
+    def __init__(self, *, data: int = 360) -> None:
+        self.table = server_table()
+        self.incoming = Incoming(self.table, ReceiveWindow(data, 360))
+
+    def arrive(self, stream_id: int, offset: int, data: bytes) -> None:
+        stream = self.table.for_receiving(stream_id, STREAM)
+        assert stream is not None
+        self.incoming.received(stream, stream.receive(offset, data, False))
 
 
 class TestFlowControlTwice:
     """The mission's Q7."""
 
     def test_the_connections_window_is_the_sum_over_its_streams(self) -> None:
-        table = server_table()
+        server = Server()
         for stream_id, highest in ((0, 100), (4, 90), (8, 110)):
-            arrive(table, stream_id, highest - 1, b"x")  # one byte: all below it was lost
-        left = [table.receiving(stream_id).window.left for stream_id in (0, 4, 8)]
+            server.arrive(stream_id, highest - 1, b"x")  # one byte: all below it was lost
+        left = [server.table.receiving(stream_id).window.left for stream_id in (0, 4, 8)]
         assert left == [20, 30, 10]
-        assert table.receive_window.left == sum(left) == 60
+        assert server.incoming.window.left == sum(left) == 60
 
     def test_what_is_used_is_the_highest_offset_whatever_was_lost(self) -> None:
-        table = server_table()
-        arrive(table, 0, 80, b"x" * 20)
-        assert table.receive_window.highest == 100
-        arrive(table, 0, 0, b"x" * 80)
-        assert table.receive_window.highest == 100
+        server = Server()
+        server.arrive(0, 80, b"x" * 20)
+        assert server.incoming.window.highest == 100
+        server.arrive(0, 0, b"x" * 80)
+        assert server.incoming.window.highest == 100
 
     def test_the_limit_is_raised_once_more_than_half_was_read(self) -> None:
-        table = server_table()
-        arrive(table, 0, 0, b"x" * 100)
-        table.read(0, 60)
-        assert (MAX_STREAM_DATA, 0) not in table.control
-        table.read(0, 1)
-        assert (MAX_STREAM_DATA, 0) in table.control
-        assert table.receiving(0).window.raise_limit(1.0, 0.1) == 61 + 120
+        server = Server()
+        server.arrive(0, 0, b"x" * 100)
+        server.incoming.read(0, 60)
+        assert (MAX_STREAM_DATA, 0) not in server.table.control
+        server.incoming.read(0, 1)
+        assert (MAX_STREAM_DATA, 0) in server.table.control
+        assert server.table.receiving(0).window.raise_limit(1.0, 0.1) == 61 + 120
 
     def test_arriving_does_not_raise_the_limit(self) -> None:
-        table = server_table()
-        arrive(table, 0, 0, b"x" * 120)
-        assert not table.control
+        server = Server()
+        server.arrive(0, 0, b"x" * 120)
+        assert not server.table.control
 
     def test_the_connections_limit_follows_the_reads_of_all_streams(self) -> None:
-        table = server_table()
+        server = Server()
         for stream_id in (0, 4):
-            arrive(table, stream_id, 0, b"x" * 100)
-            table.read(stream_id)
-        assert (MAX_DATA, 0) in table.control
+            server.arrive(stream_id, 0, b"x" * 100)
+            server.incoming.read(stream_id)
+        assert (MAX_DATA, 0) in server.table.control
 
     def test_past_the_connections_window_is_an_error_though_each_stream_has_room(self) -> None:
-        table = server_table(data=150)
-        arrive(table, 0, 0, b"x" * 100)
+        server = Server(data=150)
+        server.arrive(0, 0, b"x" * 100)
         with pytest.raises(PeerError) as raised:
-            arrive(table, 4, 0, b"x" * 100)
+            server.arrive(4, 0, b"x" * 100)
         assert raised.value.code == ErrorCode.FLOW_CONTROL_ERROR
 
     def test_a_window_that_is_read_fast_grows_up_to_its_cap(self) -> None:
@@ -265,12 +273,12 @@ class TestFlowControlTwice:
         assert window.size == 100
 
     def test_a_reset_gives_its_bytes_back_to_the_connection(self) -> None:
-        table = server_table()
-        arrive(table, 0, 0, b"x" * 50)
-        stream = table.receiving(0)
-        table.received_reset(stream, 90, 0)
-        assert table.receive_window.highest == 90
-        assert table.receive_window.consumed == 90
+        server = Server()
+        server.arrive(0, 0, b"x" * 50)
+        stream = server.table.receiving(0)
+        server.incoming.received_reset(stream, 90, 0)
+        assert server.incoming.window.highest == 90
+        assert server.incoming.window.consumed == 90
 
 
 class TestTable:
@@ -299,12 +307,13 @@ class TestTable:
 
     def test_finished_streams_make_room_for_others_and_are_forgotten(self) -> None:
         table = server_table(streams=2)
+        incoming, outgoing = Incoming(table, ReceiveWindow(360, 360)), Outgoing(table)
         for stream_id in range(0, 400, 4):
             stream = table.for_receiving(stream_id, STREAM)
             assert stream is not None
-            table.received(stream, stream.receive(0, b"x", True))
-            table.read(stream_id)
-            table.reset(stream_id, 0)
+            incoming.received(stream, stream.receive(0, b"x", True))
+            incoming.read(stream_id)
+            outgoing.reset(stream_id, 0)
             table.sending(stream_id).reset_acknowledged()
             assert table.forget_if_finished(stream_id)
         assert len(table) == 0
@@ -312,4 +321,4 @@ class TestTable:
 
     def test_callers_mistakes_are_usage_errors(self) -> None:
         with pytest.raises(UsageError):
-            server_table().read(0)
+            Server().incoming.read(0)

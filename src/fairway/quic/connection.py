@@ -44,6 +44,7 @@ from fairway.quic.receiving.receiver import Receiver
 from fairway.quic.sending.transmitter import MAX_SEGMENTS, Transmit, Transmitter
 from fairway.quic.state import ConnectionState, Phase
 from fairway.quic.statistics import statistics
+from fairway.quic.timeouts import Timeouts
 from fairway.quic.timers import Timer
 from fairway.tls import ClientConfig, ClientSession, ServerConfig, ServerSession
 
@@ -59,7 +60,7 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
     `now` is always seconds of one monotonic clock; `random` gives so many unpredictable bytes.
     """
 
-    __slots__ = ("__weakref__", "_delivery", "_handshake", "_migration", "_receiver", "_transmitter")
+    __slots__ = ("__weakref__", "_handshake", "_migration", "_receiver", "_timeouts", "_transmitter")
 
     def __init__(
         self,
@@ -69,14 +70,15 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
         ours: ServerParameters | None = None,
     ) -> None:
         super().__init__(state)
-        self._delivery = Delivery(state)
+        delivery = Delivery(state)
         self._handshake = Handshake(state, session, ours)
         self._handshake.original_destination = original_destination
         self._handshake.use_initial_keys(original_destination)
         self._migration = Migration(state)
-        handlers = FrameHandlers(state, self._delivery, self._handshake, self._migration)
-        self._receiver = Receiver(state, self._delivery, self._handshake, handlers, self._migration)
+        handlers = FrameHandlers(state, delivery, self._handshake, self._migration)
+        self._receiver = Receiver(state, delivery, self._handshake, handlers, self._migration)
         self._transmitter = Transmitter(state, self._migration)
+        self._timeouts = Timeouts(state, delivery, self._migration)
 
     @classmethod
     def client(
@@ -237,9 +239,7 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
 
     def handle_timeout(self, now: float) -> None:
         """Time has passed: `next_timeout` was reached."""
-        self._delivery.settle_timer()
-        for timer in self._state.timers.expired(now):
-            _ON_TIMER[timer](self, now)
+        self._timeouts.handle(now)
         if self._state.watch is not None:
             self._state.watch.settled(now)
 
@@ -258,12 +258,7 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` and `transmit` have to be called at the latest; None for never."""
-        self._delivery.settle_timer()
-        deadline = self._state.timers.next()
-        ack_at = self._state.application.received.ack_at
-        if ack_at is not None and self._state.is_open and (deadline is None or ack_at < deadline):
-            return ack_at
-        return deadline
+        return self._timeouts.next()
 
     def events(self) -> list[Event]:
         """What happened since the last call, in order."""
@@ -359,41 +354,3 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
     def _fail(self, error: PeerError, now: float) -> None:
         closing = Closing(ClosedBy.LOCAL, error.code, str(error.reason), error.frame_type)
         ending.close(self._state, closing, now)
-
-    def _keep_alive(self, now: float) -> None:
-        ending.keep_alive(self._state)
-
-    def _probe_or_lose(self, now: float) -> None:
-        self._delivery.on_timeout(now)
-
-    def _probe_paths(self, now: float) -> None:
-        self._migration.on_timeout(now)
-
-    def _pace(self, now: float) -> None:
-        """Transmission goes on by itself."""
-
-    def _handshake_timed_out(self, now: float) -> None:
-        ending.abandon(self._state, Closing(ClosedBy.HANDSHAKE_TIMEOUT), now)
-
-    def _idled(self, now: float) -> None:
-        ending.abandon(self._state, Closing(ClosedBy.IDLE), now)
-
-    def _forget_early_keys(self, now: float) -> None:
-        self._state.early = None
-
-    def _closed(self, now: float) -> None:
-        if self._state.phase in (Phase.CLOSING, Phase.DRAINING):
-            self._state.go(Phase.CLOSED)
-        self._state.timers.clear_all()
-
-
-_ON_TIMER: dict[Timer, Callable[[Connection, float], None]] = {
-    Timer.HANDSHAKE: Connection._handshake_timed_out,
-    Timer.IDLE: Connection._idled,
-    Timer.KEEP_ALIVE: Connection._keep_alive,
-    Timer.LOSS: Connection._probe_or_lose,
-    Timer.PACING: Connection._pace,
-    Timer.EARLY_KEYS: Connection._forget_early_keys,
-    Timer.PATH: Connection._probe_paths,
-    Timer.CLOSE: Connection._closed,
-}

@@ -173,7 +173,7 @@ class Delivery:
         pair = streams.get(stream_id)
         if pair is None or (stream := pair.send) is None or stream.finished:
             return
-        streams.acknowledged(stream, offset, offset + length, fin)
+        self._state.outgoing.acknowledged(stream, offset, offset + length, fin)
         if stream.finished:
             if stream.reset_code is None:
                 self._state.events.append(StreamFinished(stream_id))

@@ -21,6 +21,9 @@ from fairway.quic.recovery.mtu import MtuDiscovery
 from fairway.quic.recovery.rtt import RttEstimator
 from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.statistics import Counters
+from fairway.quic.streams.flow_control import ReceiveWindow
+from fairway.quic.streams.incoming import Incoming
+from fairway.quic.streams.outgoing import Outgoing
 from fairway.quic.streams.table import StreamTable
 from fairway.quic.timers import Timers
 
@@ -64,8 +67,8 @@ class ConnectionState:
         "ack_delay_s", "ack_request_heard", "ack_requests", "acks_asked", "application", "arrival",
         "arrival_mark", "asks_for_acks", "close_pending", "closing", "configuration", "control", "counters",
         "datagrams", "early", "early_streams", "ecn", "events", "fixed_bit", "forged", "handshake",
-        "handshake_complete", "handshake_id", "initial", "is_client", "is_open", "limited_at", "local_ids",
-        "local_parameters", "loss_timer_stale", "make_token", "original_version", "path", "peer_parameters",
+        "handshake_complete", "handshake_id", "incoming", "initial", "is_client", "is_open", "limited_at", "local_ids",
+        "local_parameters", "loss_timer_stale", "make_token", "original_version", "outgoing", "path", "peer_parameters",
         "peer_seen", "phase", "probing", "pto_count", "random", "remote_ids", "resets", "resets_since",
         "sent_since_receive", "server", "spaces", "stash", "streams", "timers", "token", "version", "watch",
     )  # fmt: skip
@@ -121,8 +124,11 @@ class ConnectionState:
             is_client=is_client,
             local=parameters,
             stream_cap=configuration.stream_window_cap,
-            connection_cap=configuration.connection_window_cap,
         )
+        self.incoming = Incoming(
+            self.streams, ReceiveWindow(parameters.initial_max_data, configuration.connection_window_cap)
+        )
+        self.outgoing = Outgoing(self.streams)
         self.control = self.streams.control
         """Control frames that wait to be sent, of streams and of the connection, in order."""
         self.ack_delay_s = configuration.max_ack_delay_s

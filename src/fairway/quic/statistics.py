@@ -81,7 +81,7 @@ def statistics(state: ConnectionState) -> dict[str, float | int]:
         "bytes_in_flight": state.bytes_in_flight,
         "bytes_lost": counters.bytes_lost,
         "stream_bytes_retransmitted": counters.stream_bytes_retransmitted,
-        "stream_bytes_kept": state.streams.bytes_kept,
+        "stream_bytes_kept": state.outgoing.bytes_kept,
         "packet_size": path.packet_size,
         "ecn_capable": int(state.ecn.capable and not state.ecn.failed),
         "congestion_window": path.controller.window,

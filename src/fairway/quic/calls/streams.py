@@ -58,7 +58,7 @@ class StreamCalls:
 
     def read(self, stream_id: int, limit: int = -1) -> bytes:
         """What has arrived in order, up to `limit` bytes; b"" if nothing has, or at the end (see `at_end`)."""
-        return self._state.streams.read(stream_id, limit)
+        return self._state.incoming.read(stream_id, limit)
 
     def arrived(self, stream_id: int) -> int:
         """The highest offset of what the peer has sent on a stream, as far as is known (RFC 9000 section 4.1)."""
@@ -78,15 +78,15 @@ class StreamCalls:
 
     def reset(self, stream_id: int, code: int) -> int:
         """Give up sending on a stream, but for what was committed; gives the final size (RFC 9000 section 4.5)."""
-        return self._state.streams.reset(stream_id, code)
+        return self._state.outgoing.reset(stream_id, code)
 
     def stop_sending(self, stream_id: int, code: int) -> None:
         """Ask the peer to give up sending on a stream: STOP_SENDING."""
-        self._state.streams.stop_sending(stream_id, code)
+        self._state.incoming.stop_sending(stream_id, code)
 
     def acknowledge_reset(self, stream_id: int) -> None:
         """The application has learnt of the peer's reset: the stream's receiving half is done."""
-        self._state.streams.acknowledge_reset(stream_id)
+        self._state.incoming.acknowledge_reset(stream_id)
 
     def set_priority(self, stream_id: int, urgency: int, incremental: bool = True) -> None:
         """Order streams among each other, at any time: urgency 0 (first) to 7 (RFC 9218, see `streams.schedule`)."""

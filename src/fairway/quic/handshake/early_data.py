@@ -97,7 +97,7 @@ def begin_anew(state: ConnectionState) -> None:
                 state.control[(frame[0], frame[1])] = None
     space.loss.due = None
     space.probes = 0
-    state.streams.rewind()
+    state.outgoing.rewind()
     state.loss_timer_stale = True
 
 
@@ -105,5 +105,5 @@ def reject(state: ConnectionState) -> None:
     """The server rejected early data: what was remembered of it holds no more (RFC 9001 section 4.6.2)."""
     state.early = None
     begin_anew(state)
-    state.streams.forget_peer()
+    state.outgoing.forget_peer()
     state.peer_parameters = TransportParameters()

@@ -249,7 +249,7 @@ class Handshake:
         state = self._state
         if state.early is not None:
             self._remembered = state.peer_parameters = remembered(parameters)
-            state.streams.set_peer(state.peer_parameters)
+            state.outgoing.set_peer(state.peer_parameters)
 
     def _early_data(self, event: EarlyData) -> None:
         state = self._state
@@ -259,7 +259,7 @@ class Handshake:
             state.events.append(EarlyDataRejected())
             return
         if not state.is_client:  # what it asks for is answered at once (RFC 9001 section 5.7)
-            state.streams.set_peer(state.peer_parameters)
+            state.outgoing.set_peer(state.peer_parameters)
             state.application.keys = ApplicationKeys(state.version, self._suite, self._secrets[True])
         state.events.append(EarlyDataAccepted(event.alpn, event.server_name))
 
@@ -299,7 +299,7 @@ class Handshake:
         path = state.path
         size = min(state.configuration.udp_payload, state.peer_parameters.max_udp_payload_size)
         path.resize(size)
-        state.streams.set_peer(state.peer_parameters)
+        state.outgoing.set_peer(state.peer_parameters)
         completed = HandshakeCompleted(
             event.alpn,
             event.cipher_suite,

@@ -88,7 +88,7 @@ class FrameHandlers:
         if stream is None:
             return
         before, told = stream.reset_code, stream.reset_received
-        state.streams.received_reset(stream, frame.final_size, frame.code, reliable_size)
+        state.incoming.received_reset(stream, frame.final_size, frame.code, reliable_size)
         if stream.reset_code is not None and before is None:
             self._count_reset(now)
         if stream.reset_received and not told:
@@ -109,10 +109,9 @@ class FrameHandlers:
 
     def stop_sending(self, frame: frames.StopSending, space: PacketSpace, now: float) -> None:
         """STOP_SENDING: answer with RESET_STREAM (section 3.5)."""
-        streams = self._state.streams
-        stream = streams.for_sending(frame.stream_id, frames.STOP_SENDING)
+        stream = self._state.streams.for_sending(frame.stream_id, frames.STOP_SENDING)
         if stream is not None and not stream.finished and stream.reset_code is None:
-            streams.reset(frame.stream_id, frame.code)
+            self._state.outgoing.reset(frame.stream_id, frame.code)
             self._state.events.append(StopSendingReceived(frame.stream_id, frame.code))
 
     def crypto(self, frame: frames.Crypto, space: PacketSpace, now: float) -> None:
@@ -135,9 +134,8 @@ class FrameHandlers:
 
     def max_data(self, frame: frames.MaxData, space: PacketSpace, now: float) -> None:
         """MAX_DATA (section 19.9)."""
-        streams = self._state.streams
-        if streams.send_window.raise_limit(frame.limit):
-            streams.schedule.unblock()
+        if self._state.outgoing.window.raise_limit(frame.limit):
+            self._state.streams.schedule.unblock()
 
     def max_stream_data(self, frame: frames.MaxStreamData, space: PacketSpace, now: float) -> None:
         """MAX_STREAM_DATA (section 19.10)."""

@@ -25,11 +25,14 @@ _from_bytes = int.from_bytes
 class Gatherer:
     """Collects the pieces of one stream until something else comes."""
 
-    __slots__ = ("_expected", "_header", "_pieces", "_room", "_size", "_state", "_stream", "_stream_id", "_streams")
+    __slots__ = (
+        "_expected", "_header", "_incoming", "_pieces", "_room", "_size", "_state", "_stream", "_stream_id", "_streams",
+    )  # fmt: skip
 
     def __init__(self, state: ConnectionState) -> None:
         self._state = state
         self._streams = state.streams
+        self._incoming = state.incoming
         self._stream: ReceiveStream | None = None
         self._stream_id = -1
         self._expected = 0
@@ -111,7 +114,7 @@ class Gatherer:
             self._stream_id = -1
             return False
         self._stream, self._stream_id, self._expected = stream, stream_id, offset
-        self._room = min(stream.window.limit, offset + self._streams.receive_window.left)
+        self._room = min(stream.window.limit, offset + self._incoming.window.left)
         return True
 
     def flush(self) -> None:
@@ -123,7 +126,7 @@ class Gatherer:
         total = self._expected - stream.end
         stream.receive_run(pieces, total)
         self._pieces = []
-        self._streams.received(stream, total)
+        self._incoming.received(stream, total)
         if not stream.notified:
             stream.notified = True
             self._state.events.append(StreamReadable(stream.stream_id))

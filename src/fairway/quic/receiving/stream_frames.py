@@ -54,7 +54,7 @@ def take_stream(state: ConnectionState, stream_id: int, offset: int, data: bytes
     if stream is None:
         return
     resetting = stream.reset_code is not None and not stream.reset_received
-    streams.receive(stream, offset, data, fin)
+    state.incoming.receive(stream, offset, data, fin)
     if stream.finished:  # which it is only if nobody reads it
         state.events.append(StreamDiscarded(stream_id, stream.window.highest))
         streams.forget_if_finished(stream_id)

@@ -33,7 +33,7 @@ def _stop_sending(state: ConnectionState, stream_id: int, now: float) -> frames.
 
 
 def _max_data(state: ConnectionState, _: int, now: float) -> frames.Frame | None:
-    window = state.streams.receive_window
+    window = state.incoming.window
     if window.wants_raise:
         window.raise_limit(now, state.path.rtt.smoothed)
     return frames.MaxData(window.limit)
@@ -93,7 +93,7 @@ RENDERERS: dict[int, Renderer] = {
     frames.MAX_STREAM_DATA: _max_stream_data,
     frames.MAX_STREAMS_BIDI: _max_streams(False),
     frames.MAX_STREAMS_UNI: _max_streams(True),
-    frames.DATA_BLOCKED: lambda state, _, now: frames.DataBlocked(state.streams.send_window.limit),
+    frames.DATA_BLOCKED: lambda state, _, now: frames.DataBlocked(state.outgoing.window.limit),
     frames.STREAM_DATA_BLOCKED: _stream_data_blocked,
     frames.STREAMS_BLOCKED_BIDI: _streams_blocked(False),
     frames.STREAMS_BLOCKED_UNI: _streams_blocked(True),

@@ -24,9 +24,9 @@ class StreamTurns:
     def next(self) -> tuple[SendStream, int, int, bool] | None:
         """The stream whose turn it is and its next bytes; those that cannot send leave the schedule."""
         streams = self._state.streams
-        schedule = streams.schedule
+        outgoing, schedule = self._state.outgoing, streams.schedule
         while (stream := schedule.first()) is not None:
-            ready = stream.next_range(streams.credit())
+            ready = stream.next_range(outgoing.credit())
             if ready is not None:
                 return stream, *ready
             if stream.buffer.unsent and stream.sending:
@@ -35,7 +35,7 @@ class StreamTurns:
                         streams.control[(STREAM_DATA_BLOCKED, stream.stream_id)] = None
                     schedule.remove(stream)
                 else:
-                    if streams.send_window.should_report():
+                    if outgoing.window.should_report():
                         streams.control[(DATA_BLOCKED, 0)] = None
                     schedule.block(stream)
             else:
@@ -46,9 +46,7 @@ class StreamTurns:
         """Account for stream bytes that are in packets; True if the stream's end goes with them."""
         fin = stream.mark_sent(offset, length, new)
         if new:
-            streams = self._state.streams
-            streams.send_window.used += length
-            streams.bytes_kept += length
+            self._state.outgoing.sent(length)
             if stream.starved and 2 * stream.buffer.unsent <= self._state.configuration.send_buffer:
                 stream.starved = False
                 self._state.events.append(StreamWritable(stream.stream_id))

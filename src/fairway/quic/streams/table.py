@@ -1,21 +1,20 @@
-"""A connection's streams: which exist, which may be opened, their common flow control (RFC 9000 section 2 to 4)."""
+"""A connection's streams: which exist, and which may be opened (RFC 9000 section 2 and 3).
+
+`Incoming` and `Outgoing` do what is done with their bytes.
+"""
 
 from __future__ import annotations
 
 from fairway.quic.errors import ErrorCode, PeerError, UsageError
 from fairway.quic.frames import (
-    MAX_DATA,
-    MAX_STREAM_DATA,
     MAX_STREAMS_BIDI,
     MAX_STREAMS_UNI,
-    RESET_STREAM,
-    STOP_SENDING,
     STREAMS_BLOCKED_BIDI,
     STREAMS_BLOCKED_UNI,
 )
 from fairway.quic.handshake.transport_parameters import TransportParameters
-from fairway.quic.limits import FRAGMENT_BYTES, MAX_BYTES_KEPT, MAX_FRAGMENTS
 from fairway.quic.streams.flow_control import ReceiveWindow, SendWindow
+from fairway.quic.streams.numbers import LocalNumbers, PeerNumbers
 from fairway.quic.streams.recv import ReceiveStream
 from fairway.quic.streams.schedule import Schedule
 from fairway.quic.streams.send import SendStream
@@ -42,41 +41,25 @@ class StreamTable:
     """All streams that are not finished, and the limits on more."""
 
     __slots__ = (
-        "_fragment_bytes", "_fragments", "_local_bit", "_local_limit", "_next_local", "_next_peer",
-        "_peer_finished", "_peer_limit", "_peer_takes_reliable", "_peer_window", "_receive_sizes", "_refused",
-        "_send_limits", "_stream_cap", "_streams", "bytes_kept", "control", "opened", "receive_window", "schedule",
-        "send_window",
+        "_local", "_local_bit", "_peer", "_receive_sizes", "_send_limits", "_stream_cap", "_streams", "control",
+        "opened", "schedule",
     )  # fmt: skip
 
-    def __init__(self, *, is_client: bool, local: TransportParameters, stream_cap: int, connection_cap: int) -> None:
+    def __init__(self, *, is_client: bool, local: TransportParameters, stream_cap: int) -> None:
         self._local_bit = 0 if is_client else SERVER_INITIATED
         # By the two lowest bits of a stream's ID; absent where that half does not exist.
         self._receive_sizes = _limits(local, self._local_bit)
         self._send_limits = _NO_LIMITS[self._local_bit ^ SERVER_INITIATED]
         self._stream_cap = stream_cap
         self._streams: dict[int, StreamPair] = {}
-        self.receive_window = ReceiveWindow(local.initial_max_data, connection_cap)
-        self.send_window = SendWindow(0)
         self.schedule = Schedule()
         self.control: dict[ControlKey, None] = {}
         """Control frames about streams that wait to be sent, in order."""
         self.opened: list[int] = []
         """Streams that the peer opened, for the events."""
         # Indexed by the UNIDIRECTIONAL bit: False and True.
-        self._next_local = [0, 0]
-        self._local_limit = [0, 0]
-        self._refused = [False, False]
-        """Whether an `open` was refused since the limit last rose."""
-        self._next_peer = [0, 0]
-        self._peer_window = [local.initial_max_streams_bidi, local.initial_max_streams_uni]
-        self._peer_limit = list(self._peer_window)
-        self._peer_finished = [0, 0]
-        self._peer_takes_reliable = False
-        self._fragments = 0
-        """Pieces of all streams that wait for what is missing before them."""
-        self._fragment_bytes = 0
-        self.bytes_kept = 0
-        """Bytes that were sent and are kept until they and all before them are acknowledged."""
+        self._local = (LocalNumbers(), LocalNumbers())
+        self._peer = (PeerNumbers(local.initial_max_streams_bidi), PeerNumbers(local.initial_max_streams_uni))
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -87,14 +70,14 @@ class StreamTable:
     @property
     def opened_ever(self) -> tuple[int, int]:
         """Streams that we opened, and that the peer opened, in all."""
-        return sum(self._next_local), sum(self._next_peer)
+        return sum([numbers.next for numbers in self._local]), sum([numbers.next for numbers in self._peer])
 
     def set_peer(self, parameters: TransportParameters) -> None:
         """The peer's limits are known."""
         self._send_limits = _limits(parameters, self._local_bit ^ SERVER_INITIATED)
-        self.send_window.raise_limit(parameters.initial_max_data)
-        self._peer_takes_reliable = parameters.reset_stream_at
-        self._local_limit = [parameters.initial_max_streams_bidi, parameters.initial_max_streams_uni]
+        bidirectional, unidirectional = self._local
+        bidirectional.limit = parameters.initial_max_streams_bidi
+        unidirectional.limit = parameters.initial_max_streams_uni
         for pair in self._streams.values():
             if pair.send is not None:
                 pair.send.window.raise_limit(self._send_limits[pair.stream_id & 3])
@@ -102,42 +85,39 @@ class StreamTable:
                     self.schedule.add(pair.send)
         self.schedule.unblock()
 
+    def forget_peer(self) -> None:
+        """The peer's limits as they were remembered hold no more; `set_peer` follows. Until then nothing is sent."""
+        self._send_limits = dict.fromkeys(self._send_limits, 0)
+        for numbers in self._local:
+            numbers.limit = 0
+        for pair in self._streams.values():
+            if pair.send is not None:
+                pair.send.window.limit = 0
+                self.schedule.remove(pair.send)
+
     def rewind(self) -> None:
-        """Nothing of what was sent on any stream has arrived, nor will: all of it is to be sent as new."""
-        self.send_window.used = self.bytes_kept = 0
+        """All of what was sent on any stream is to be sent as new."""
         for pair in self._streams.values():
             if pair.send is not None:
                 pair.send.rewind()
                 self.schedule.add(pair.send)
         self.schedule.unblock()
 
-    def forget_peer(self) -> None:
-        """The peer's limits as they were remembered hold no more; `set_peer` follows. Until then nothing is sent."""
-        self._send_limits = dict.fromkeys(self._send_limits, 0)
-        self.send_window.limit = 0
-        self._local_limit = [0, 0]
-        for pair in self._streams.values():
-            if pair.send is not None:
-                pair.send.window.limit = 0
-                self.schedule.remove(pair.send)
-
     def _allowed(self, stream_id: int) -> bool:
         """Whether the peer lets us use a stream: those opened by remembered limits may be too many (0-RTT)."""
         if stream_id & SERVER_INITIATED != self._local_bit:
             return True
-        return stream_id >> 2 < self._local_limit[(stream_id >> 1) & 1]
+        return stream_id >> 2 < self._local[(stream_id >> 1) & 1].limit
 
     # What the application does
 
     def open(self, unidirectional: bool) -> StreamPair | None:
         """Open a stream; None while the peer's limit allows no more."""
-        index = self._next_local[unidirectional]
-        if index >= self._local_limit[unidirectional]:
-            self._refused[unidirectional] = True
+        number = self._local[unidirectional].take()
+        if number is None:
             self.control[(STREAMS_BLOCKED_UNI if unidirectional else STREAMS_BLOCKED_BIDI, 0)] = None
             return None
-        self._next_local[unidirectional] = index + 1
-        return self._create((index << 2) | self._local_bit | (UNIDIRECTIONAL if unidirectional else 0))
+        return self._create((number << 2) | self._local_bit | (UNIDIRECTIONAL if unidirectional else 0))
 
     def get(self, stream_id: int) -> StreamPair | None:
         """The stream, if it is not finished."""
@@ -157,95 +137,7 @@ class StreamTable:
             raise UsageError(f"stream {stream_id} cannot be received on")
         return pair.recv
 
-    def read(self, stream_id: int, limit: int = -1) -> bytes:
-        """What has arrived in order; reading is what raises the limits."""
-        stream = self.receiving(stream_id)
-        data = stream.read(limit)
-        self._consumed(stream, len(data))
-        return data
-
-    def reset(self, stream_id: int, code: int) -> int:
-        """Give up sending on a stream, but for what was committed if the peer takes that; gives the final size."""
-        stream = self.sending(stream_id)
-        again = stream.finished or stream.reset_code is not None
-        kept = stream.kept
-        final_size = stream.reset(code, reliably=self._peer_takes_reliable)
-        if again:
-            return final_size
-        self._free(kept - stream.kept)
-        if stream.sending and not stream.idle:
-            self.schedule.add(stream)
-        else:
-            self.schedule.remove(stream)
-        self.control[(RESET_STREAM, stream_id)] = None
-        return final_size
-
-    def stop_sending(self, stream_id: int, code: int) -> None:
-        """Ask the peer to give up sending on a stream; what is unread counts as read."""
-        stream = self.receiving(stream_id)
-        if stream.finished or stream.discarding:
-            return
-        if stream.final_size is None:
-            self.control[(STOP_SENDING, stream_id)] = None
-        before = stream.fragments, stream.fragment_bytes
-        stream.stop(code)
-        self._count_fragments(stream, *before)
-        self._consumed(stream, stream.settle())
-
-    def _consumed(self, stream: ReceiveStream, count: int) -> None:
-        window = self.receive_window
-        window.consumed += count
-        if window.wants_raise:
-            self.control[(MAX_DATA, 0)] = None
-        if stream.final_size is None and stream.window.wants_raise and not stream.discarding:
-            self.control[(MAX_STREAM_DATA, stream.stream_id)] = None
-        if stream.finished:
-            self.forget_if_finished(stream.stream_id)
-
     # What the peer does
-
-    def receive(self, stream: ReceiveStream, offset: int, data: bytes, fin: bool) -> None:
-        """A STREAM frame arrived."""
-        before = stream.fragments, stream.fragment_bytes
-        self.received(stream, stream.receive(offset, data, fin))
-        if stream.fragments or before[0]:
-            self._count_fragments(stream, *before)
-
-    def _count_fragments(self, stream: ReceiveStream, fragments: int, fragment_bytes: int) -> None:
-        """A stream's fragments are no longer what they were; of all streams together only so many are kept."""
-        self._fragments += stream.fragments - fragments
-        self._fragment_bytes += stream.fragment_bytes - fragment_bytes
-        if self._fragments > MAX_FRAGMENTS + self._fragment_bytes // FRAGMENT_BYTES:
-            raise PeerError(
-                ErrorCode.PROTOCOL_VIOLATION, "streams in too many fragments", section="RFC 9000 section 2.2"
-            )
-
-    def received(self, stream: ReceiveStream, grown: int) -> None:
-        """A stream's highest offset rose by `grown`: it counts against the connection's window (section 4.1)."""
-        window = self.receive_window
-        window.highest += grown
-        if window.highest > window.limit:
-            raise PeerError(
-                ErrorCode.FLOW_CONTROL_ERROR,
-                "the connection was sent past its limit",
-                section="RFC 9000 section 4.1",
-            )
-        if stream.discarding:
-            self._consumed(stream, stream.settle())
-
-    def received_reset(self, stream: ReceiveStream, final_size: int, code: int, reliable_size: int = 0) -> None:
-        """RESET_STREAM and RESET_STREAM_AT: what nobody will read is given back to the connection's window."""
-        before = stream.fragments, stream.fragment_bytes
-        self.received(stream, stream.reset(final_size, code, reliable_size))
-        self._count_fragments(stream, *before)
-        if not stream.reliable_size:
-            self._consumed(stream, stream.settle())
-
-    def acknowledge_reset(self, stream_id: int) -> None:
-        """The application has learnt of a reset: nothing more of the stream is read."""
-        pair = self._streams.get(stream_id)
-        if pair is not None and pair.recv is not None:
-            self._consumed(pair.recv, pair.recv.acknowledge_reset())
 
     def for_receiving(self, stream_id: int, frame_type: int) -> ReceiveStream | None:
         """The half that a frame about data from the peer is for; None if the stream is finished."""
@@ -267,68 +159,50 @@ class StreamTable:
 
     def _open_by_peer(self, stream_id: int, frame_type: int) -> StreamPair | None:
         """The stream that a frame opens which names none that is open; None if it was, and is finished."""
-        index, kind = stream_id >> 2, (stream_id >> 1) & 1
+        number, direction = stream_id >> 2, (stream_id >> 1) & 1
         if stream_id & SERVER_INITIATED == self._local_bit:
-            if index >= self._next_local[kind]:
+            if number >= self._local[direction].next:
                 raise _wrong_state(frame_type, f"stream {stream_id} was not opened")
             return None
-        if index < self._next_peer[kind]:
+        peer = self._peer[direction]
+        if number < peer.next:
             return None
-        if index >= self._peer_limit[kind]:
+        if number >= peer.limit:
             raise PeerError(
                 ErrorCode.STREAM_LIMIT_ERROR,
-                f"stream {stream_id} is past the limit of {self._peer_limit[kind]}",
+                f"stream {stream_id} is past the limit of {peer.limit}",
                 frame_type=frame_type,
                 section="RFC 9000 section 4.6",
             )
-        for opened in range(self._next_peer[kind], index + 1):  # section 3.2: opens all lower ones
+        for opened in range(peer.next, number + 1):  # section 3.2: opens all lower ones
             pair = self._create((opened << 2) | (stream_id & 3))
             self.opened.append(pair.stream_id)
-        self._next_peer[kind] = index + 1
+        peer.next = number + 1
         return pair
-
-    def acknowledged(self, stream: SendStream, start: int, stop: int, fin: bool) -> None:
-        """The peer has these bytes (and the stream's end)."""
-        first = stream.buffer.start
-        stream.acknowledged(start, stop, fin)
-        freed = stream.buffer.start - first
-        if freed:
-            if stream.reset_code is not None:  # what a reset does not promise was given up with it
-                freed = max(min(stream.buffer.start, stream.reliable) - first, 0)
-            self._free(freed)
-
-    def _free(self, count: int) -> None:
-        """So many bytes that were sent are kept no longer."""
-        if self.bytes_kept >= MAX_BYTES_KEPT:
-            self.schedule.unblock()
-        self.bytes_kept -= count
-
-    def credit(self) -> int:
-        """New bytes that may be sent now, whatever a stream's own window says."""
-        return min(self.send_window.left, MAX_BYTES_KEPT - self.bytes_kept)
 
     def peer_raises_streams(self, limit: int, unidirectional: bool) -> bool:
         """MAX_STREAMS: True if more can be opened now, and the application waits for it."""
-        before = self._local_limit[unidirectional]
+        numbers = self._local[unidirectional]
+        before = numbers.limit
         if limit <= before:
             return False
-        self._local_limit[unidirectional] = limit
-        if self._next_local[unidirectional] > before:  # opened by remembered limits, and held back since
+        numbers.limit = limit
+        if numbers.next > before:  # opened by remembered limits, and held back since
             for pair in self._streams.values():
                 if pair.send is not None and self._allowed(pair.stream_id):
                     self.schedule.add(pair.send)
-        refused, self._refused[unidirectional] = self._refused[unidirectional], False
+        refused, numbers.refused = numbers.refused, False
         return refused
 
     # What happens to streams
 
     def limit_for_peer(self, unidirectional: bool) -> int:
         """The number of streams that the peer may open: what MAX_STREAMS says."""
-        return self._peer_limit[unidirectional]
+        return self._peer[unidirectional].limit
 
     def local_limit(self, unidirectional: bool) -> int:
         """The number of streams that we may open: what STREAMS_BLOCKED says."""
-        return self._local_limit[unidirectional]
+        return self._local[unidirectional].limit
 
     def forget_if_finished(self, stream_id: int) -> bool:
         """Drop a finished stream, and give the peer credit for another one in its place."""
@@ -342,12 +216,9 @@ class StreamTable:
         if send is not None:
             self.schedule.remove(send)
         if stream_id & SERVER_INITIATED != self._local_bit:
-            kind = (stream_id >> 1) & 1
-            self._peer_finished[kind] += 1
-            limit = self._peer_finished[kind] + self._peer_window[kind]
-            if 2 * (limit - self._peer_limit[kind]) >= self._peer_window[kind]:
-                self._peer_limit[kind] = limit
-                self.control[(MAX_STREAMS_UNI if kind else MAX_STREAMS_BIDI, 0)] = None
+            direction = (stream_id >> 1) & 1
+            if self._peer[direction].finish():
+                self.control[(MAX_STREAMS_UNI if direction else MAX_STREAMS_BIDI, 0)] = None
         return True
 
     def _create(self, stream_id: int) -> StreamPair:
