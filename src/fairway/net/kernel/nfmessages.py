@@ -119,7 +119,7 @@ def source_is(address: IPAddress) -> bytes:
 
 
 def too_often(rate: int, burst: int) -> bytes:
-    """The expressions that go on with IPv6 past `rate` packets a second on the average and `burst` at once, and count."""
+    """The expressions that go on with IPv6 past `rate` packets a second and `burst` at once, and count them."""
     load = number(_META_DREG, _REGISTER) + number(_META_KEY, _META_NFPROTO)
     allowed = long_number(_LIMIT_RATE, rate) + long_number(_LIMIT_UNIT, 1) + number(_LIMIT_BURST, burst)
     over = allowed + number(_LIMIT_TYPE, _PACKETS) + number(_LIMIT_FLAGS, _OVER)
