@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from datetime import timedelta
+from datetime import datetime, timedelta
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from peer_hosts import PORT, PeerHost, everybody_knows_everybody, now, running, 
 from fairway.aio import ConnectionClosed, StreamReset, connect
 from fairway.net.agent.peers import security
 from fairway.net.agent.peers.joining import join
-from fairway.net.enrolment import Membership
+from fairway.net.enrolment import Authority, Block, Granted, JoinRequest, Membership
 from fairway.net.exchange import Channel, CloseCode, Endpoint, limits
 from fairway.net.exchange.messages import Hello, Member, Withdraw, encode
 from fairway.net.model.errors import FairwayError, UsageError
@@ -179,6 +179,28 @@ class TestJoining:
                 with pytest.raises(FairwayError, match="not of the network that the token is for"):
                     await join(Membership(tmp_path / "new"), (str(other.address), PORT), token, "new")
                 await other.stop()
+
+        asyncio.run(play())
+
+    def test_a_member_cannot_put_itself_in_the_authoritys_place(self, tmp_path: Path) -> None:
+        class Rogue(Authority):
+            def admit(self, asked: JoinRequest, now: datetime) -> Granted:
+                return self.enrol(asked.node, asked.request, now)
+
+        async def play() -> None:
+            first = PeerHost(tmp_path, 1)
+            member = PeerHost(tmp_path, 2, first)
+            member.authority = Rogue(member.state)
+            member.authority.create(member.name, [Block(ip_network("10.0.0.0/16"))], now(), PORT)
+            await member.start()
+            try:
+                token, new = first.authority.token(now()), Membership(tmp_path / "new")
+                with pytest.raises(FairwayError, match="another authority than the token's"):
+                    await join(new, (str(member.address), PORT), token, "new")
+                assert not new.joined
+            finally:
+                await member.stop()
+                first.authority.close()
 
         asyncio.run(play())
 

@@ -13,7 +13,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fairway.net.enrolment import Authority, Block, Granted, JoinRequest, RenewRequest, Token, permit_of, request
+from fairway.net.enrolment import (
+    Authority,
+    Block,
+    Granted,
+    JoinRequest,
+    Membership,
+    RenewRequest,
+    Token,
+    permit_of,
+    request,
+)
 from fairway.net.enrolment.authority import MAX_CERTIFICATES
 from fairway.net.enrolment.certificate import host_name, new_key
 from fairway.net.model.errors import FairwayError, UsageError
@@ -110,3 +120,17 @@ class TestAMemberThatRenewsAgainAndAgain:
         serials = {permit_of(renewed(authority, granted, key).certificate).serial for _ in range(50)}
         assert len(serials) == 1
         assert serials < authority.revoke("unlucky", NOW).serials
+
+
+class TestAMemberThatAnswersARenewal:
+    """Whom a node asks for its next certificate is found by addresses: any member may be there."""
+
+    def test_cannot_make_itself_the_authority(self, authority: Authority, tmp_path: Path) -> None:
+        membership, key = Membership(tmp_path / "honest"), new_key()
+        membership.accept(authority.admit(question(authority.token(NOW), "honest", key), NOW), key)
+        rogue = Authority(tmp_path / "rogue")
+        rogue.create("first", [Block(ip_network("10.0.0.0/16"))], NOW, 7946)
+        forged = rogue.enrol("honest", request(key, "honest"), NOW)
+        with pytest.raises(FairwayError, match="another authority than the network's"):
+            membership.accept(replace(forged, network=membership.network().as_json()), key)
+        assert membership.credentials().authority == authority.certificate
