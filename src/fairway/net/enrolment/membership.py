@@ -133,8 +133,7 @@ class Membership:
     ) -> Credentials:
         """Keep what the authority granted for `key`; joined, or renewed, once this returns.
 
-        Any member may have answered, so the authority has to be the one of that `fingerprint`, or the one that this host
-        joined.
+        Any member may have answered: the authority has to be that of the `fingerprint`, or of the network joined.
         """
         credentials = _credentials(granted.certificate, granted.authority, key)
         network = Network.from_json(granted.network)
