@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from datetime import datetime, timedelta
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from peer_hosts import PORT, PeerHost, everybody_knows_everybody, now, running, until
 
 from fairway.aio import ConnectionClosed, StreamReset, connect
 from fairway.net.agent.peers import security
+from fairway.net.agent.peers.connections import Connections
 from fairway.net.agent.peers.joining import join
+from fairway.net.agent.peers.options import PeerOptions
 from fairway.net.enrolment import Authority, Block, Granted, JoinRequest, Membership
 from fairway.net.exchange import Channel, CloseCode, Endpoint, limits
 from fairway.net.exchange.messages import Hello, Member, Withdraw, encode
@@ -373,3 +378,25 @@ class TestBadPeers:
                     await until(lambda: not any(str(p).startswith("10.0.128") for p in hosts[1].routes()))
 
         asyncio.run(play())
+
+
+def test_strangers_in_any_number_cannot_fill_the_disk_with_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def play() -> None:
+        nobody: Any = SimpleNamespace(peers=None)
+        options = PeerOptions((ip_address("127.0.1.1"),), PORT, ip_address("127.0.1.1"))
+        told = Connections(nobody, nobody, nobody, options, lambda: None)
+        now = asyncio.get_running_loop().time()
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
+        for number in range(5_000):
+            told.warn("peer refused", f"2001:db8::{number:x}", "it shows no certificate")
+        assert 100 < len(caplog.records) <= 1_000
+        caplog.clear()
+        now += 61.0
+        told.warn("peer refused", "192.0.2.1", "it shows no certificate")
+        told.warn("peer refused", "192.0.2.1", "it shows no certificate")
+        assert len(caplog.records) == 1
+
+    caplog.set_level(logging.WARNING)
+    asyncio.run(play())
