@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from peer_hosts import PORT, PeerHost, everybody_knows_everybody, now, running, until
 
 from fairway.aio import ConnectionClosed, StreamReset, connect
 from fairway.net.agent.peers import security
+from fairway.net.agent.peers.connections import Connections
 from fairway.net.agent.peers.joining import join
-from fairway.net.enrolment import Membership
+from fairway.net.agent.peers.options import PeerOptions
+from fairway.net.enrolment import Authority, Block, Granted, JoinRequest, Membership
 from fairway.net.exchange import Channel, CloseCode, Endpoint, limits
 from fairway.net.exchange.messages import Hello, Member, Withdraw, encode
 from fairway.net.model.errors import FairwayError, UsageError
@@ -180,6 +185,28 @@ class TestJoining:
                 with pytest.raises(FairwayError, match="not of the network that the token is for"):
                     await join(Membership(tmp_path / "new"), (str(other.address), PORT), token, "new")
                 await other.stop()
+
+        asyncio.run(play())
+
+    def test_a_member_cannot_put_itself_in_the_authoritys_place(self, tmp_path: Path) -> None:
+        class Rogue(Authority):
+            def admit(self, asked: JoinRequest, now: datetime) -> Granted:
+                return self.enrol(asked.node, asked.request, now)
+
+        async def play() -> None:
+            first = PeerHost(tmp_path, 1)
+            member = PeerHost(tmp_path, 2, first)
+            member.authority = Rogue(member.state)
+            member.authority.create(member.name, [Block(ip_network("10.0.0.0/16"))], now(), PORT)
+            await member.start()
+            try:
+                token, new = first.authority.token(now()), Membership(tmp_path / "new")
+                with pytest.raises(FairwayError, match="another authority than the token's"):
+                    await join(new, (str(member.address), PORT), token, "new")
+                assert not new.joined
+            finally:
+                await member.stop()
+                first.authority.close()
 
         asyncio.run(play())
 
@@ -350,3 +377,25 @@ class TestBadPeers:
                     await until(lambda: not any(str(p).startswith("10.0.128") for p in hosts[1].routes()))
 
         asyncio.run(play())
+
+
+def test_strangers_in_any_number_cannot_fill_the_disk_with_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def play() -> None:
+        nobody: Any = SimpleNamespace(peers=None)
+        options = PeerOptions((ip_address("127.0.1.1"),), PORT, ip_address("127.0.1.1"))
+        told = Connections(nobody, nobody, nobody, options, lambda: None)
+        now = asyncio.get_running_loop().time()
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
+        for number in range(5_000):
+            told.warn("peer refused", f"2001:db8::{number:x}", "it shows no certificate")
+        assert 100 < len(caplog.records) <= 1_000
+        caplog.clear()
+        now += 61.0
+        told.warn("peer refused", "192.0.2.1", "it shows no certificate")
+        told.warn("peer refused", "192.0.2.1", "it shows no certificate")
+        assert len(caplog.records) == 1
+
+    caplog.set_level(logging.WARNING)
+    asyncio.run(play())

@@ -13,9 +13,20 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fairway.net.enrolment import Authority, Block, Granted, JoinRequest, RenewRequest, Token, permit_of, request
+from fairway.net.enrolment import (
+    Authority,
+    Block,
+    Granted,
+    JoinRequest,
+    Membership,
+    RenewRequest,
+    Token,
+    permit_of,
+    request,
+)
 from fairway.net.enrolment.authority import MAX_CERTIFICATES
 from fairway.net.enrolment.certificate import host_name, new_key
+from fairway.net.enrolment.revocation import MAX_ENTRIES
 from fairway.net.model.errors import FairwayError, UsageError
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
@@ -110,3 +121,63 @@ class TestAMemberThatRenewsAgainAndAgain:
         serials = {permit_of(renewed(authority, granted, key).certificate).serial for _ in range(50)}
         assert len(serials) == 1
         assert serials < authority.revoke("unlucky", NOW).serials
+
+
+class TestAMemberThatAnswersARenewal:
+    """Whom a node asks for its next certificate is found by addresses: any member may be there."""
+
+    def test_cannot_make_itself_the_authority(self, authority: Authority, tmp_path: Path) -> None:
+        membership, key = Membership(tmp_path / "honest"), new_key()
+        membership.accept(authority.admit(question(authority.token(NOW), "honest", key), NOW), key)
+        rogue = Authority(tmp_path / "rogue")
+        rogue.create("first", [Block(ip_network("10.0.0.0/16"))], NOW, 7946)
+        forged = rogue.enrol("honest", request(key, "honest"), NOW)
+        with pytest.raises(FairwayError, match="another authority than the network's"):
+            membership.accept(replace(forged, network=membership.network().as_json()), key)
+        assert membership.credentials().authority == authority.certificate
+
+
+class TestAFullListOfTheRevoked:
+    NODES = MAX_ENTRIES // MAX_CERTIFICATES
+
+    @pytest.fixture
+    def full(self, authority: Authority) -> Authority:
+        """Nodes that renewed as often as they may were revoked, until no place is left."""
+        for number in range(self.NODES):
+            granted = authority.admit(question(authority.token(NOW), f"gone{number}", new_key()), NOW)
+            for _ in range(MAX_CERTIFICATES - 1):
+                renewed(authority, granted, new_key())
+            authority.revoke(f"gone{number}", NOW)
+        return authority
+
+    def test_bars_who_is_revoked_next_and_forgives_nobody(self, full: Authority) -> None:
+        key = new_key()
+        granted = full.admit(question(full.token(NOW), "bad", key), NOW)
+        others = full.token(NOW)
+        before = full.revocations(NOW)
+        assert before is not None
+        assert len(before.serials) == MAX_ENTRIES
+        with pytest.raises(FairwayError, match="the list of revoked certificates is full: bad renews no more"):
+            full.revoke("bad", NOW)
+        with pytest.raises(UsageError, match="is revoked"):
+            renewed(full, granted, new_key())
+        with pytest.raises(UsageError, match="there is a node bad already"):
+            full.admit(question(others, "bad", new_key()), NOW)
+        after = full.revocations(NOW)
+        assert after is not None
+        assert after.serials == before.serials
+        assert permit_of(full.admit(question(others, "good", new_key()), NOW).certificate).node == "good"
+
+        later = NOW + timedelta(days=29, hours=23)
+        with pytest.raises(FairwayError, match="is full"):
+            full.revoke("bad", later)
+        soon = NOW + timedelta(days=30, seconds=1)
+        assert full.revoke("bad", soon).serials == frozenset()  # it has ended as the others have
+
+    def test_revokes_who_was_barred_when_there_is_room(self, full: Authority) -> None:
+        full.admit(question(full.token(NOW + timedelta(days=10)), "bad", new_key()), NOW + timedelta(days=10))
+        with pytest.raises(FairwayError, match="is full"):
+            full.revoke("bad", NOW + timedelta(days=10))
+        room = full.revoke("bad", NOW + timedelta(days=31))
+        assert len(room.serials) == 1
+        assert "bad" not in [node.name for node in full.nodes()]

@@ -355,24 +355,26 @@ class TestDatagrams:
 
         run(main)
 
-    def test_datagrams_of_no_session_are_dropped(self) -> None:
+    def test_datagrams_of_no_session_are_dropped_and_end_the_request_that_they_name(self) -> None:
         async def handler(request: http3.Request) -> None:
             await request.receive_all()
             request.respond([(b":status", b"200")], end=True)
 
         async def main() -> None:
             async with served(handler) as client:
-                stream = await client.begin(
-                    [(b":method", b"POST"), (b":scheme", b"https"), (b":authority", b"a"), (b":path", b"/")]
-                )
+                head = [(b":method", b"POST"), (b":scheme", b"https"), (b":authority", b"a"), (b":path", b"/")]
+                named = await client.begin(head)
+                honest = await client.begin(head)
                 with bounded(megabytes=3.0):
                     for _ in range(2000):
-                        client.http.send_datagram(stream.stream_id, bytes(1000))
-                        client.http.send_datagram(4000, bytes(1000))
+                        client.http.send_datagram(named.stream_id, bytes(1000))
+                        client.http.send_datagram(400, bytes(1000))
                         client.wake()
                         await asyncio.sleep(0)
-                await stream.send(b"", end=True)
-                await stream.wait_response()
+                with pytest.raises(http3.RequestError, match="H3_DATAGRAM_ERROR"):
+                    await named.wait_response()
+                await honest.send(b"", end=True)
+                await honest.wait_response()
 
         run(main)
 

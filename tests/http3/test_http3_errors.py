@@ -270,15 +270,38 @@ class TestRequestStreams:  # RFC 9114 sections 4.1, 7.1, 7.2
 
 
 class TestDatagrams:  # RFC 9297 section 2.1
-    @pytest.mark.parametrize("content", [b"", b"\x40", encode_varint(1 << 60)], ids=["none", "cut short", "too large"])
-    def test_a_datagram_that_names_no_stream_is_an_error(self, content: bytes) -> None:
+    @staticmethod
+    def peer() -> RawPeer:
         settings = replace(DEFAULT_SETTINGS, h3_datagram=True)
         configuration = QuicConfiguration(handshake_timeout_s=120.0, max_datagram_frame_size=65535)
-        peer = RawPeer(client=True, configuration=configuration, server_settings=settings)
-        peer.core.send_datagram(encode_varint(5) + b"of a stream that is not open: dropped")
+        return RawPeer(client=True, configuration=configuration, server_settings=settings)
+
+    @pytest.mark.parametrize(
+        ("content", "code"),
+        [
+            (b"", H3Code.H3_DATAGRAM_ERROR),
+            (b"\x40", H3Code.H3_DATAGRAM_ERROR),
+            (encode_varint(1 << 60), H3Code.H3_DATAGRAM_ERROR),
+            (encode_varint((1 << 60) - 1), H3Code.H3_ID_ERROR),
+            (encode_varint(128), H3Code.H3_ID_ERROR),
+        ],
+        ids=["none", "cut short", "too large", "the largest", "past the limit"],
+    )
+    def test_a_datagram_that_names_no_stream_is_an_error(self, content: bytes, code: H3Code) -> None:
+        peer = self.peer()
+        peer.core.send_datagram(encode_varint(127) + b"of a stream that is not open: dropped")
         assert peer.code is None
         peer.core.send_datagram(content)
-        assert peer.code == H3Code.H3_DATAGRAM_ERROR
+        assert peer.code == code
+
+    def test_a_request_that_has_no_datagrams_ends_with_one(self) -> None:  # section 2
+        peer = self.peer()
+        stream_id = peer.request(headers(POST))
+        peer.core.send_datagram(encode_varint(stream_id >> 2) + b"of a POST")
+        assert peer.code is None
+        assert peer.resets() == peer.stops() == {stream_id: H3Code.H3_DATAGRAM_ERROR}
+        (failed,) = peer.tested.of(MessageFailed)
+        assert failed.stream_id == stream_id  # type: ignore[union-attr]
 
 
 class TestConnections:  # RFC 9114 section 6.2

@@ -10,7 +10,7 @@ import pytest
 from origin import CHAIN_PEM, OK, hello, serving
 
 from fairway.aio import http3
-from fairway.http3 import Fields
+from fairway.http3 import Fields, H3Code
 
 BODY = bytes(range(256)) * 20_000
 
@@ -61,6 +61,9 @@ class Shop:
         await request.send(BODY[: self.cut_at])
         await request.connection.wait(request.readable)  # until the client has gone: nothing is lost by a reset
         return None
+
+    async def _older(self, request: http3.Request) -> None:
+        request.abort(H3Code.H3_VERSION_FALLBACK)
 
     async def _moved(self, request: http3.Request) -> None:
         request.respond([(b":status", b"302"), (b"location", b"/file.bin")], end=True)

@@ -103,6 +103,14 @@ def test_fail_saves_nothing_and_exits_with_22(shop: Shop, authority: str, tmp_pa
     assert names(tmp_path) == []
 
 
+def test_what_is_wanted_over_an_older_http_is_said_with_a_mend(shop: Shop, authority: str, tmp_path: Path) -> None:
+    done = run(shop, authority, tmp_path, "/older", "-o", "page")  # RFC 9114 section 8.1: H3_VERSION_FALLBACK
+    assert (done.returncode, done.stdout) == (56, b"")
+    assert b"localhost wants this over HTTP/1.1" in done.stderr
+    assert f"mend: curl --http1.1 https://localhost:{shop.port}/older".encode() in done.stderr
+    assert names(tmp_path) == []
+
+
 def test_a_download_that_breaks_off_is_never_left_as_if_whole_and_can_be_continued(
     shop: Shop, authority: str, tmp_path: Path
 ) -> None:

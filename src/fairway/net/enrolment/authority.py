@@ -29,7 +29,7 @@ from fairway.net.enrolment.certificate import (
 )
 from fairway.net.enrolment.membership import Network
 from fairway.net.enrolment.messages import Granted, JoinRequest, RenewRequest
-from fairway.net.enrolment.revocation import RevocationList
+from fairway.net.enrolment.revocation import MAX_ENTRIES, RevocationList
 from fairway.net.enrolment.token import SECRET_BYTES, Token, proof
 from fairway.net.model.errors import FairwayError, UsageError
 from fairway.net.model.facts import IPNetwork
@@ -40,6 +40,9 @@ TOKEN_LIFETIME = timedelta(hours=1)
 MAX_TOKENS = 1_000
 MAX_CERTIFICATES = 8
 """Of one node, valid at once: all of them have to fit into the list of the revoked, with those of others."""
+
+_REVOKED, _BARRED = 1, 2
+"""Of a certificate; 0 for a good one. A barred one renews no more; others take it, as the list has no place for it."""
 
 _VERSION = 1
 _SCHEMA = """
@@ -189,18 +192,30 @@ class Authority:
     # Revoking
 
     def revoke(self, node: str, now: datetime) -> RevocationList:
-        """Revoke every certificate of `node`; its blocks are free."""
+        """Revoke every certificate of `node`; its blocks are free.
+
+        Where the list has no place for them the node is barred: it renews no more, so that it ends with them, and keeps
+        name and blocks until then; `FairwayError` says so, and a later call revokes it.
+        """
         with self._transaction() as database:
             if not database.execute("SELECT 1 FROM nodes WHERE name = ?", (node,)).fetchone():
                 raise UsageError(f"no node {node!r} has joined", mend="see: fairway peers")
             if node == self.network().authority:
                 raise UsageError(f"{node} is the network's authority itself", mend="name another node")
-            database.execute("UPDATE certificates SET revoked = 1 WHERE node = ?", (node,))
-            database.execute("DELETE FROM blocks WHERE node = ?", (node,))
-            database.execute("DELETE FROM nodes WHERE name = ?", (node,))
             database.execute("DELETE FROM tokens WHERE node = ?", (node,))
-            database.execute("UPDATE network SET list = list + 1")
-            return self._list(now)
+            full = self._would_be_revoked(node, now) > MAX_ENTRIES
+            mark = _BARRED if full else _REVOKED
+            database.execute("UPDATE certificates SET revoked = ? WHERE node = ?", (mark, node))
+            if not full:
+                database.execute("DELETE FROM blocks WHERE node = ?", (node,))
+                database.execute("DELETE FROM nodes WHERE name = ?", (node,))
+                database.execute("UPDATE network SET list = list + 1")
+                return self._list(now)
+        ends = next((record.expires for record in self.nodes() if record.name == node), None)
+        raise FairwayError(
+            f"the list of revoked certificates is full: {node} renews no more, but others hear it until {ends}",
+            mend="stop its agent, or drop its packets; revoke it again when some of the others have expired",
+        )
 
     @property
     def list_number(self) -> int:
@@ -245,7 +260,7 @@ class Authority:
         with self._transaction() as database:
             newest = dict(
                 database.execute(
-                    "SELECT node, max(expires) FROM certificates WHERE NOT revoked GROUP BY node"
+                    "SELECT node, max(expires) FROM certificates WHERE revoked != ? GROUP BY node", (_REVOKED,)
                 ).fetchall()
             )
             names = [name for (name,) in database.execute("SELECT name FROM nodes ORDER BY name").fetchall()]
@@ -311,8 +326,8 @@ class Authority:
     def _check_free(self, node: str, holder: str, now: datetime) -> None:
         """A name is somebody's as long as a certificate for it, with another key, is valid."""
         rows = self._open().execute(
-            "SELECT 1 FROM certificates WHERE node = ? AND NOT revoked AND expires >= ? AND key != ?",
-            (node, _seconds(now), holder),
+            "SELECT 1 FROM certificates WHERE node = ? AND revoked != ? AND expires >= ? AND key != ?",
+            (node, _REVOKED, _seconds(now), holder),
         )
         if rows.fetchone():
             raise UsageError(
@@ -350,11 +365,19 @@ class Authority:
         rows = self._open().execute("SELECT block FROM blocks WHERE node = ? ORDER BY rowid", (node,)).fetchall()
         return tuple(ip_network(block) for (block,) in rows)
 
+    def _would_be_revoked(self, node: str, now: datetime) -> int:
+        """How many certificates the list would have with those of `node`, which may have been revoked before."""
+        ((count,),) = self._open().execute(
+            "SELECT count(*) FROM certificates WHERE expires >= ? AND (node = ? OR revoked = ?)",
+            (_seconds(now), node, _REVOKED),
+        )
+        return int(count)
+
     def _list(self, now: datetime) -> RevocationList:
         database = self._open()
         ((number,),) = database.execute("SELECT list FROM network").fetchall()
         serials = database.execute(
-            "SELECT serial FROM certificates WHERE revoked AND expires >= ?", (_seconds(now),)
+            "SELECT serial FROM certificates WHERE revoked = ? AND expires >= ?", (_REVOKED, _seconds(now))
         ).fetchall()
         return RevocationList.sign(self.certificate, self._key(), number, [int(serial) for (serial,) in serials], now)
 

@@ -9,6 +9,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
@@ -127,14 +128,23 @@ class Membership:
         files.write(self._pending, _pem(key), files.SECRET)
         return key
 
-    def accept(self, granted: Granted, key: ec.EllipticCurvePrivateKey) -> Credentials:
-        """Keep what the authority granted for `key`; joined, or renewed, once this returns."""
+    def accept(
+        self, granted: Granted, key: ec.EllipticCurvePrivateKey, fingerprint: bytes | None = None
+    ) -> Credentials:
+        """Keep what the authority granted for `key`; joined, or renewed, once this returns.
+
+        Any member may have answered: the authority has to be that of the `fingerprint`, or of the network joined.
+        """
         credentials = _credentials(granted.certificate, granted.authority, key)
         network = Network.from_json(granted.network)
         if self.joined and self.network().identity != network.identity:
             raise UsageError(
                 "this host belongs to another network", mend=f"leave it first: remove {self.directory} and its pools"
             )
+        if self.joined and credentials.authority != self.credentials().authority:
+            raise FairwayError("the certificate is of another authority than the network's")
+        if fingerprint is not None and credentials.authority.fingerprint(hashes.SHA256()) != fingerprint:
+            raise FairwayError("the certificate is of another authority than the token's")
         files.make_directory(self.directory)
         files.write(self._authority, credentials.authority.public_bytes(Encoding.PEM), files.PUBLIC)
         files.write(self._description, network.as_json().encode(), files.PUBLIC)

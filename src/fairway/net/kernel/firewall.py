@@ -2,20 +2,24 @@
 
 Each pod has a chain at its link's ingress: only what comes from a pod is judged, before routing, and nothing depends on
 rp_filter; what comes from elsewhere passes no hook of ours. What is not from the pod's own address goes to one chain
-for all. ARP that lies can only mislead the host about the liar's own link. An IPv6 pod
-also speaks without an address of its own to find its neighbours: RFC 4861 from a link-local source, RFC 4862 5.4.2 from
-the unspecified one, and MLD (RFC 3810) from either. These messages stay on the link; a router's messages
-(advertisement, redirect) are not a pod's.
+for all. An IPv6 pod also speaks without an address of its own to find its neighbours: RFC 4861 from a link-local
+source, RFC 4862 5.4.2 from the unspecified one, and MLD (RFC 3810) from either. These messages stay on the link; a
+router's messages (advertisement, redirect) are not a pod's.
 
 A chain of the inet family sees no frame but IP's, and the kernel goes on to unpack others: behind two tags of VLAN 0
 there is IP again, past the chain. So a chain of the netdev family at the same place lets nothing in but IP and ARP.
+
+The kernel remembers who asks for a neighbour, in one table of 1,024 places for the whole machine: who asks in the names
+of a thousand leaves no room for the host's own neighbours. So ARP is let in only from the pod's own addresses, or from
+nobody, as a probe (RFC 5227 section 2.1.1) is, which is not remembered; and what comes from link-local addresses, of
+which a pod may give itself any, only seldom.
 """
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Iterator
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 
 from fairway.net.kernel import nfmessages
 from fairway.net.kernel.nfnetlink import ChainRecord, RuleRecord, TableSocket
@@ -88,9 +92,13 @@ _RULES: dict[str, list[Json]] = {
     "fairway: IPv6 from a pod, not its own source": [_COUNT, _DROP],
 }
 _OWN = "fairway: from a pod, its own source"
+_TOO_OFTEN = "fairway: IPv6 from a pod, not its own source, too often"
 _OTHER = "fairway: from a pod, not its own source"
-_ETHERTYPES = {"fairway: IPv4": 0x0800, "fairway: IPv6": 0x86DD, "fairway: ARP": 0x0806}  # IEEE 802 Numbers
-_EVERY_KIND = [(comment, (kind.to_bytes(2, "big"),)) for comment, kind in _ETHERTYPES.items()]
+_ETHERTYPES = {"fairway: IPv4": 0x0800, "fairway: IPv6": 0x86DD}  # IEEE 802 Numbers
+_ARP, _ETHERTYPE_ARP = "fairway: ARP, its own sender or none", 0x0806
+_NOBODY = IPv4Address(0)
+_NEIGHBOURLY_RATE = 20, 40
+"""IPv6 packets a second, and at once, not from a pod's own address, that are looked at for what finds neighbours."""
 _NETDEV = nfmessages.NFPROTO_NETDEV
 
 
@@ -139,8 +147,8 @@ class FirewallDriver:
         if chain is None:
             return set()
         frames = self._socket.chain(FRAMES, link, _NETDEV)
-        guarded = frames is not None and _guards(frames, self._socket.rules(FRAMES, link, _NETDEV))
-        return {self._sources(chain, self._socket.rules(TABLE, link), guarded=guarded)}
+        kinds = self._socket.rules(FRAMES, link, _NETDEV) if frames is not None else []
+        return {self._sources(chain, self._socket.rules(TABLE, link), frames, kinds)}
 
     def allow(self, sources: AllowedSources) -> None:
         """Let the link, which is there, send from these addresses and no others; a chain that it has is replaced.
@@ -155,6 +163,7 @@ class FirewallDriver:
                 nfmessages.new_rule(TABLE, link, _OWN, nfmessages.source_is(address), nfmessages.accept())
                 for address in _in_order(sources.addresses)
             ),
+            nfmessages.new_rule(TABLE, link, _TOO_OFTEN, nfmessages.too_often(*_NEIGHBOURLY_RATE), nfmessages.drop()),
             nfmessages.new_rule(TABLE, link, _OTHER, nfmessages.goto(STRANGERS)),
             *_without_frames(link),
             nfmessages.ingress_chain(FRAMES, link, link, _PRIORITY, _NETDEV),
@@ -163,6 +172,18 @@ class FirewallDriver:
                     FRAMES, link, comment, nfmessages.protocol_is(kind), nfmessages.accept(), family=_NETDEV
                 )
                 for comment, kind in _ETHERTYPES.items()
+            ),
+            *(
+                nfmessages.new_rule(
+                    FRAMES,
+                    link,
+                    _ARP,
+                    nfmessages.protocol_is(_ETHERTYPE_ARP),
+                    nfmessages.arp_sender_is(sender),
+                    nfmessages.accept(),
+                    family=_NETDEV,
+                )
+                for sender in _arp_senders(sources.addresses)
             ),
         ]
         try:
@@ -211,20 +232,20 @@ class FirewallDriver:
     def _pods(self) -> Iterator[AllowedSources]:
         """Each pod's chains as a fact."""
         kinds = _by_chain(self._socket.rules(FRAMES, family=_NETDEV))
-        guarded = {
-            chain.name
-            for chain in self._socket.chains(_NETDEV)
-            if chain.table == FRAMES and _guards(chain, kinds.get(chain.name, []))
-        }
+        frames = {chain.name: chain for chain in self._socket.chains(_NETDEV) if chain.table == FRAMES}
         rules = _by_chain(self._socket.rules(TABLE))
         for chain in self._socket.chains(nfmessages.NFPROTO_INET):
             if chain.table == TABLE and chain.name.startswith(INTERFACE_PREFIX):
-                yield self._sources(chain, rules.get(chain.name, []), guarded=chain.name in guarded)
+                name = chain.name
+                yield self._sources(chain, rules.get(name, []), frames.get(name), kinds.get(name, []))
 
-    def _sources(self, chain: ChainRecord, rules: list[RuleRecord], *, guarded: bool) -> AllowedSources:
-        """A pod's chain; where one is not as it should be, nothing is certain: no addresses."""
-        found = _addresses(rules) if guarded and _is_at_its_link(chain, nfmessages.INGRESS) else None
-        return AllowedSources(self._namespace, chain.name, frozenset(found or ()))
+    def _sources(
+        self, chain: ChainRecord, rules: list[RuleRecord], frames: ChainRecord | None, kinds: list[RuleRecord]
+    ) -> AllowedSources:
+        """A pod's chains; where one is not as it should be, nothing is certain: no addresses."""
+        found = _addresses(rules) if _is_at_its_link(chain, nfmessages.INGRESS) else None
+        certain = found is not None and frames is not None and _guards(frames, kinds, found)
+        return AllowedSources(self._namespace, chain.name, frozenset(found or ()) if certain else frozenset())
 
     def _repairs(self) -> Iterator[Json]:
         """The commands that make what all pods share whole, to be run as one; none if it is."""
@@ -271,17 +292,26 @@ def _is_at_its_link(chain: ChainRecord, hook: int) -> bool:
     return place == (hook, _PRIORITY, nfmessages.DROP, (chain.name,))
 
 
-def _guards(chain: ChainRecord, rules: list[RuleRecord]) -> bool:
-    """Whether a chain for the kinds of frames is as `FirewallDriver.allow` writes it."""
+def _guards(chain: ChainRecord, rules: list[RuleRecord], addresses: Iterable[IPAddress]) -> bool:
+    """Whether a chain for the kinds of frames is as `FirewallDriver.allow` writes it for these addresses."""
+    wanted: list[tuple[str, tuple[bytes, ...]]] = [
+        (comment, (kind.to_bytes(2, "big"),)) for comment, kind in _ETHERTYPES.items()
+    ]
+    arp = _ETHERTYPE_ARP.to_bytes(2, "big")
+    wanted += [(_ARP, (arp, sender.packed)) for sender in _arp_senders(addresses)]
     written = [(rule.comment, rule.values) for rule in rules]
-    return _is_at_its_link(chain, nfmessages.NETDEV_INGRESS) and written == _EVERY_KIND
+    return _is_at_its_link(chain, nfmessages.NETDEV_INGRESS) and written == wanted
+
+
+def _arp_senders(addresses: Iterable[IPAddress]) -> list[IPAddress]:
+    return [*(address for address in _in_order(addresses) if address.version == 4), _NOBODY]
 
 
 def _addresses(rules: list[RuleRecord]) -> list[IPAddress] | None:
     """The addresses that a pod's rules accept; None if they are not as `FirewallDriver.allow` writes them."""
-    *own, other = [rule.comment for rule in rules] or [""]
-    sources = [rule.values[-1] if rule.values else b"" for rule in rules[:-1]]
-    if other != _OTHER or set(own) - {_OWN} or any(len(source) not in (4, 16) for source in sources):
+    own, others = [rule.comment for rule in rules[:-2]], [rule.comment for rule in rules[-2:]]
+    sources = [rule.values[-1] if rule.values else b"" for rule in rules[:-2]]
+    if others != [_TOO_OFTEN, _OTHER] or set(own) - {_OWN} or any(len(source) not in (4, 16) for source in sources):
         return None
     return [ip_address(source) for source in sources]
 

@@ -38,6 +38,8 @@ _ACCEPT, _GOTO = 1, 0xFFFFFFFC
 _INGRESS_OF = {NFPROTO_INET: INGRESS, NFPROTO_NETDEV: NETDEV_INGRESS}
 _NFPROTOS = {4: 2, 6: 10}
 _SOURCE_AT = {4: 12, 6: 8}  # RFC 791 3.1, RFC 8200 3
+_ARP_SENDER_AT = 14  # RFC 826: 8 bytes, and the sender's hardware address
+_LIMIT_RATE, _LIMIT_UNIT, _LIMIT_BURST, _LIMIT_TYPE, _LIMIT_FLAGS, _PACKETS, _OVER = 1, 2, 3, 4, 5, 0, 1
 
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 _FAMILY = struct.Struct(">BBH")  # struct nfgenmsg: family, version, resource
@@ -100,22 +102,39 @@ def protocol_is(ethertype: int) -> bytes:
     return _expression("meta", load) + _equal(ethertype.to_bytes(2, "big"))
 
 
+def arp_sender_is(address: IPAddress) -> bytes:
+    """The expressions that go on if ARP for Ethernet and IPv4 (RFC 826) says that it comes from the address."""
+    return _field(_ARP_SENDER_AT, len(address.packed)) + _equal(address.packed)
+
+
 def source_is(address: IPAddress) -> bytes:
     """The expressions that go on if a packet is of the address's version of IP, and from it."""
     load = number(_META_DREG, _REGISTER) + number(_META_KEY, _META_NFPROTO)
-    field = number(_PAYLOAD_DREG, _REGISTER) + number(_PAYLOAD_BASE, _NETWORK_HEADER)
-    field += number(_PAYLOAD_OFFSET, _SOURCE_AT[address.version]) + number(_PAYLOAD_LENGTH, len(address.packed))
     return (
         _expression("meta", load)
         + _equal(bytes([_NFPROTOS[address.version]]))
-        + _expression("payload", field)
+        + _field(_SOURCE_AT[address.version], len(address.packed))
         + _equal(address.packed)
     )
+
+
+def too_often(rate: int, burst: int) -> bytes:
+    """The expressions that go on with IPv6 past `rate` packets a second and `burst` at once, and count them."""
+    load = number(_META_DREG, _REGISTER) + number(_META_KEY, _META_NFPROTO)
+    allowed = long_number(_LIMIT_RATE, rate) + long_number(_LIMIT_UNIT, 1) + number(_LIMIT_BURST, burst)
+    over = allowed + number(_LIMIT_TYPE, _PACKETS) + number(_LIMIT_FLAGS, _OVER)
+    is_ipv6 = _expression("meta", load) + _equal(bytes([_NFPROTOS[6]]))
+    return is_ipv6 + _expression("limit", over) + _expression("counter", b"")
 
 
 def accept() -> bytes:
     """The expression that accepts."""
     return _verdict(number(_VERDICT_CODE, _ACCEPT))
+
+
+def drop() -> bytes:
+    """The expression that drops."""
+    return _verdict(number(_VERDICT_CODE, DROP))
 
 
 def goto(chain: str) -> bytes:
@@ -138,6 +157,11 @@ def number(kind: int, value: int) -> bytes:
     return attribute(kind, value.to_bytes(4, "big"))
 
 
+def long_number(kind: int, value: int) -> bytes:
+    """An attribute of 64 bits."""
+    return attribute(kind, value.to_bytes(8, "big"))
+
+
 def string(kind: int, text: str) -> bytes:
     """An attribute of text."""
     return attribute(kind, text.encode() + b"\0")
@@ -149,6 +173,12 @@ def _request(kind: int, flags: int, body: bytes, family: int = NFPROTO_INET) -> 
 
 def _expression(name: str, data: bytes) -> bytes:
     return nested(LIST_ELEMENT, string(EXPRESSION_NAME, name) + nested(EXPRESSION_DATA, data))
+
+
+def _field(at: int, length: int) -> bytes:
+    """Load that part of what the frame carries."""
+    place = number(_PAYLOAD_BASE, _NETWORK_HEADER) + number(_PAYLOAD_OFFSET, at) + number(_PAYLOAD_LENGTH, length)
+    return _expression("payload", number(_PAYLOAD_DREG, _REGISTER) + place)
 
 
 def _equal(value: bytes) -> bytes:

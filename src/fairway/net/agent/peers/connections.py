@@ -25,6 +25,7 @@ _CALL_TIMEOUT_S = 3.0
 _TRACE_S = 0.5
 _WARN_AGAIN_S = 60.0
 _WARNINGS_KEPT = 1_000
+"""What was said within `_WARN_AGAIN_S`; past it no more is, or strangers would fill the disk with the log."""
 
 
 class Connections:
@@ -210,10 +211,12 @@ class Connections:
                 self._on_change()
 
     def warn(self, event: str, who: object, why: str) -> None:
-        """Say it, but the same not again and again: a peer that is refused comes back."""
+        """Say it, but the same not again and again, and only so much: whoever is refused comes back, or is many."""
         now, what = self._loop.time(), (event, str(who), why)
-        if now - self._warned.get(what, float("-inf")) >= _WARN_AGAIN_S:
-            if len(self._warned) >= _WARNINGS_KEPT:
-                self._warned.clear()
+        if now - self._warned.get(what, float("-inf")) < _WARN_AGAIN_S:
+            return
+        if len(self._warned) >= _WARNINGS_KEPT:
+            self._warned = {said: at for said, at in self._warned.items() if now - at < _WARN_AGAIN_S}
+        if len(self._warned) < _WARNINGS_KEPT:
             self._warned[what] = now
             say(event, level="warning", who=who, why=why)

@@ -71,7 +71,7 @@ async def join(membership: Membership, where: tuple[str, int], token: Token, nod
     def judge(connection: QuicConnection) -> None:
         security.authority_by_fingerprint(connection.peer_certificates, token.fingerprint, datetime.now(UTC))
 
-    return membership.accept(await _ask([where], question, tls, judge), key)
+    return membership.accept(await _ask([where], question, tls, judge), key, token.fingerprint)
 
 
 async def renew(membership: Membership, where: Sequence[tuple[str, int]]) -> Credentials:
