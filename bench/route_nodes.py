@@ -172,20 +172,24 @@ def start_agents(fabric: Fabric, directory: Path, detection_s: float) -> None:
             authority.set_endpoints([f"{node.address}:{PORT}"])
             granted = authority.enrol(node.name, request(key, node.name), now, [node.block])
         else:
-            token = authority.token(now, blocks=[node.block])
-            asked = JoinRequest(node.name, token.number, token.secret, request(key, node.name))
-            granted = authority.admit(asked, now)
+            token, asked = authority.token(now, blocks=[node.block]), request(key, node.name)
+            granted = authority.admit(JoinRequest(node.name, token.number, token.proof(node.name, asked), asked), now)
         membership.accept(granted, key)
     assert authority is not None
     authority.close()
     for node in fabric.nodes:
         configuration = directory / f"{node.name}.toml"
         configuration.write_text(
-            f'state = "{directory / node.name}"\nsocket = "{directory / node.name}.sock"\n'
+            f'state = "{directory / node.name}"\nsocket = "{agent_socket(directory, node)}"\n'
             f'[peers]\naddresses = ["{node.address}"]\ndetection_s = {detection_s}\n'
             f'[[pool]]\nnetwork = "{GUESTS}"\n'
         )
         node.run(sys.executable, "-c", AGENT, str(configuration), node.name)
+
+
+def agent_socket(directory: Path, node: Node) -> Path:
+    """Where the node's agent is called; its socket for container runtimes is beside it."""
+    return directory / node.name / "agent.sock"
 
 
 def start_bird(fabric: Fabric, directory: Path, *, bfd_ms: int) -> None:
