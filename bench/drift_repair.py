@@ -31,7 +31,7 @@ def _forwards() -> bool:
 
 
 CASES = {
-    "nft flush ruleset": (["nft flush ruleset"], lambda: _nft(f"list chain inet fairway {LINK}")),
+    "nft flush ruleset": (["nft flush ruleset"], lambda: _nft(f"list chain netdev fairway {LINK}")),
     "link set down": ([f"ip link set {LINK} down"], lambda: _ip(f"route show {ADDRESS}")),
     "route deleted": ([f"ip route delete {ADDRESS}"], lambda: _ip(f"route show {ADDRESS}")),
     "address deleted": (["ip address delete 169.254.1.1/32 dev lo"], lambda: _ip("-o address show to 169.254.1.1")),

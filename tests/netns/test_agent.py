@@ -137,7 +137,7 @@ DRIFT = {
     "forwarding is switched off": "sysctl -qw net.ipv4.ip_forward=0",
     "a pod's neighbour entry is deleted": f"ip neighbour delete {A1} dev fwy-demo01",
     "a pod's neighbour entry is changed": f"ip neighbour replace {A1} dev fwy-demo01 lladdr 02:00:00:00:00:09",
-    "a pod's chain is deleted": "nft 'flush chain inet fairway fwy-demo01; delete chain inet fairway fwy-demo01'",
+    "a pod's chain is deleted": "nft 'flush chain netdev fairway fwy-demo01; delete chain netdev fairway fwy-demo01'",
     "a pod's link is deleted": "ip link delete fwy-demo01",
     "a pod's own end is set down": "ip -n demo01 link set eth0 down",
     "iptables-legacy drops": "iptables-legacy -P FORWARD DROP",

@@ -112,7 +112,7 @@ class TestAnAttachment:
         link = host.attachment(C1, "eth0").link
         sh(f"ip route add 10.0.9.9 dev {link}; sysctl -qw net.ipv4.conf.{link}.rp_filter=0")
         sh("ip netns exec fwt-cni-1 ping -I 10.0.9.9 -c1 -W1 192.0.2.2 || true")
-        assert "packets 1" in sh("nft list chain inet fairway antispoof")
+        assert "packets 1" in sh("nft list chain netdev fairway antispoof")
 
     def test_outlives_the_program_with_all_that_is_known_of_it(self, host: Host, runtime: list[str]) -> None:
         known = Kubernetes("shop", "cart-0", {"app": "cart"}, {"note": "ü"})
@@ -257,7 +257,7 @@ DRIFT = {
     "the pod's end is down": "ip -n fwt-cni-1 link set eth0 down",
     "the link is gone": "ip link delete LINK",
     "the link has another MTU": "ip link set LINK mtu 1300",
-    "our chain at the link was flushed": "nft flush chain inet fairway LINK",
+    "our chain at the link was flushed": "nft flush chain netdev fairway LINK",
     "the rule set was flushed": "nft flush ruleset",
     "forwarding is off": "sysctl -qw net.ipv4.ip_forward=0",
 }

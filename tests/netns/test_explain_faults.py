@@ -195,7 +195,7 @@ CASES = [
     Case("the sender's interface is down", _ip("a", "link set eth0 down"), LOST, ("on a",), ("link set eth0 up",)),
     Case("the host's uplink is down", _ip("one", "link set eth0 down"), LOST, ("on one", "no route"), (),
          pair=("a", "c")),
-    Case("the pod lies about its source", _lie, DROP, ("on one", "INGRESS", "inet fairway, chain fwy-a"),
+    Case("the pod lies about its source", _lie, DROP, ("on one", "INGRESS", "netdev fairway, chain fwy-a"),
          ("fairway pod show",)),
     Case(
         "there is no route to the other host's pod",

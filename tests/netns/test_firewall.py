@@ -77,7 +77,7 @@ def allow_all(network: TwoPods, driver: FirewallDriver) -> None:
 
 def counters(network: TwoPods) -> dict[str, int]:
     """How many packets each rule of ours with a counter has seen."""
-    listed = json.loads(run(network.host, "nft -j list table inet fairway"))["nftables"]
+    listed = json.loads(run(network.host, "nft -j list table netdev fairway"))["nftables"]
     return {
         item["rule"]["comment"]: expression["counter"]["packets"]
         for item in listed
@@ -161,7 +161,7 @@ def test_an_ipv4_source_that_is_no_pods_address_is_dropped(
     network, _ = guarded
     before = counters(network)[DROPPED[4]]
     header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28, 0, 0, 64, 17, 0, *map(socket.inet_aton, (source, "10.0.0.1")))
-    checksum = struct.pack("!H", _checksum(header))
+    checksum = struct.pack("!H", internet_checksum(header))
     on_the_wire(network.a, 0x0800, header[:10] + checksum + header[12:] + struct.pack("!HHHH", 1, 2, 8, 0))
     assert counters(network)[DROPPED[4]] - before == 1
 
@@ -268,14 +268,16 @@ def test_what_enters_by_other_links_is_let_alone(guarded: tuple[TwoPods, Firewal
 
 
 DAMAGE = {
-    "the table is deleted": "delete table inet fairway",
-    "a chain is flushed": "flush chain inet fairway antispoof",
-    "a chain is deleted": "flush table inet fairway; delete chain inet fairway antispoof",
-    "a chain is at a hook": "flush table inet fairway; delete chain inet fairway antispoof; "
-    "add chain inet fairway antispoof { type filter hook prerouting priority -300; }",
-    "a rule is put before ours": "insert rule inet fairway antispoof accept",
-    "a rule is put behind ours": "add rule inet fairway antispoof drop",
-    "the table sleeps": "add table inet fairway { flags dormant; }",
+    "the table is deleted": "delete table netdev fairway",
+    "the table that policies are in is deleted": "delete table inet fairway",
+    "a chain is flushed": "flush chain netdev fairway antispoof",
+    "a chain is deleted": "flush table netdev fairway; delete chain netdev fairway antispoof",
+    "a chain is at a hook": "flush table netdev fairway; delete chain netdev fairway antispoof; "
+    "add chain netdev fairway antispoof { type filter hook ingress device fwy-b priority 9; }",
+    "a rule is put before ours": "insert rule netdev fairway antispoof accept",
+    "a rule is put behind ours": "add rule netdev fairway antispoof drop",
+    "the table sleeps": "add table netdev fairway { flags dormant; }",
+    "the table that policies are in sleeps": "add table inet fairway { flags dormant; }",
 }
 
 
@@ -300,11 +302,11 @@ class TestATableThatSomeoneBroke:
     def test_is_noticed_when_any_one_rule_is_missing(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
         chain = "antispoof"
         network, driver = guarded
-        listed = json.loads(run(network.host, f"nft -j list chain inet fairway {chain}"))["nftables"]
+        listed = json.loads(run(network.host, f"nft -j list chain netdev fairway {chain}"))["nftables"]
         for index in range(sum("rule" in item for item in listed)):
-            now = json.loads(run(network.host, f"nft -j list chain inet fairway {chain}"))["nftables"]
+            now = json.loads(run(network.host, f"nft -j list chain netdev fairway {chain}"))["nftables"]
             handle = [item["rule"]["handle"] for item in now if "rule" in item][index]
-            run(network.host, f"nft delete rule inet fairway {chain} handle {handle}")
+            run(network.host, f"nft delete rule netdev fairway {chain} handle {handle}")
             assert Firewall(network.host.namespace) not in driver.observe()
             assert not driver.whole()
             driver.install()
@@ -315,8 +317,9 @@ class TestATableThatSomeoneBroke:
         run(
             network.host,
             "nft 'add table ip fairway; add chain ip fairway antispoof; add chain ip fairway fwy-a; "
-            "add table netdev fairway; "
-            "add chain netdev fairway fwy-b { type filter hook ingress device fwy-b priority 9; }'",
+            "add table netdev fairways; "
+            "add chain netdev fairways fwy-b { type filter hook ingress device fwy-b priority 9; }; "
+            "add chain inet fairway antispoof; add chain inet fairway fwy-a'",
         )
         run(
             network.host,
@@ -325,7 +328,8 @@ class TestATableThatSomeoneBroke:
         )
         assert driver.whole()
         assert driver.observe() == {Firewall(network.host.namespace), *sources_of(network)}
-        run(network.host, "nft 'delete table ip fairway; delete table inet other; delete table netdev fairway'")
+        run(network.host, "nft 'delete table ip fairway; delete table inet other; delete table netdev fairways'")
+        run(network.host, "nft 'delete chain inet fairway antispoof; delete chain inet fairway fwy-a'")
 
     @pytest.mark.usefixtures("stranger")
     def test_lets_no_packet_slip_by_while_it_is_mended(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
@@ -350,7 +354,10 @@ class TestATableThatSomeoneBroke:
             thread = threading.Thread(target=flood)
             thread.start()
             for _ in range(60):
-                run(network.host, "nft 'add rule inet fairway antispoof counter; add rule inet fairway fwy-a counter'")
+                run(
+                    network.host,
+                    "nft 'add rule netdev fairway antispoof counter; add rule netdev fairway fwy-a counter'",
+                )
                 driver.install()
                 allow_all(network, driver)
             stop.set()
@@ -393,23 +400,21 @@ class TestATableThatSomeoneBroke:
 
 
 DAMAGE_TO_A_PODS_CHAIN = {
-    "it is deleted": "flush chain inet fairway fwy-a; delete chain inet fairway fwy-a",
-    "it is flushed": "flush chain inet fairway fwy-a",
-    "a rule is put before ours": "insert rule inet fairway fwy-a accept",
-    "a rule is put behind ours": "add rule inet fairway fwy-a drop",
-    "an address is added": "insert rule inet fairway fwy-a ip saddr 10.9.9.9 accept "
+    "it is deleted": "flush chain netdev fairway fwy-a; delete chain netdev fairway fwy-a",
+    "it is flushed": "flush chain netdev fairway fwy-a",
+    "a rule is put before ours": "insert rule netdev fairway fwy-a accept",
+    "a rule is put behind ours": "add rule netdev fairway fwy-a drop",
+    "an address is added": "insert rule netdev fairway fwy-a ip saddr 10.9.9.9 accept "
     'comment "fairway: from a pod, its own source"',
-    "it has another policy": "add chain inet fairway fwy-a { policy accept; }",
-    "it is off its hook": "flush chain inet fairway fwy-a; delete chain inet fairway fwy-a; "
-    "add chain inet fairway fwy-a",
-    "it has another priority": "flush chain inet fairway fwy-a; delete chain inet fairway fwy-a; "
-    "add chain inet fairway fwy-a { type filter hook ingress device fwy-a priority 10; policy drop; }",
-    "it is at another link": "flush chain inet fairway fwy-a; delete chain inet fairway fwy-a; "
-    "add chain inet fairway fwy-a { type filter hook ingress device fwy-b priority -300; policy drop; }",
-    "frames of any kind are let in": "insert rule netdev fairway-frames fwy-a accept",
-    "one kind of frames is not let in": "flush chain netdev fairway-frames fwy-a",
-    "the chain for frames is gone": "flush chain netdev fairway-frames fwy-a; delete chain netdev fairway-frames fwy-a",
-    "the chain for frames has another policy": "add chain netdev fairway-frames fwy-a { policy accept; }",
+    "it has another policy": "add chain netdev fairway fwy-a { policy accept; }",
+    "it is off its hook": "flush chain netdev fairway fwy-a; delete chain netdev fairway fwy-a; "
+    "add chain netdev fairway fwy-a",
+    "it has another priority": "flush chain netdev fairway fwy-a; delete chain netdev fairway fwy-a; "
+    "add chain netdev fairway fwy-a { type filter hook ingress device fwy-a priority 10; policy drop; }",
+    "it is at another link": "flush chain netdev fairway fwy-a; delete chain netdev fairway fwy-a; "
+    "add chain netdev fairway fwy-a { type filter hook ingress device fwy-b priority -300; policy drop; }",
+    "ARP of another address is let in": "insert rule netdev fairway fwy-a arp saddr ip 10.9.9.9 accept "
+    'comment "fairway: ARP from a pod, its own address"',
 }
 
 
@@ -431,12 +436,13 @@ class TestAPodsChain:
     def test_reads_like_what_a_person_would_have_written(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
         network, _ = guarded
         own = 'comment "fairway: from a pod, its own source"'
-        assert run(network.host, "nft list chain inet fairway fwy-a").split("\n")[1:8] == [
+        assert run(network.host, "nft list chain netdev fairway fwy-a").split("\n")[1:9] == [
             "\tchain fwy-a {",
-            '\t\ttype filter hook ingress device "fwy-a" priority raw; policy drop;',
+            '\t\ttype filter hook ingress device "fwy-a" priority -300; policy drop;',
             f"\t\tip saddr {network.a.v4} accept {own}",
             f"\t\tip6 saddr {network.a.v6} accept {own}",
-            "\t\tmeta nfproto ipv6 limit rate over 20/second burst 40 packets counter packets 0 bytes 0 drop "
+            f'\t\tarp saddr ip {network.a.v4} accept comment "fairway: ARP from a pod, its own address"',
+            "\t\tmeta protocol ip6 limit rate over 20/second burst 40 packets counter packets 0 bytes 0 drop "
             'comment "fairway: IPv6 from a pod, not its own source, too often"',
             '\t\tgoto antispoof comment "fairway: from a pod, not its own source"',
             "\t}",
@@ -485,9 +491,9 @@ class TestDoingAThingTwice:
     def test_installing_changes_nothing_not_even_a_counter(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
         network, driver = guarded
         assert talk(network.a, network.b, 4)
-        before = run(network.host, "nft -a list table inet fairway")
+        before = run(network.host, "nft -a list table netdev fairway")
         driver.install()
-        assert run(network.host, "nft -a list table inet fairway") == before
+        assert run(network.host, "nft -a list table netdev fairway") == before
 
     def test_allowing_and_disallowing_is_harmless(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
         network, driver = guarded
@@ -560,18 +566,18 @@ def datagram(source: str, destination: str) -> bytes:
     if ":" not in source:
         ends = socket.inet_aton(source) + socket.inet_aton(destination)
         head = struct.pack("!BBHHHBBH", 0x45, 0, 28, 0, 0, 64, 17, 0)
-        head = head[:10] + struct.pack("!H", _checksum(head + ends))
+        head = head[:10] + struct.pack("!H", internet_checksum(head + ends))
         return head + ends + struct.pack("!HHHH", 1, PORT, 8, 0)
     ends = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, destination)
     udp = struct.pack("!HHH", 1, PORT, 8)
-    checksum = struct.pack("!H", _checksum(ends + struct.pack("!II", 8, 17) + udp))
+    checksum = struct.pack("!H", internet_checksum(ends + struct.pack("!II", 8, 17) + udp))
     return struct.pack("!IHBB", 6 << 28, 8, 17, 64) + ends + udp + checksum
 
 
 def icmpv6(pod: Member, destination: str, message: bytes) -> None:
     """Send an ICMPv6 message from the pod's link-local address to the host's interface."""
     ends = b"".join(socket.inet_pton(socket.AF_INET6, end) for end in (link_local_of(pod), destination))
-    checksum = struct.pack("!H", _checksum(ends + struct.pack("!II", len(message), 58) + message))
+    checksum = struct.pack("!H", internet_checksum(ends + struct.pack("!II", len(message), 58) + message))
     whole = message[:IPV6_CHECKSUM_AT] + checksum + message[IPV6_CHECKSUM_AT + 2 :]
     on_the_wire(pod, 0x86DD, struct.pack("!IHBB", 6 << 28, len(message), 58, 255) + ends + whole)
 
@@ -589,7 +595,7 @@ def _address_events() -> socket.socket:
     return handle
 
 
-def _checksum(data: bytes) -> int:
+def internet_checksum(data: bytes) -> int:
     """RFC 1071."""
     total = sum(word for (word,) in struct.iter_unpack("!H", data + b"\0" * (len(data) % 2)))
     while total >> 16:

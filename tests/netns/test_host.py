@@ -252,11 +252,11 @@ DRIFT = {
     "forwarding is off": "sysctl -qw net.ipv4.ip_forward=0",
     "the gateway's address is gone": "ip addr delete 169.254.1.1/32 dev lo",
     "the rule set was flushed": "nft flush ruleset",
-    "our chain was flushed": "nft flush chain inet fairway antispoof",
-    "our chain at the pod's link is gone": "nft 'flush chain inet fairway fwy-demo01; "
-    "delete chain inet fairway fwy-demo01'",
-    "our chain at the pod's link was flushed": "nft flush chain inet fairway fwy-demo01",
-    "the pod may send what it likes": "nft insert rule inet fairway fwy-demo01 accept",
+    "our chain was flushed": "nft flush chain netdev fairway antispoof",
+    "our chain at the pod's link is gone": "nft 'flush chain netdev fairway fwy-demo01; "
+    "delete chain netdev fairway fwy-demo01'",
+    "our chain at the pod's link was flushed": "nft flush chain netdev fairway fwy-demo01",
+    "the pod may send what it likes": "nft insert rule netdev fairway fwy-demo01 accept",
     "a neighbour is gone": f"ip neigh delete {A1} dev fwy-demo01",
 }
 

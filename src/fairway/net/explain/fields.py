@@ -94,6 +94,8 @@ def flag_bits(names: Any) -> int | None:
 def _payload(body: Json, passage: Passage) -> Value:
     packet = passage.packet
     protocol, field = body.get("protocol"), body.get("field")
+    if protocol == "arp":  # what is explained is IP
+        return ABSENT
     if protocol in ("ip", "ip6"):
         if packet.version != (4 if protocol == "ip" else 6):
             return ABSENT

@@ -10,7 +10,7 @@ from fairway.net.model.names import INTERFACE_PREFIX
 from fairway.net.model.pod import GATEWAYS
 
 REPAIR = "fairway check --repair"
-_OWN_TABLE = ("inet", "fairway")
+_OWN_TABLE = "fairway"
 
 
 def ip(host: Host, command: str) -> str:
@@ -25,13 +25,13 @@ def inside(host: Host, command: str) -> str:
 
 def for_chain(host: Host, chain: Chain, passage: Passage) -> tuple[str, ...]:
     """For a drop in an nftables chain."""
-    if (chain.family, chain.table) == _OWN_TABLE and chain.name == passage.entering:
+    if (chain.family, chain.table, chain.name) == ("netdev", _OWN_TABLE, passage.entering):
         return (
             f"{passage.packet.source} is not an address that the pod behind {passage.entering} may send from:"
             " let the pod use its own address (fairway pod show)",
             f"if it is the pod's own, the table has lost it: {REPAIR}",
         )
-    if (chain.family, chain.table) == _OWN_TABLE:
+    if (chain.family, chain.table) == ("inet", _OWN_TABLE):
         return (
             "a rule of a policy that allows it: fairway policy apply FILE",
             "what isolates a pod: fairway policy of POD",

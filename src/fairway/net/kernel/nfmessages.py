@@ -1,4 +1,4 @@
-"""What is written to nf_tables as its own requests (linux/netfilter/nf_tables.h); inet, if no other family is said.
+"""What is written to nf_tables as its own requests (linux/netfilter/nf_tables.h): chains of the netdev family.
 
 A pod's chain is written so, not by libnftables: that reads every chain there is before it adds one, and a thousand
 pods are a thousand chains. What is written here reads in `nft list` as if nft had written it.
@@ -11,11 +11,9 @@ from collections.abc import Sequence
 
 from fairway.net.model.facts import IPAddress
 
-NEW_TABLE, NEW_CHAIN, DELETE_CHAIN, NEW_RULE = 0x0A00, 0x0A03, 0x0A05, 0x0A06  # NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_*
-NFPROTO_INET, NFPROTO_NETDEV = 1, 5
-INGRESS = 5  # NF_INET_INGRESS: linux/netfilter.h
+NEW_CHAIN, DELETE_CHAIN, NEW_RULE = 0x0A03, 0x0A05, 0x0A06  # NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_*
+NFPROTO_INET, NFPROTO_NETDEV = 1, 5  # linux/netfilter.h
 NETDEV_INGRESS = 0  # NF_NETDEV_INGRESS
-TABLE_NAME = 1
 CHAIN_TABLE, CHAIN_HANDLE, CHAIN_NAME, CHAIN_HOOK, CHAIN_POLICY, CHAIN_TYPE = 1, 2, 3, 4, 5, 7
 HOOK_NUMBER, HOOK_PRIORITY, HOOK_DEVICE, HOOK_DEVICES = 1, 2, 3, 4
 RULE_TABLE, RULE_CHAIN, RULE_EXPRESSIONS, RULE_USERDATA = 1, 2, 4, 7
@@ -28,15 +26,15 @@ _BATCH_BEGIN, _BATCH_END = 0x10, 0x11  # linux/netfilter/nfnetlink.h
 _NFNL_SUBSYS_NFTABLES = 10
 _REQUEST, _ACK, _CREATE, _APPEND = 0x1, 0x4, 0x400, 0x800
 _NESTED = 0x8000
-_META_DREG, _META_KEY, _META_PROTOCOL, _META_NFPROTO = 1, 2, 1, 15
+_META_DREG, _META_KEY, _META_PROTOCOL = 1, 2, 1
 _CMP_SREG, _CMP_OP, _CMP_EQ = 1, 2, 0
 _PAYLOAD_DREG, _PAYLOAD_BASE, _PAYLOAD_OFFSET, _PAYLOAD_LENGTH, _NETWORK_HEADER = 1, 2, 3, 4, 1
 _IMMEDIATE_DREG, _IMMEDIATE_DATA = 1, 2
 _DATA_VERDICT, _VERDICT_CODE, _VERDICT_CHAIN = 2, 1, 2
 _REGISTER_VERDICT, _REGISTER = 0, 1
 _ACCEPT, _GOTO = 1, 0xFFFFFFFC
-_INGRESS_OF = {NFPROTO_INET: INGRESS, NFPROTO_NETDEV: NETDEV_INGRESS}
-_NFPROTOS = {4: 2, 6: 10}
+_ETHERTYPES = {4: 0x0800, 6: 0x86DD}  # IEEE 802 Numbers
+_ETHERTYPE_ARP = 0x0806
 _SOURCE_AT = {4: 12, 6: 8}  # RFC 791 3.1, RFC 8200 3
 _ARP_SENDER_AT = 14  # RFC 826: 8 bytes, and the sender's hardware address
 _LIMIT_RATE, _LIMIT_UNIT, _LIMIT_BURST, _LIMIT_TYPE, _LIMIT_FLAGS, _PACKETS, _OVER = 1, 2, 3, 4, 5, 0, 1
@@ -59,27 +57,22 @@ def batch(requests: Sequence[Request], first: int) -> bytes:
     )
 
 
-def table(name: str, family: int) -> Request:
-    """Make the table; one of that name that is there stays as it is."""
-    return _request(NEW_TABLE, _CREATE, string(TABLE_NAME, name), family)
-
-
-def plain_chain(table: str, name: str, family: int = NFPROTO_INET) -> Request:
+def plain_chain(table: str, name: str) -> Request:
     """Make the chain, off any hook; one of that name that is there stays as it is."""
-    return _request(NEW_CHAIN, _CREATE, string(CHAIN_TABLE, table) + string(CHAIN_NAME, name), family)
+    return _request(NEW_CHAIN, _CREATE, string(CHAIN_TABLE, table) + string(CHAIN_NAME, name))
 
 
-def ingress_chain(table: str, name: str, device: str, priority: int, family: int = NFPROTO_INET) -> Request:
-    """Make a base chain that what enters by `device` passes; what comes to its end is dropped. Linux 5.10 for inet."""
-    hook = number(HOOK_NUMBER, _INGRESS_OF[family]) + number(HOOK_PRIORITY, priority & 0xFFFFFFFF)
+def ingress_chain(table: str, name: str, device: str, priority: int) -> Request:
+    """Make a base chain that what enters by `device` passes; what comes to its end is dropped."""
+    hook = number(HOOK_NUMBER, NETDEV_INGRESS) + number(HOOK_PRIORITY, priority & 0xFFFFFFFF)
     body = string(CHAIN_TABLE, table) + string(CHAIN_NAME, name)
     body += nested(CHAIN_HOOK, hook + string(HOOK_DEVICE, device))
-    return _request(NEW_CHAIN, _CREATE, body + number(CHAIN_POLICY, DROP) + string(CHAIN_TYPE, "filter"), family)
+    return _request(NEW_CHAIN, _CREATE, body + number(CHAIN_POLICY, DROP) + string(CHAIN_TYPE, "filter"))
 
 
-def delete_chain(table: str, name: str, family: int = NFPROTO_INET) -> Request:
+def delete_chain(table: str, name: str) -> Request:
     """Take the chain away, with its rules."""
-    return _request(DELETE_CHAIN, 0, string(CHAIN_TABLE, table) + string(CHAIN_NAME, name), family)
+    return _request(DELETE_CHAIN, 0, string(CHAIN_TABLE, table) + string(CHAIN_NAME, name))
 
 
 def delete_chain_of_handle(table: str, handle: int) -> Request:
@@ -88,43 +81,29 @@ def delete_chain_of_handle(table: str, handle: int) -> Request:
     return _request(DELETE_CHAIN, 0, body)
 
 
-def new_rule(table: str, chain: str, comment: str, *expressions: bytes, family: int = NFPROTO_INET) -> Request:
+def new_rule(table: str, chain: str, comment: str, expressions: bytes) -> Request:
     """Put a rule at the end of the chain."""
     note = comment.encode() + b"\0"
-    body = string(RULE_TABLE, table) + string(RULE_CHAIN, chain) + nested(RULE_EXPRESSIONS, b"".join(expressions))
+    body = string(RULE_TABLE, table) + string(RULE_CHAIN, chain) + nested(RULE_EXPRESSIONS, expressions)
     body += attribute(RULE_USERDATA, bytes([UDATA_COMMENT, len(note)]) + note)
-    return _request(NEW_RULE, _CREATE | _APPEND, body, family)
+    return _request(NEW_RULE, _CREATE | _APPEND, body)
 
 
-def protocol_is(ethertype: int) -> bytes:
-    """The expressions that go on if a frame carries that (IEEE 802 Numbers), but for one outer VLAN tag."""
-    load = number(_META_DREG, _REGISTER) + number(_META_KEY, _META_PROTOCOL)
-    return _expression("meta", load) + _equal(ethertype.to_bytes(2, "big"))
+def source_is(address: IPAddress) -> bytes:
+    """The expressions that go on if a frame carries the address's version of IP, and comes from it."""
+    return _carries(_ETHERTYPES[address.version]) + _is_at(_SOURCE_AT[address.version], address.packed)
 
 
 def arp_sender_is(address: IPAddress) -> bytes:
     """The expressions that go on if ARP for Ethernet and IPv4 (RFC 826) says that it comes from the address."""
-    return _field(_ARP_SENDER_AT, len(address.packed)) + _equal(address.packed)
-
-
-def source_is(address: IPAddress) -> bytes:
-    """The expressions that go on if a packet is of the address's version of IP, and from it."""
-    load = number(_META_DREG, _REGISTER) + number(_META_KEY, _META_NFPROTO)
-    return (
-        _expression("meta", load)
-        + _equal(bytes([_NFPROTOS[address.version]]))
-        + _field(_SOURCE_AT[address.version], len(address.packed))
-        + _equal(address.packed)
-    )
+    return _carries(_ETHERTYPE_ARP) + _is_at(_ARP_SENDER_AT, address.packed)
 
 
 def too_often(rate: int, burst: int) -> bytes:
     """The expressions that go on with IPv6 past `rate` packets a second and `burst` at once, and count them."""
-    load = number(_META_DREG, _REGISTER) + number(_META_KEY, _META_NFPROTO)
     allowed = long_number(_LIMIT_RATE, rate) + long_number(_LIMIT_UNIT, 1) + number(_LIMIT_BURST, burst)
     over = allowed + number(_LIMIT_TYPE, _PACKETS) + number(_LIMIT_FLAGS, _OVER)
-    is_ipv6 = _expression("meta", load) + _equal(bytes([_NFPROTOS[6]]))
-    return is_ipv6 + _expression("limit", over) + _expression("counter", b"")
+    return _carries(_ETHERTYPES[6]) + _expression("limit", over) + _expression("counter", b"")
 
 
 def accept() -> bytes:
@@ -167,18 +146,25 @@ def string(kind: int, text: str) -> bytes:
     return attribute(kind, text.encode() + b"\0")
 
 
-def _request(kind: int, flags: int, body: bytes, family: int = NFPROTO_INET) -> Request:
-    return kind, _REQUEST | _ACK | flags, _FAMILY.pack(family, 0, 0) + body
+def _request(kind: int, flags: int, body: bytes) -> Request:
+    return kind, _REQUEST | _ACK | flags, _FAMILY.pack(NFPROTO_NETDEV, 0, 0) + body
 
 
 def _expression(name: str, data: bytes) -> bytes:
     return nested(LIST_ELEMENT, string(EXPRESSION_NAME, name) + nested(EXPRESSION_DATA, data))
 
 
-def _field(at: int, length: int) -> bytes:
-    """Load that part of what the frame carries."""
-    place = number(_PAYLOAD_BASE, _NETWORK_HEADER) + number(_PAYLOAD_OFFSET, at) + number(_PAYLOAD_LENGTH, length)
-    return _expression("payload", number(_PAYLOAD_DREG, _REGISTER) + place)
+def _carries(ethertype: int) -> bytes:
+    """Go on if a frame carries that, but for one outer VLAN tag."""
+    load = number(_META_DREG, _REGISTER) + number(_META_KEY, _META_PROTOCOL)
+    return _expression("meta", load) + _equal(ethertype.to_bytes(2, "big"))
+
+
+def _is_at(offset: int, value: bytes) -> bytes:
+    """Go on if what the frame carries has `value` at `offset`."""
+    place = number(_PAYLOAD_BASE, _NETWORK_HEADER) + number(_PAYLOAD_OFFSET, offset)
+    place += number(_PAYLOAD_LENGTH, len(value))
+    return _expression("payload", number(_PAYLOAD_DREG, _REGISTER) + place) + _equal(value)
 
 
 def _equal(value: bytes) -> bytes:

@@ -79,16 +79,16 @@ class TableSocket:
         ports.forget(self._port)
         self._socket.close()
 
-    def flags(self, table: str) -> int | None:
+    def flags(self, table: str, family: int = nfmessages.NFPROTO_INET) -> int | None:
         """The flags of `table`, such as 1 for dormant; None if there is no such table."""
-        for message in self.dump(_GET_TABLE, b""):
+        for message in self.dump(_GET_TABLE, b"", family):
             if _table_name(message) == table:
                 return int.from_bytes(dict(attributes(family_body(message))).get(_NFTA_TABLE_FLAGS, b""), "big")
         return None
 
-    def comments(self, table: str, chain: str) -> list[str]:
+    def comments(self, table: str, chain: str, family: int = nfmessages.NFPROTO_INET) -> list[str]:
         """The comment of each rule of the chain, in order; empty where there is none. No such chain: no rules."""
-        return [rule.comment for rule in self.rules(table, chain)]
+        return [rule.comment for rule in self.rules(table, chain, family)]
 
     def rules(self, table: str, chain: str = "", family: int = nfmessages.NFPROTO_INET) -> list[RuleRecord]:
         """The rules of a chain, or of all chains of the table, in order."""
@@ -251,21 +251,22 @@ def _rule(message: bytes) -> RuleRecord:
     return RuleRecord(
         chain=text(found[nfmessages.RULE_CHAIN]),
         comment=_comment_in(found.get(nfmessages.RULE_USERDATA, b"")),
-        values=tuple(_values(found.get(nfmessages.RULE_EXPRESSIONS, b""))),
+        values=tuple(compared_values(found.get(nfmessages.RULE_EXPRESSIONS, b""))),
     )
-
-
-def _values(expressions: bytes) -> Iterator[bytes]:
-    for _, element in attributes(expressions):
-        parts = dict(attributes(element))
-        if parts.get(nfmessages.EXPRESSION_NAME) == b"cmp\0":
-            compared = dict(attributes(parts[nfmessages.EXPRESSION_DATA])).get(nfmessages.CMP_DATA, b"")
-            yield dict(attributes(compared)).get(nfmessages.DATA_VALUE, b"")
 
 
 def family_body(message: bytes) -> bytes:
     """The attributes of a message of nf_tables, which stand behind its family."""
     return message[_FAMILY.size :]
+
+
+def compared_values(expressions: bytes) -> Iterator[bytes]:
+    """What a rule's expressions compare with, in their order."""
+    for _, element in attributes(expressions):
+        parts = dict(attributes(element))
+        if parts.get(nfmessages.EXPRESSION_NAME) == b"cmp\0":
+            compared = dict(attributes(parts[nfmessages.EXPRESSION_DATA])).get(nfmessages.CMP_DATA, b"")
+            yield dict(attributes(compared)).get(nfmessages.DATA_VALUE, b"")
 
 
 def text(value: bytes) -> str:
