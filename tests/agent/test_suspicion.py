@@ -42,6 +42,7 @@ NO_REASONS = {
     "a new route of another program's": Event("route", network=ip_network("10.9.0.0/24"), protocol=12),
     "another program's route that goes": Event("route", gone=True, network=ip_network("10.9.0.0/24"), protocol=12),
     "the default route": Event("route", gone=True),
+    "a group's entry that goes with its link": Event("neighbour", gone=True, network=ip_network("ff02::16/128")),
     "a neighbour that the kernel found": Event("neighbour", network=ip_network("192.0.2.1/32")),
 }
 
@@ -56,11 +57,24 @@ def test_there_is_no_reason_to_look_for(event):
     assert suspect(event) == Scope()
 
 
+def scope_after(*events, settled=frozenset()):
+    suspicion = Suspicion()
+    suspicion.add(events)
+    return suspicion.scope(settled)
+
+
 def test_a_link_that_this_process_has_just_made_may_come_up():
     settled = frozenset({LINK})
-    assert suspect(Event("link", name=LINK), settled) == Scope()
-    for event in (Event("link", name=LINK, working=False), Event("link", name=LINK, port=7)):
-        assert suspect(event, settled) == A_LINK
+    up = Event("link", name=LINK)
+    assert scope_after(up) == A_LINK
+    assert scope_after(up, settled=settled) == Scope()
+    assert scope_after(up, settled=frozenset({"fwy-other"})) == A_LINK
+    for event in (
+        Event("link", name=LINK, working=False),
+        Event("link", name=LINK, port=7),
+        Event("link", name=LINK, gone=True),
+    ):
+        assert scope_after(event, up, settled=settled) == A_LINK
 
 
 def test_suspicions_gather_and_what_gave_reason_is_told():
@@ -68,7 +82,7 @@ def test_suspicions_gather_and_what_gave_reason_is_told():
     events = [event for event, _ in REASONS.values()]
     assert suspicion.add([*NO_REASONS.values(), *events]) == events
     assert suspicion.add(NO_REASONS.values()) == []
-    assert suspicion.scope == A_LINK | AN_ADDRESS | Scope(ground=True, guards=True, routes=True)
+    assert suspicion.scope() == A_LINK | AN_ADDRESS | Scope(ground=True, guards=True, routes=True)
 
 
 def test_nftables_names_the_program_and_a_process_that_lives_can_be_named():

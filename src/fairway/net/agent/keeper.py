@@ -26,7 +26,7 @@ from fairway.net.model.operations import Failure, Operation
 
 _SETTLING_S = 0.05  # one change seldom comes alone
 _GATHERING_S = 0.5  # but is not waited for longer than this
-_SLICE = 16  # pods
+_SLICE = 4  # pods
 _FEW = 512  # suspects; beyond that everything is looked at
 _CALM, _CALM_S = 10, 2.0  # repairs and seconds: somebody who undoes each at once is not to keep two processes busy
 _FIGHT_S = 2.0  # so much later is the next one
@@ -136,14 +136,14 @@ class Keeper:
 
     async def _answer(self) -> None:
         """Look where there is reason to."""
-        suspicion, self._suspicion = self._suspicion, Suspicion()
+        scope, self._suspicion = self._suspicion.scope(self._just_settled()), Suspicion()
         names, self._names = self._names, []
-        if not suspicion.scope:
+        if not scope:
             return
-        if len(suspicion.scope) > _FEW:
+        if len(scope) > _FEW:
             self._overrun = True
             return
-        await self._safely(self._mend(suspicion.scope, names))
+        await self._safely(self._mend(scope, names))
 
     async def _watch_settings(self) -> None:
         """What the kernel tells nothing of: settings, and the tables of iptables-legacy."""
@@ -198,6 +198,10 @@ class Keeper:
             why, mend = (error.message, error.mend) if error is not None else ("", "")
             say(event, level="warning", what=words, who=who, why=why, mend=mend)
 
+    def _just_settled(self) -> frozenset[str]:
+        now = time.monotonic()
+        return frozenset(link for link, when in self._settled.items() if now - when < _OWN_S)
+
     async def _safely(self, work: Coroutine[None, None, None]) -> None:
         """One look that fails is said, and the next is made all the same."""
         try:
@@ -214,9 +218,7 @@ class Keeper:
             self._alarm.set()
             say("overrun", level="warning", why="the kernel told more than could be read; looking at everything")
             return
-        now = time.monotonic()
-        settled = frozenset(link for link, when in self._settled.items() if now - when < _OWN_S)
-        suspicious = self._suspicion.add(events, settled)
+        suspicious = self._suspicion.add(events)
         # Who asked has often ended by the time that the drift is found, so the name is looked up now.
         self._names += [(event, program_of(event)) for event in suspicious[-_FEW:]]
         del self._names[:-_FEW]

@@ -22,45 +22,49 @@ _NOTHING = Scope()
 class Suspicion:
     """Where to look: what has gathered since the last look."""
 
-    scope: Scope = _NOTHING
+    _scope: Scope = _NOTHING
+    _came_up: Scope = _NOTHING
 
-    def add(self, events: Iterable[Event], settled: frozenset[str] = frozenset()) -> list[Event]:
-        """Take up what `events` give reason for, and return those that do.
-
-        The interfaces in `settled` were changed by this process just now.
-        """
+    def add(self, events: Iterable[Event]) -> list[Event]:
+        """Take up what `events` give reason for, and return those that do."""
         suspicious = []
         for event in events:
-            found = suspect(event, settled)
+            found = suspect(event)
             if found:
-                self.scope |= found
+                # That a link of ours comes up is told by the kernel, often before who made it is done with it.
+                if event.kind == "link" and event.working and not event.gone and not event.port:
+                    self._came_up |= found
+                else:
+                    self._scope |= found
                 suspicious.append(event)
         return suspicious
 
+    def scope(self, settled: frozenset[str] = frozenset()) -> Scope:
+        """Where to look; that the interfaces in `settled` came up is no reason, as this process made them just now."""
+        return self._scope | Scope(links=self._came_up.links - settled)
 
-def suspect(event: Event, settled: frozenset[str] = frozenset()) -> Scope:
+
+def suspect(event: Event) -> Scope:
     """Where to look after `event`."""
     if event.own:
         return _NOTHING
-    return _BY_KIND[event.kind](event, settled)
+    return _BY_KIND[event.kind](event)
 
 
-def _link(event: Event, settled: frozenset[str]) -> Scope:
+def _link(event: Event) -> Scope:
     if event.name.startswith(INTERFACE_PREFIX):
-        # That a link of ours comes up is told by the kernel a moment after we have made it.
-        harmless = event.name in settled and event.working and not event.port
-        return _NOTHING if harmless else Scope(links=frozenset({event.name}))
+        return Scope(links=frozenset({event.name}))
     # With an interface that goes down, routes go, and the kernel says nothing of them.
     return Scope(routes=True) if event.gone or not event.working else _NOTHING
 
 
-def _address(event: Event, _: frozenset[str]) -> Scope:
+def _address(event: Event) -> Scope:
     if event.index == _LOOPBACK:
         return Scope(ground=True)
     return Scope(routes=True) if event.gone else _NOTHING
 
 
-def _route(event: Event, _: frozenset[str]) -> Scope:
+def _route(event: Event) -> Scope:
     network = event.network
     if network is None or not (event.gone or event.replaced):
         return _NOTHING
@@ -69,13 +73,13 @@ def _route(event: Event, _: frozenset[str]) -> Scope:
     return Scope(routes=True) if event.replaced or event.protocol == ROUTE_PROTOCOL else _NOTHING
 
 
-def _neighbour(event: Event, _: frozenset[str]) -> Scope:
-    if event.network is None or not (event.gone or event.port):
+def _neighbour(event: Event) -> Scope:
+    if event.network is None or event.network.is_multicast or not (event.gone or event.port):
         return _NOTHING
     return Scope(addresses=frozenset({event.network.network_address}))
 
 
-def _rules(_: Event, __: frozenset[str]) -> Scope:
+def _rules(_: Event) -> Scope:
     return Scope(ground=True, guards=True)
 
 

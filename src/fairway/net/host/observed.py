@@ -74,7 +74,7 @@ class Observer:
 
     def far_routes(self) -> set[Fact]:
         """Our routes through other hosts."""
-        return {fact for fact in self._kernel.routes(self._home) if fact.gateway is not None}
+        return {fact for fact in self._kernel.routes(self._home, far=True) if fact.gateway is not None}
 
     def _accepts(self, pod: Pod) -> set[Fact]:
         return {accept for accept in self._kernel.accepts(self._home) if accept.link == pod.link}

@@ -149,10 +149,10 @@ class Kernel:
         found = (records.address(self.home, {1: "lo"}, m) for m in netlink.dump(messages.dump_addresses(index=1)))
         return {r.fact for r in found if r.fact.link == "lo" and r.ours}
 
-    def routes(self, namespace: str) -> list[Route]:
-        """Our routes in `namespace`."""
+    def routes(self, namespace: str, *, far: bool = False) -> list[Route]:
+        """Our routes in `namespace`; if they are to be `far`, those through other hosts only, at a small cost a pod."""
         with self._sessions as sessions:
-            return observe.routes(namespace, sessions.netlink(namespace))
+            return observe.routes(namespace, sessions.netlink(namespace), far=far)
 
     def end_links(self, indices: Sequence[int]) -> None:
         """Take away the home namespace's interfaces with those indices, as one; one that is gone: nothing."""

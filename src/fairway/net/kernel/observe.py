@@ -62,9 +62,9 @@ def link_view(namespace: str, netlink: Netlink, name: str) -> View:
     )
 
 
-def routes(namespace: str, netlink: Netlink) -> list[Route]:
-    """Our routes only, which costs nothing for anybody else's."""
-    ours = list(_routes(namespace, netlink, _Names(netlink), ours=True))
+def routes(namespace: str, netlink: Netlink, *, far: bool = False) -> list[Route]:
+    """Our routes only, which costs nothing for anybody else's; those through routers only, if they are to be `far`."""
+    ours = list(_routes(namespace, netlink, _Names(netlink), ours=True, far=far))
     return [record.fact for record in ours if record.protocol == messages.ROUTE_PROTOCOL]
 
 
@@ -89,10 +89,12 @@ class _Names(dict[int, str]):
 
 
 def _routes(
-    namespace: str, netlink: Netlink, names: Mapping[int, str], *, ours: bool, index: int = 0
+    namespace: str, netlink: Netlink, names: Mapping[int, str], *, ours: bool, index: int = 0, far: bool = False
 ) -> Iterator[RouteRecord]:
     for family in (messages.AF_INET, messages.AF_INET6):
         for message in netlink.dump(messages.dump_routes(family, ours=ours, index=index)):
+            if far and not records.may_have_gateway(message):
+                continue
             found = records.route(namespace, names, message)
             if found is not None:
                 yield found

@@ -18,6 +18,7 @@ from fairway.net.model.pod import GATEWAYS
 
 _IFF_UP = 1
 _IFLA_QDISC = 6  # linux/if_link.h
+_GATEWAYS_BEGIN = [struct.pack("=HH", 4 + length, 5) for length in (4, 16)]  # RTA_GATEWAY: linux/rtnetlink.h
 _NO_QUEUE_YET = struct.pack("=HH", 4 + len(b"noop\0"), _IFLA_QDISC) + b"noop\0"  # net/sched/sch_generic.c, noop_qdisc
 _NUD_PERMANENT = 0x80
 _ANY = {AF_INET: "0.0.0.0/0", AF_INET6: "::/0"}
@@ -118,6 +119,11 @@ def route(namespace: str, links: Mapping[int, str], message: bytes) -> RouteReco
         learned=decoded["proto"] == ROUTE_PROTOCOL and metric == LEARNED_METRIC,
     )
     return RouteRecord(fact, decoded["proto"], metric)
+
+
+def may_have_gateway(message: bytes) -> bool:
+    """Whether an RTM_NEWROUTE may lead through a router: a thousand pods' routes do not, and need not be decoded."""
+    return any(beginning in message for beginning in _GATEWAYS_BEGIN)
 
 
 def way(message: bytes) -> tuple[int, IPAddress | None]:
