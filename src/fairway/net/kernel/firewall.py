@@ -79,8 +79,20 @@ _NEIGHBOURLY = [
 ]
 _BEFORE_AN_ADDRESS = ["nd-neighbor-solicit", "nd-router-solicit", "mld-listener-report", "mld2-listener-report"]
 
+# How many IPv6 packets a second, and at once, that are not from a pod's own address are looked at for what finds
+# neighbours. A limit that a link has not used for a minute is whole again, and forgotten.
+_SELDOM: Json = {"limit": {"rate": 20, "burst": 40, "per": "second", "inv": True}}
+_A_LINK: Json = {"elem": {"val": _meta("iif"), "timeout": 60}}
+_TOO_OFTEN: Json = {"meter": {"name": "neighbourly", "key": _A_LINK, "stmt": _SELDOM, "size": 65535}}
+
 # A rule is known by its comment: whoever changes a rule changes its comment, or a running host keeps the old one.
 _RULES: dict[str, list[Json]] = {
+    "fairway: IPv6 from a pod, not its own source, too often": [
+        _match(_meta("protocol"), "ip6"),
+        _TOO_OFTEN,
+        _COUNT,
+        _DROP,
+    ],
     "fairway: IPv6 from a pod, link-local, to its neighbours": [
         _match(_field("ip6", "saddr"), _network("fe80::", 10)),
         _ON_LINK,
@@ -101,10 +113,7 @@ _RULES: dict[str, list[Json]] = {
 }
 _OWN = "fairway: from a pod, its own source"
 _OWN_ARP = "fairway: ARP from a pod, its own address"
-_TOO_OFTEN = "fairway: IPv6 from a pod, not its own source, too often"
 _OTHER = "fairway: from a pod, not its own source"
-_NEIGHBOURLY_RATE = 20, 40
-"""IPv6 packets a second, and at once, not from a pod's own address, that are looked at for what finds neighbours."""
 
 
 class FirewallDriver:
@@ -245,7 +254,6 @@ def _rules_for(addresses: Iterable[IPAddress]) -> Iterator[tuple[str, bytes]]:
     for address in own:
         if address.version == 4:
             yield _OWN_ARP, nfmessages.arp_sender_is(address) + nfmessages.accept()
-    yield _TOO_OFTEN, nfmessages.too_often(*_NEIGHBOURLY_RATE) + nfmessages.drop()
     yield _OTHER, nfmessages.goto(STRANGERS)
 
 

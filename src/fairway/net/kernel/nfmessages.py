@@ -37,7 +37,6 @@ _ETHERTYPES = {4: 0x0800, 6: 0x86DD}  # IEEE 802 Numbers
 _ETHERTYPE_ARP = 0x0806
 _SOURCE_AT = {4: 12, 6: 8}  # RFC 791 3.1, RFC 8200 3
 _ARP_SENDER_AT = 14  # RFC 826: 8 bytes, and the sender's hardware address
-_LIMIT_RATE, _LIMIT_UNIT, _LIMIT_BURST, _LIMIT_TYPE, _LIMIT_FLAGS, _PACKETS, _OVER = 1, 2, 3, 4, 5, 0, 1
 
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 _FAMILY = struct.Struct(">BBH")  # struct nfgenmsg: family, version, resource
@@ -99,21 +98,9 @@ def arp_sender_is(address: IPAddress) -> bytes:
     return _carries(_ETHERTYPE_ARP) + _is_at(_ARP_SENDER_AT, address.packed)
 
 
-def too_often(rate: int, burst: int) -> bytes:
-    """The expressions that go on with IPv6 past `rate` packets a second and `burst` at once, and count them."""
-    allowed = long_number(_LIMIT_RATE, rate) + long_number(_LIMIT_UNIT, 1) + number(_LIMIT_BURST, burst)
-    over = allowed + number(_LIMIT_TYPE, _PACKETS) + number(_LIMIT_FLAGS, _OVER)
-    return _carries(_ETHERTYPES[6]) + _expression("limit", over) + _expression("counter", b"")
-
-
 def accept() -> bytes:
     """The expression that accepts."""
     return _verdict(number(_VERDICT_CODE, _ACCEPT))
-
-
-def drop() -> bytes:
-    """The expression that drops."""
-    return _verdict(number(_VERDICT_CODE, DROP))
 
 
 def goto(chain: str) -> bytes:
@@ -134,11 +121,6 @@ def nested(kind: int, attributes: bytes) -> bytes:
 def number(kind: int, value: int) -> bytes:
     """An attribute of 32 bits, in network byte order as all of nf_tables' are."""
     return attribute(kind, value.to_bytes(4, "big"))
-
-
-def long_number(kind: int, value: int) -> bytes:
-    """An attribute of 64 bits."""
-    return attribute(kind, value.to_bytes(8, "big"))
 
 
 def string(kind: int, text: str) -> bytes:
