@@ -154,6 +154,36 @@ class TestRebinding:
         assert got(pair, stream_id) == 3_000_000
         assert len(core(pair.server).other_paths) <= 4
 
+    def test_a_server_that_acknowledges_only_where_it_has_proof_gets_it_though_the_window_is_full(self) -> None:
+        pair = Pair(QuicConfiguration(handshake_timeout_s=120.0), there=SimulatedPath(delay=0.02, rate=1e6))
+        pair.run_for(1.0)
+        stream_id = core(pair.client).open_stream(unidirectional=True)
+        assert stream_id is not None
+        client = core(pair.client)
+
+        def write() -> None:
+            client.write(stream_id, bytes(100_000))
+
+        pair.on_turn = write
+        write()
+        pair.run(lambda: len(pair.server.received.get(stream_id, b"")) > 500_000)
+        room: list[float] = []
+
+        def lost_at_the_old_address(index: int, _: bytes) -> bool:
+            """One challenge reaches the new address; what follows goes to the old one, as with qh3 2.1."""
+            path = core(pair.server).path
+            if path.address != NEW_PORT or path.validated:
+                return False
+            room.append(client.statistics()["congestion_window"] - client.statistics()["bytes_in_flight"])
+            return len(room) > 1
+
+        pair.links[None].back.drop = lost_at_the_old_address
+        pair.rebind(NEW_PORT)
+        pair.run(lambda: core(pair.server).path.address == NEW_PORT and core(pair.server).path.validated, limit_s=5)
+        assert room[0] < 1200
+        before = len(pair.server.received[stream_id])
+        pair.run(lambda: len(pair.server.received[stream_id]) > before + 1_000_000, limit_s=30)
+
     def test_before_the_handshake_ends_nobody_moves(self) -> None:
         pair = Pair(connect=False)
         first = core(pair.client).transmit(pair.now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
@@ -38,6 +39,8 @@ class Path:
     """The peer's connection ID that packets on this path carry; None: the one in use."""
     responses: list[bytes] = field(default_factory=list)
     """PATH_CHALLENGE data to be answered on this path (section 8.2.2)."""
+    answered_beyond_at: float = -math.inf
+    """When an answer last went although the congestion window was full."""
     validation: PathValidation | None = None
     """The validation that goes on."""
     silent: bool = False

@@ -1,7 +1,8 @@
 """Datagrams that answer and ask whether a path works: PATH_RESPONSE and PATH_CHALLENGE (RFC 9000 section 8.2).
 
 They go on the path that they are about, padded to 1200 bytes as far as its allowance reaches. Only answers on the
-path in use are remembered, as its window bounds them; nothing follows from the loss of the others.
+path in use are remembered, as its window bounds them, but for one each probe timeout; nothing follows from the loss of
+the others.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class PathProbes:
             path.responses.clear()
             return None
         responses = path.responses
-        allowance = self._allowance(path, asks)
+        allowance = self._allowance(path, asks, now)
         overhead = 1 + len(destination) + NUMBER_LENGTH + TAG_LENGTH
         answers = bool(responses)
         if allowance < overhead + 9 * (len(responses) + asks) + answers:
@@ -88,12 +89,18 @@ class PathProbes:
             path.sequence = ids.take()
         return None if path.sequence is None else ids.id_of(path.sequence)
 
-    def _allowance(self, path: Path, asks: bool) -> int:
+    def _allowance(self, path: Path, asks: bool, now: float) -> int:
         """Bytes that may go on this path now."""
         state = self._state
         allowance = path.send_allowance
         if asks:
             return allowance
-        if path is state.path and path.controller.window - state.bytes_in_flight < MIN_INITIAL_DATAGRAM:
-            return 0  # answers of 1200 bytes to small questions are part of what the window bounds: they wait
+        if path is not state.path or path.controller.window - state.bytes_in_flight >= MIN_INITIAL_DATAGRAM:
+            return allowance
+        # Answers of 1200 bytes to small questions are part of what the window bounds. But a peer that acknowledges only
+        # where it has proof of our address empties the window no sooner than it has the answer: so one goes as a probe
+        # does (RFC 9002 section 7.5), and more of them wait.
+        if now - path.answered_beyond_at < state.probe_timeout_s:
+            return 0
+        path.answered_beyond_at = now
         return allowance
