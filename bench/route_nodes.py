@@ -172,9 +172,8 @@ def start_agents(fabric: Fabric, directory: Path, detection_s: float) -> None:
             authority.set_endpoints([f"{node.address}:{PORT}"])
             granted = authority.enrol(node.name, request(key, node.name), now, [node.block])
         else:
-            token = authority.token(now, blocks=[node.block])
-            asked = JoinRequest(node.name, token.number, token.secret, request(key, node.name))
-            granted = authority.admit(asked, now)
+            token, asked = authority.token(now, blocks=[node.block]), request(key, node.name)
+            granted = authority.admit(JoinRequest(node.name, token.number, token.proof(node.name, asked), asked), now)
         membership.accept(granted, key)
     assert authority is not None
     authority.close()
