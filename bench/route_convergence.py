@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.isolation import isolated
 from bench.result import Result
-from bench.route_nodes import GUESTS, Fabric, Node, start_agents, start_bird
+from bench.route_nodes import GUESTS, Fabric, Node, agent_socket, start_agents, start_bird
 from fairway.net.agent.client import Client
 from fairway.net.kernel import Kernel
 from fairway.net.model.facts import Route
@@ -67,7 +67,7 @@ def _fairway(directory: Path, detection_s: float) -> Rows:
     start_agents(fabric, directory, detection_s)
 
     def call(node: Node, what: str, **arguments: Any) -> None:
-        with Client(directory / f"{node.name}.sock") as client:
+        with Client(agent_socket(directory, node)) as client:
             client.call(what, arguments)
 
     def add(node: Node, prefix: IPv4Network) -> None:

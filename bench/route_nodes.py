@@ -180,11 +180,16 @@ def start_agents(fabric: Fabric, directory: Path, detection_s: float) -> None:
     for node in fabric.nodes:
         configuration = directory / f"{node.name}.toml"
         configuration.write_text(
-            f'state = "{directory / node.name}"\nsocket = "{directory / node.name}.sock"\n'
+            f'state = "{directory / node.name}"\nsocket = "{agent_socket(directory, node)}"\n'
             f'[peers]\naddresses = ["{node.address}"]\ndetection_s = {detection_s}\n'
             f'[[pool]]\nnetwork = "{GUESTS}"\n'
         )
         node.run(sys.executable, "-c", AGENT, str(configuration), node.name)
+
+
+def agent_socket(directory: Path, node: Node) -> Path:
+    """Where the node's agent is called; its socket for container runtimes is beside it."""
+    return directory / node.name / "agent.sock"
 
 
 def start_bird(fabric: Fabric, directory: Path, *, bfd_ms: int) -> None:
