@@ -115,7 +115,7 @@ class Fabric:
         for node in self.nodes:
             node.end()
 
-    def wait(self, condition: Callable[[], bool], within_s: float = 60.0) -> None:
+    def wait(self, condition: Callable[[], bool], within_s: float = 300.0) -> None:
         """Until it holds."""
         deadline = time.monotonic() + within_s
         while not condition():

@@ -85,6 +85,19 @@ def test_a_damaged_file_is_kept_aside_and_a_new_one_begun(store, damage):
     store.close()
 
 
+def test_versions_of_what_the_node_announces_are_kept(tmp_path):
+    one, six = ip_network("10.0.0.9/32"), ip_network("fd00::9/128")
+    store = Store(tmp_path)
+    store.open()
+    store.change_own_versions({one: 3, six: 1}, ())
+    store.change_own_versions({one: 4}, (six,))
+    store.close()
+    store = Store(tmp_path)
+    store.open()
+    assert store.own_versions() == {one: 4}
+    store.close()
+
+
 def test_a_file_of_a_later_version_is_refused_and_left_alone(tmp_path):
     with sqlite3.connect(tmp_path / "state.db") as database:
         database.execute("PRAGMA user_version = 99")

@@ -141,6 +141,11 @@ class Node:
         )
         return {each["dst"]: each["gateway"] for each in json.loads(shown.stdout or "[]")}
 
+    def has_route(self, destination: str) -> bool:
+        """Whether the kernel has a route to just that, whoever made it."""
+        words = ["ip", "-n", self.namespace, "-j", "route", "show", "exact", destination]
+        return bool(json.loads(subprocess.run(words, check=True, capture_output=True).stdout or "[]"))
+
     def way_to(self, address: object) -> str:
         """The gateway that the kernel would send a packet to `address` by."""
         words = ["ip", "-n", self.namespace, "-j", "route", "get", str(address)]

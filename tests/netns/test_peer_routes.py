@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from peer_net import Node, PeerNet, ip, until
 
 from fairway.net.enrolment.certificate import issue
 from fairway.net.host import Host
+from fairway.net.model.errors import FairwayError
 from fairway.net.model.permit import Permit
 
 
@@ -56,6 +58,79 @@ def test_a_pod_outside_its_hosts_block_is_told_and_withdrawn(net: PeerNet) -> No
     assert net.nodes[1].pings("demo", "10.0.77.5")
     net.nodes[0].remove_pod("guest")
     until(lambda: not any("10.0.77.5" in node.learned() for node in net.nodes))
+
+
+def test_a_pod_that_moved_is_announced_with_its_version_after_a_restart(net: PeerNet) -> None:
+    net.start()
+    until(net.blocks_known)
+    first, second, other = net.nodes
+    first.add_pod("guest", "10.0.77.5")
+    until(lambda: "10.0.77.5" in second.learned())
+    second.add_pod("guest", "10.0.77.5")  # the first node still announces it: the second comes before it by a version
+    until(lambda: _version(other, "10.0.77.5", second) == 1)
+    second.kill()
+    until(lambda: _version(other, "10.0.77.5", second) is None)
+    second.start()
+    heard: list[int | None] = []
+    until(lambda: heard.append(_version(other, "10.0.77.5", second)) or heard[-1] is not None, 30.0)
+    assert heard[-1] == 1
+    assert other.learned()["10.0.77.5"] == second.address
+    second.ready()
+    second.remove_pod("guest")
+    until(lambda: other.learned().get("10.0.77.5") == first.address)
+    until(lambda: _kept_versions(second) == {})
+    second.add_pod("guest", "10.0.77.5")
+    until(lambda: _version(other, "10.0.77.5", second) == 1)
+
+
+def _version(node: Node, prefix: str, announcer: Node) -> int | None:
+    """What `node` holds of the announcer's word on `prefix`, unless that is of a life before."""
+    for route in node.call("routes.ls")["routes"]:
+        if (route["prefix"].removesuffix("/32"), route["node"], route["stale"]) == (prefix, announcer.name, False):
+            return int(route["version"])
+    return None
+
+
+def _kept_versions(node: Node) -> dict[object, int]:
+    with node.host() as host:
+        return dict(host.store.own_versions())
+
+
+class Witness:
+    """What a host tells of its pods, and what its kernel had and its store said at that moment."""
+
+    def __init__(self, node: Node, host: Host) -> None:
+        self.told: list[tuple[str, list[str], bool, bool]] = []
+        self._node = node
+        self._host = host
+        host.watch_pods(self._tell)
+
+    def _tell(self, name: str, addresses: tuple[object, ...]) -> None:
+        present = name in [pod.name for pod in self._host.pods()]
+        self.told.append((name, list(map(str, addresses)), self._node.has_route("10.0.77.5"), present))
+
+
+def test_a_pod_is_told_when_its_route_is_there_and_before_that_goes(net: PeerNet) -> None:
+    with net.nodes[0].host() as host:
+        witness = Witness(net.nodes[0], host)
+        host.add_pod("guest", [ip_address("10.0.77.5")])
+        assert witness.told == [("guest", ["10.0.77.5"], True, False)], "the disk need not know yet"
+        host.remove_pod("guest")
+        assert witness.told[1:] == [("guest", [], True, False)]
+
+
+def test_a_pod_that_is_undone_is_told_as_gone(net: PeerNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    with net.nodes[0].host() as host:
+        witness = Witness(net.nodes[0], host)
+        monkeypatch.setattr(host.store, "finish", _full)
+        with pytest.raises(FairwayError, match="full"):
+            host.add_pod("guest", [ip_address("10.0.77.5")])
+        assert [told[:2] for told in witness.told] == [("guest", ["10.0.77.5"]), ("guest", [])]
+        assert host.pods() == []
+
+
+def _full(name: str, result: str) -> None:
+    raise FairwayError("the disk is full")
 
 
 def test_when_an_agent_is_killed_traffic_goes_on_and_when_it_is_back_nothing_has_changed(net: PeerNet) -> None:

@@ -143,7 +143,9 @@ class QuicConnection(Lifecycle):
 
     def _stream_readable(self, event: quic_events.StreamReadable) -> None:
         stream = self._stream(event.stream_id)
-        if stream is not None:
+        if stream is None:
+            return
+        if stream.on_readable is None or not stream.on_readable() or self.core.at_end(stream.stream_id):
             stream.readable.fire()
 
     def _stream_writable(self, event: quic_events.StreamWritable) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from fairway.aio.signal import Signal
@@ -25,6 +25,9 @@ class Stream:
         """True if the peer opened it in a 0-RTT packet: what it asks for may be a replay. Wait for the connection's
         `wait_connected` before acting on what must not happen twice."""
         self.readable = Signal()
+        self.on_readable: Callable[[], bool] | None = None
+        """Called where data has arrived, before anything is sent and before any task has its turn; True if it has
+        read what there was. It must not wait, and leaves the stream's end to `receive`."""
         self.writable = Signal()
         self.finished = Signal()
         self.committed = b""
@@ -109,6 +112,15 @@ class Stream:
                 break
             await self._connection.wait(self.readable)
         return b""
+
+    def receive_now(self) -> bytes:
+        """What has arrived; b"" if nothing has, or there is no more: `receive` tells which."""
+        if self._at_end or self.reset_error is not None:
+            return b""
+        data = self._connection.core.read(self.stream_id)
+        if data:
+            self._connection.wake()
+        return data
 
     def _take_committed(self, limit: int) -> bytes:
         cut = len(self.committed) if limit < 0 else limit

@@ -10,7 +10,6 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from ipaddress import ip_address
 
 from fairway import __version__
 from fairway.net import cni
@@ -50,7 +49,6 @@ _SAID_AS = {
 }
 _CNI_CALLS = frozenset(f"cni.{command}" for command in cni.COMMANDS)
 
-_CHANGES_PODS = ("attach", "detach", "collect", "pod.add", "pod.rm", "pod.take_in", "pod.let_go")
 _PEERS_SAY: Mapping[str, Callable[[Part], Awaitable[Json]]] = {"peers.ls": Part.peers, "routes.ls": Part.routes}
 """What is asked of the peers' part, and needs no turn of the worker's."""
 
@@ -112,7 +110,6 @@ class Agent:
             if call in _PEERS_SAY and self.ready:
                 return await _PEERS_SAY[call](self._peers)
             answer = await self._worker.do(lambda: calls.do(self.host, call, arguments, threadsafe, self._calls))
-            self._tell_peers(call, answer)
             for name in answer.ending:
                 await self._until_removed(name)
         except FairwayError as error:
@@ -157,7 +154,10 @@ class Agent:
         self._say_taken_over(found, failures)
         self._keeper = Keeper(self.host, self._worker, self._config, events, self._watchers.tell)
         self._keeper.record.looked(started)
-        self._peers = Part(self.host, self._worker, self._config.peers)
+        peers = self._peers = Part(self.host, self._worker, self._config.peers)
+        loop = asyncio.get_running_loop()
+        # Other hosts hear of a pod while the rest is done about it here.
+        self.host.watch_pods(lambda name, addresses: loop.call_soon_threadsafe(peers.pod_changed, name, addresses))
         listener = Listener(self) if self._config.metrics else None
         runtimes = self._cni()
         await self._server.start()
@@ -234,13 +234,6 @@ class Agent:
             told = {"what": _brief(document)}
         say(event, **told, ms=round(took * 1e3, 1))
         self._watchers.tell({"event": event, **told})
-
-    def _tell_peers(self, call: str, answer: Answer) -> None:
-        """Pods that came or went are announced before anything else is done about them."""
-        if call in _CHANGES_PODS and self.ready:
-            pod = answer.document.get("pod")
-            added = {pod["name"]: tuple(map(ip_address, pod["addresses"]))} if isinstance(pod, dict) else {}
-            self._peers.pods_changed(added, answer.ending)
 
     def _note_cni(self, request: cni.Request, done: cni.Done) -> None:
         """The same for a call of a container runtime's."""

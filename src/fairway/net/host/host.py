@@ -116,6 +116,13 @@ class Host:
         """Call `tell`, from some thread, when `wait_removed` would return."""
         self._wiring.when_removed(name, tell)
 
+    def watch_pods(self, tell: Callable[[str, tuple[IPAddress, ...]], object]) -> None:
+        """Have each pod told, with its addresses, as soon as packets for them come to it; without any when it goes.
+
+        By the thread that changes pods, while it does: `tell` is to be quick, and to raise nothing.
+        """
+        self._wiring.tell = tell
+
     def pods(self) -> list[Pod]:
         """Every pod that was added and not removed, whoever made its namespace."""
         return [entry.pod for entry in self.store.entries() if entry.state is PodState.PRESENT]

@@ -9,7 +9,7 @@ from fairway.net.host.observed import Observer
 from fairway.net.host.store import Store
 from fairway.net.kernel import Kernel
 from fairway.net.model.facts import Fact, IPAddress, IPNetwork
-from fairway.net.model.operations import Change, Delete, Failure, Operation
+from fairway.net.model.operations import Failure
 from fairway.net.model.pod import LearnedRoute
 from fairway.net.reconcile import learned_facts, plan
 
@@ -57,9 +57,7 @@ class LearnedRoutes:
         self._hastened.update((route.destination, route) for route in added)
         if self._express is None:
             self._express = Kernel(self._kernel.home)
-        operations: list[Operation] = [Delete(fact) for fact in learned_facts(self._kernel.home, deleted)]
-        operations += [Change(fact, fact) for fact in learned_facts(self._kernel.home, added)]
-        self._express.execute(operations)
+        self._express.put_routes(learned_facts(self._kernel.home, added), learned_facts(self._kernel.home, deleted))
 
     def router_to(self, address: IPAddress) -> IPAddress | None:
         """The router by which `address` is reached; None if it is on a link of the host's. As fast as `hasten`."""

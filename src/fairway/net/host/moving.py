@@ -65,6 +65,7 @@ class Moving:
             apply(beside, self._kernel.execute)
             self._store.finish(name, "")
             apply(over, self._kernel.execute)
+            self._wiring.tell(name, pod.addresses)
         except BaseException:
             with contextlib.suppress(FairwayError):  # a disk that is full by now: the next repair sees to it
                 self._give_up(pod)

@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 
 from fairway.net.model.names import host_interface
 
-VERSION = 4
+VERSION = 5
 
 _FIRST = """
 CREATE TABLE pods (name TEXT PRIMARY KEY, mtu INTEGER NOT NULL, state TEXT NOT NULL) STRICT;
@@ -72,7 +72,11 @@ _FOURTH = """
 ALTER TABLE pods ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
 """
 
-_STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH)
+_FIFTH = """
+CREATE TABLE versions (prefix TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT;
+"""
+
+_STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 
 
 def bring_up_to_date(database: sqlite3.Connection, version: int) -> None:

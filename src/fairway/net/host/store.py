@@ -7,7 +7,7 @@ import json
 import sqlite3
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -172,6 +172,17 @@ class Store(StateFile):
             database.executemany("DELETE FROM learned WHERE destination = ?", [(str(network),) for network in delete])
             rows = [(str(route.destination), str(route.gateway), route.node) for route in add]
             database.executemany("INSERT OR REPLACE INTO learned VALUES (?, ?, ?)", rows)
+
+    def own_versions(self) -> dict[IPNetwork, int]:
+        """The versions with which this node announces single addresses, as far as they are above 0."""
+        return {ip_network(prefix): version for prefix, version in self.rows("SELECT prefix, version FROM versions")}
+
+    def change_own_versions(self, keep: Mapping[IPNetwork, int], forget: Iterable[IPNetwork]) -> None:
+        """Keep or replace some, and forget others."""
+        with self.transaction() as database:
+            database.executemany("DELETE FROM versions WHERE prefix = ?", [(str(prefix),) for prefix in forget])
+            rows = [(str(prefix), version) for prefix, version in keep.items()]
+            database.executemany("INSERT OR REPLACE INTO versions VALUES (?, ?)", rows)
 
     def ground_generation(self) -> int:
         """A number that changes whenever somebody takes away what every pod stands on."""

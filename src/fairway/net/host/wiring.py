@@ -15,7 +15,7 @@ from fairway.net.host.reaper import Reaper
 from fairway.net.host.store import PodState, Store
 from fairway.net.kernel import Kernel
 from fairway.net.model.errors import FairwayError
-from fairway.net.model.facts import AllowedSources, Fact, ForeignChain, Namespace, Up, Veth
+from fairway.net.model.facts import AllowedSources, Fact, ForeignChain, IPAddress, Namespace, Up, Veth
 from fairway.net.model.operations import Operation
 from fairway.net.model.pod import Pod
 from fairway.net.reconcile import apply, outer_facts, plan, pod_facts
@@ -38,6 +38,12 @@ class Wiring:
         self.ground = Ground(store, kernel, observer, self.masquerading)
         self._removed_some = False
         self._mtu = 0  # of the uplink, once it was asked for
+        self.tell: Callable[[str, tuple[IPAddress, ...]], object] = _nobody
+        """Told of a pod, with its addresses, as soon as packets for them come to it, and without any when it goes.
+
+        That is before the disk knows: who tells other hosts need not wait for it. If the pod is undone, that is told;
+        if the power fails in between, other hosts hear from the next life of this one, and go by that alone.
+        """
 
     def close(self) -> None:
         """Wait until the kernel has taken away what was removed, and with the last pod what all stood on."""
@@ -71,8 +77,10 @@ class Wiring:
             ground = [operation for operation in making if isinstance(operation.fact, Namespace | Veth)]
             apply(ground, self._kernel.execute)
             apply([operation for operation in making if operation not in ground], self._kernel.execute)
+            self.tell(pod.name, pod.addresses)
             self._store.finish(pod.name, result(pod) if result is not None else "")
         except BaseException:
+            self.tell(pod.name, ())
             self.take_down(pod)
             with contextlib.suppress(FairwayError):  # a disk that is full by now: the next repair forgets it
                 self._store.delete(pod.name)
@@ -90,6 +98,7 @@ class Wiring:
         later: tuple[type[Fact], ...] = (Veth, AllowedSources) if index else ()
         at_once = [operation for operation in self._removal(pod) if not isinstance(operation.fact, later)]
         guard = self._kernel.silence(pod.link) if index else 0
+        self.tell(pod.name, ())
         apply(at_once, self._kernel.execute)
         self._reaper.end(pod.name, pod.link, index, guard)
 
@@ -184,3 +193,7 @@ class Wiring:
         if self.has_moved(pod):
             observed.add(Namespace(site.namespace, site.mark))
         return plan((), observed)
+
+
+def _nobody(name: str, addresses: tuple[IPAddress, ...]) -> None:
+    """Whom a host tells that has no agent."""

@@ -154,6 +154,13 @@ class Kernel:
         with self._sessions as sessions:
             return observe.routes(namespace, sessions.netlink(namespace), far=far)
 
+    def put_routes(self, put: Iterable[Fact], delete: Iterable[Fact]) -> None:
+        """Routes of the home namespace in the place of ours, or gone, in one call; what fails is not told."""
+        netlink = self._sessions.netlink(self.home)
+        requests = [messages.delete_route(fact, 0) for fact in delete if isinstance(fact, Route)]
+        requests += [messages.new_route(fact, 0, replace=True) for fact in put if isinstance(fact, Route)]
+        netlink.batch(requests)
+
     def end_links(self, indices: Sequence[int]) -> None:
         """Take away the home namespace's interfaces with those indices, as one; one that is gone: nothing."""
         netlink = self._sessions.netlink(self.home)

@@ -181,8 +181,8 @@ class Connections:
         if link.is_new and link.session.state is State.OPEN:
             link.is_new = False
             say("peer", node=link.session.peer, address=link.observed.address)
+        self._on_change()  # routes first, answers then
         link.kick()
-        self._on_change()
 
     def _lost(self, session: Session, loss: Loss, reason: str) -> None:
         peer = self._peers.get(session.peer)

@@ -61,10 +61,28 @@ class Link:
             if self.connection.closing is None:
                 self.connection.close(code, reason)
             return
+        said = False
         for channel in self.session.pending():
             if channel not in self._busy:
-                self._busy.add(channel)
-                self._begin(self._send(channel))
+                if self._say(channel):
+                    said = True
+                else:
+                    self._busy.add(channel)
+                    self._begin(self._send(channel))
+        if said:
+            self.connection.flush()  # a change is on its way before the next peer's is written
+
+    def _say(self, channel: Channel) -> bool:
+        """Say on one channel what there is to say, if its stream has room for all of it now."""
+        stream = self._streams.get(channel)
+        if stream is None or self.connection.closing is not None or stream.stop_error is not None:
+            return False
+        core = self.connection.core
+        while channel in self.session.pending():
+            if core.room(stream.stream_id, limits.MAX_MESSAGE_BYTES) < limits.MAX_MESSAGE_BYTES:
+                return False
+            core.write(stream.stream_id, self.session.next(channel))
+        return True
 
     def heard(self, now: float) -> float:
         """When the connection last brought something, as far as that was looked at."""
@@ -122,25 +140,59 @@ class Link:
             return
 
     async def _receive(self, stream: Stream, incoming: Incoming) -> None:
+        reader = _Reader(self, stream, incoming)
         try:
             while self.session.state is not State.CLOSED:
-                data = await stream.receive()
-                if not data:
-                    self.session.ended(incoming)
-                pause_s = incoming.receive(data, self._loop.time())
-                self._on_received(self)
-                if pause_s:
-                    await asyncio.sleep(pause_s)
+                await reader.receive()
         except StreamReset:
             self.session.ended(incoming)
             self._on_received(self)
         except ConnectionClosed:
             return
 
+    def take(self, incoming: Incoming, data: bytes) -> float:
+        """Take in what has come on a stream; gives when it may be read again."""
+        now = self._loop.time()
+        pause_s = incoming.receive(data, now)
+        self._on_received(self)
+        return now + pause_s
+
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+class _Reader:
+    """Reads one stream: as soon as something has come, without waiting for a task's turn, unless it is to be slower."""
+
+    def __init__(self, link: Link, stream: Stream, incoming: Incoming) -> None:
+        self._link = link
+        self._stream = stream
+        self._incoming = incoming
+        self._loop = asyncio.get_running_loop()
+        self._not_before = 0.0
+        self._holds = False
+        stream.on_readable = self._readable
+
+    async def receive(self) -> None:
+        """The next data that `_readable` leaves, or the stream's end."""
+        data = await self._stream.receive()
+        self._holds = True
+        if (left := self._not_before - self._loop.time()) > 0:
+            await asyncio.sleep(left)
+        self._holds = False
+        if not data:
+            self._link.session.ended(self._incoming)
+        self._not_before = self._link.take(self._incoming, data)
+
+    def _readable(self) -> bool:
+        if self._holds or self._loop.time() < self._not_before or self._link.session.state is State.CLOSED:
+            return False
+        data = self._stream.receive_now()
+        if data:
+            self._not_before = self._link.take(self._incoming, data)
+        return bool(data)
 
 
 def endpoint_of(address: Any) -> Endpoint:

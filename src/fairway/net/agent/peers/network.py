@@ -36,7 +36,7 @@ _HOUSEKEEPING_S = 1.0
 class PeerNetwork:
     """One host's part in the exchange of routes. All methods are the event loop's.
 
-    `on_routes` is called, once for many changes, when `routes()` may give something else than before.
+    `on_routes` is called when `routes()` may give something else than before, with the prefixes that this is about.
     """
 
     def __init__(
@@ -68,7 +68,6 @@ class PeerNetwork:
         self._timer: asyncio.TimerHandle | None = None
         self._conflicts: list[Conflict] = []
         self._known_peers: list[str] = []
-        self._changed = False
         self._stopping = False
 
     # Life
@@ -144,6 +143,7 @@ class PeerNetwork:
         """Whatever happened in the exchange: say what is to be said, call who is to be called, tell of new routes."""
         if self._stopping:
             return
+        self._tell_routes()  # before anything else: packets wait for nothing but these
         for session in self._peers.take_ready():
             link = self._links.get(session)
             if link is not None:
@@ -154,20 +154,18 @@ class PeerNetwork:
                 self._adopt(self._standing.verify(told.signed))
             except FairwayError as error:
                 self._connections.warn("revocation list refused", "a peer", error.message)
+            self._tell_routes()
         now = self._loop.time()
         for call in self.exchange.calls(now):
             self._connections.call(call)
-        if self.exchange.rib.changed and not self._changed:
-            self._changed = True
-            self._loop.call_soon(self._tell_routes)
         due = self.exchange.next_timeout()
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if due is None else self._loop.call_at(max(due, now + 0.005), self._timed_out)
 
     def _tell_routes(self) -> None:
-        self._changed = False
-        self._on_routes(self.exchange.rib.take_changed())
+        if self.exchange.rib.changed:
+            self._on_routes(self.exchange.rib.take_changed())
 
     def _timed_out(self) -> None:
         self._timer = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -77,10 +76,10 @@ class Part:
 
     # What the agent tells
 
-    def pods_changed(self, added: Mapping[str, tuple[IPAddress, ...]], removed: Iterable[str]) -> None:
-        """Pods were added, with these addresses, or removed."""
+    def pod_changed(self, name: str, addresses: tuple[IPAddress, ...]) -> None:
+        """Packets for these addresses come to the pod from now on; without any, it goes."""
         if self._peering is not None:
-            self._peering.pods_changed(added, removed)
+            self._peering.pod_changed(name, addresses)
 
     # What is asked
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from ipaddress import ip_network
 from typing import Any
 
@@ -11,6 +11,7 @@ from fairway.net.agent.log import say
 from fairway.net.agent.peers.installing import Installer
 from fairway.net.agent.peers.network import PeerNetwork
 from fairway.net.agent.peers.options import PeerOptions
+from fairway.net.agent.peers.tasks import Tasks
 from fairway.net.agent.worker import Worker
 from fairway.net.enrolment import Authority, Membership
 from fairway.net.exchange import LearnedRoute as Learned
@@ -18,8 +19,10 @@ from fairway.net.host import Host
 from fairway.net.model.errors import FairwayError
 from fairway.net.model.facts import IPAddress, IPNetwork
 from fairway.net.model.permit import within
+from fairway.net.model.pod import Pod
 
 _LOOK_S = 10.0
+_LOOK_AGAIN_S = 0.1
 
 
 class Peering:
@@ -34,30 +37,41 @@ class Peering:
         self._blocks = membership.credentials().permit.blocks
         self._installer = Installer(host, worker, self._network.exchange, self._blocks, options.restart_s)
         self._pods: dict[str, tuple[IPNetwork, ...]] = {}
-        """By name, what has to be announced of each: often nothing."""
+        """By name, what has to be announced of each of which that is anything."""
+        self._changes = 0
+        self._versions: dict[IPNetwork, int] = {}
+        """Above 0, as they are on the disk: what this host once announced must not come with a lower one."""
+        self._keeping = False
+        self._tasks = Tasks()
         self._looking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listen, call, announce. What was learned before a restart stays, for as long as peers keep such routes."""
         await self._installer.start()
+        self._versions = await self._worker.do(self._host.store.own_versions)
+        self._take_up(await self._worker.do(self._host.pods))
         await self._network.start()
+        self._announce()
         self._looking = asyncio.get_running_loop().create_task(self._look_at_pods())
 
     async def stop(self) -> None:
         """End the connections; routes stay, here and at the peers."""
         if self._looking is not None:
             self._looking.cancel()
+        await self._tasks.stop()
         await self._network.stop()
         await self._installer.stop()
 
     # What happens
 
-    def pods_changed(self, added: Mapping[str, tuple[IPAddress, ...]], removed: Iterable[str]) -> None:
-        """Pods were added, with these addresses, or removed: who has to hear of it hears at once."""
-        self._pods.update((name, self._outside(addresses)) for name, addresses in added.items())
-        for name in removed:
-            self._pods.pop(name, None)
-        self._announce()
+    def pod_changed(self, name: str, addresses: tuple[IPAddress, ...]) -> None:
+        """A pod has come with these addresses, or goes: who has to hear of it hears at once."""
+        self._changes += 1
+        former, outside = self._pods.pop(name, ()), self._outside(addresses)
+        if outside:
+            self._pods[name] = outside
+        if outside != former:
+            self._announce()
 
     def addresses_changed(self, addresses: Iterable[IPAddress]) -> None:
         """The host's own addresses, or its ways to others, are other ones."""
@@ -71,11 +85,31 @@ class Peering:
         """
         exchange = self._network.exchange
         wanted = dict.fromkeys(self._blocks, 0)
-        for singles in self._pods.values():
-            for single in singles:
-                known = exchange.own.get(single)
-                wanted[single] = exchange.next_version(single) if known is None else known.version
+        fresh: dict[IPNetwork, int] = {}
+        for single in {single for singles in self._pods.values() for single in singles}:
+            known = exchange.own.get(single)
+            version = known.version if known else self._versions.get(single) or exchange.next_version(single)
+            if version and single not in self._versions:
+                fresh[single] = version
+            if known or single not in fresh:
+                wanted[single] = version
         self._network.announce(wanted)
+        gone = self._versions.keys() - wanted.keys()
+        if not self._keeping and (fresh or gone):
+            self._keeping = True
+            self._tasks.begin(self._keep(fresh, gone))
+
+    async def _keep(self, fresh: Mapping[IPNetwork, int], gone: Collection[IPNetwork]) -> None:
+        """Versions go to the disk before anybody is told them: a life that knew less would announce lower ones."""
+        try:
+            await self._worker.do(lambda: self._host.store.change_own_versions(fresh, gone))
+        except FairwayError as error:
+            say("versions not kept", level="warning", why=error.message, mend=error.mend)
+        for single in gone:
+            self._versions.pop(single, None)
+        self._versions.update(fresh)
+        self._keeping = False
+        self._announce()
 
     def _outside(self, addresses: Iterable[IPAddress]) -> tuple[IPNetwork, ...]:
         """Those of a pod's addresses that are not in the host's blocks."""
@@ -84,15 +118,24 @@ class Peering:
     def _changed(self, prefixes: set[IPNetwork]) -> None:
         self._installer.changed(prefixes)
 
+    def _take_up(self, pods: Iterable[Pod]) -> None:
+        found = {pod.name: self._outside(pod.addresses) for pod in pods}
+        self._pods = {name: outside for name, outside in found.items() if outside}
+
     async def _look_at_pods(self) -> None:
         """Now and then, since pods also go without a call: with their namespaces, or when a state is mended."""
         while True:
+            changes = self._changes
             try:
                 pods = await self._worker.do(self._host.pods)
-                self._pods = {pod.name: self._outside(pod.addresses) for pod in pods}
-                self._announce()
             except FairwayError as error:
                 say("pods not announced", level="warning", why=error.message, mend=error.mend)
+            else:
+                if changes != self._changes:  # they are others by now
+                    await asyncio.sleep(_LOOK_AGAIN_S)
+                    continue
+                self._take_up(pods)
+                self._announce()
             await asyncio.sleep(_LOOK_S)
 
     # What is known
