@@ -181,9 +181,7 @@ class EventHandlers:
             return
         if message.method not in (b"", b"CONNECT"):
             reason = f"a datagram of a {message.method.decode()} request"
-            self._state.fail(
-                message, MessageError(reason, code=H3Code.H3_DATAGRAM_ERROR, section="RFC 9297 section 2")
-            )
+            self._state.fail(message, MessageError(reason, code=H3Code.H3_DATAGRAM_ERROR, section="RFC 9297 section 2"))
         elif self._state.is_client or message.arriving is not Arriving.FIELDS:
             self._state.events.append(DatagramReceived(quarter << 2, event.data[after:]))
 
