@@ -13,7 +13,8 @@ from quic_pair import CLIENT_ADDRESS, Pair, SimulatedPath, identity
 
 from fairway.quic import Endpoint, ErrorCode, frames
 from fairway.quic.endpoint.admission import AdmissionLimits
-from fairway.quic.packets.headers import VERSION_1, PacketType, encode_long_header
+from fairway.quic.observe.observer import DropReason, Observer
+from fairway.quic.packets.headers import VERSION_1, PacketType, encode_long_header, parse_long_header
 from fairway.quic.packets.protection import initial_secrets, make_sealer
 from fairway.tls import CipherSuite, ServerConfig
 
@@ -154,6 +155,33 @@ class TestNewcomers:
                 attacker.batch([b"\x40" + attacker.server_id + os.urandom(60_000)])
         assert attacker.code is None
         attacker.honest_peers_notice_nothing()
+
+    def test_packets_that_wait_for_keys_are_bounded_in_number(self) -> None:
+        """Ten of them wait, of whatever size (RFC 9000 section 5.7): the rest is dropped at once."""
+        seen, first_ids = Drops(), []
+
+        def look(index: int, datagram: bytes) -> bool:
+            first_ids.append(parse_long_header(datagram, 0, len(datagram)).destination)
+            return False
+
+        pair = Pair(connect=False, observe_server=lambda: (seen,))
+        pair.there.drop = look
+        pair.run(lambda: pair.server.core is not None)
+        pair.client.core = None
+        for _ in range(100):
+            packet = b"\x40" + first_ids[0] + os.urandom(30)
+            pair.endpoint.receive(packet, len(packet), CLIENT_ADDRESS, pair.now)
+        assert seen.reasons == [DropReason.NO_KEYS] * 90
+
+
+class Drops(Observer):
+    """Why packets were dropped."""
+
+    def __init__(self) -> None:
+        self.reasons: list[DropReason] = []
+
+    def dropped(self, reason: DropReason, size: int, now: float) -> None:
+        self.reasons.append(reason)
 
 
 class TestBatches:

@@ -117,6 +117,13 @@ class TestFrames:  # 26
         peer.write(peer.control, frames.encode_header(kind, 5000))
         assert peer.code == H3Code.H3_EXCESSIVE_LOAD
 
+    def test_26_an_oversize_field_section_is_refused_before_it_is_there(self) -> None:
+        peer = RawPeer(client=True)
+        stream_id = peer.request(encode_varint(frames.HEADERS) + encode_varint(65_537))
+        (failed,) = peer.tested.of(MessageFailed)
+        assert (failed.stream_id, failed.code) == (stream_id, H3Code.H3_EXCESSIVE_LOAD)  # type: ignore[union-attr]
+        assert peer.code is None
+
     def test_26_oversize_settings_are_refused(self) -> None:
         many = b"".join(encode_varint(0x1000 + n) + b"\0" for n in range(65))
         assert RawPeer(client=True, settings=frames.encode(frames.SETTINGS, many)).code == H3Code.H3_EXCESSIVE_LOAD

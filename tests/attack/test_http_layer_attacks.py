@@ -15,6 +15,7 @@ from h2.connection import H2Connection
 from h2.events import StreamEnded
 from quic_attacker import bounded
 
+from fairway.aio import QuicConfiguration
 from fairway.cli import problems
 from fairway.http.client.alt_svc import AltSvcCache, parse
 from fairway.http.client.decoding import decoder
@@ -26,6 +27,7 @@ from fairway.http.server.asgi.messages import Messages, Received
 from fairway.http.server.service import Service
 from fairway.http.server.sockets import open_sockets
 from fairway.http.server.tcp import TcpServer
+from fairway.http3 import H3Code
 from fairway.quic import ClosedBy, Closing
 
 TEXT, BINARY, CONTINUED = 0x01, 0x02, 0x00
@@ -322,3 +324,24 @@ class TestManyAndSlow:
 
         asyncio.run(main())
         assert sent < 16 << 20
+
+    def test_who_asks_on_and_reads_nothing_of_answers_that_are_written_does_not_keep_them(self) -> None:
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http":
+                large = scope["path"] == "/large"
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                await send({"type": "http.response.body", "body": bytes(1_000_000 if large else 1)})
+
+        async def main() -> None:
+            small = QuicConfiguration(stream_window=65_536, stream_window_cap=65_536)
+            limits = Limits(write_timeout_s=0.2)
+            async with serving(application, limits=limits) as served, served.dial(configuration=small) as client:
+                unread = [await client.request("GET", "localhost", "/large") for _ in range(8)]
+                async with asyncio.timeout(30):
+                    while any(stream.failure is None for stream in unread):
+                        assert (await ask_h3(client, "/")).status == 200
+                codes = {stream.failure.code for stream in unread if stream.failure is not None}
+                assert codes == {H3Code.H3_REQUEST_CANCELLED}
+                assert served.service.running == 0
+
+        asyncio.run(main())

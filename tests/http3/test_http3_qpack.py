@@ -155,6 +155,15 @@ class TestDynamicTable:  # RFC 9204 section 3.2
                 ours.feed_decoder(theirs.decoder_out)
                 theirs.decoder_out = b""
 
+    @pytest.mark.parametrize(("capacity", "used"), [(65536, True), (65537, False), (1 << 30, False)])
+    def test_of_a_table_that_is_too_large_to_keep_nothing_is_used(self, capacity: int, used: bool) -> None:
+        coder = FieldCoder(DEFAULT_SETTINGS)
+        coder.use(Settings(qpack_max_table_capacity=capacity, qpack_blocked_streams=16))
+        coder.encoder_out = b""
+        for number in range(100):
+            coder.encode(4 * number, [(b"x-the-same", b"again and again")])
+        assert bool(coder.encoder_out) == used
+
     def test_our_decoder_takes_what_our_settings_say(self) -> None:
         coder = FieldCoder(Settings(qpack_max_table_capacity=8192, qpack_blocked_streams=1))
         coder.feed_encoder(b"\x3f\xe1\x3f")  # a capacity of 8192

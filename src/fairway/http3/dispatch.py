@@ -7,7 +7,7 @@ from typing import Any
 
 from fairway.http3 import frames
 from fairway.http3.control import PeerStreams
-from fairway.http3.errors import H3Code, Http3Error
+from fairway.http3.errors import H3Code, Http3Error, MessageError
 from fairway.http3.events import DatagramReceived, ReadingStopped, StreamAborted
 from fairway.http3.grease import Grease
 from fairway.http3.message import Arriving, Leaving, Message
@@ -172,10 +172,17 @@ class EventHandlers:
             raise Http3Error(
                 H3Code.H3_DATAGRAM_ERROR, "a datagram that names no stream", section="RFC 9297 section 2.1"
             )
+        if not self._state.is_client and quarter >= self._state.quic.stream_limit_for_peer():
+            raise Http3Error(
+                H3Code.H3_ID_ERROR, "a datagram of a stream that there cannot be", section="RFC 9297 section 2.1"
+            )
         message = self._state.messages.get(quarter << 2)
         if message is None or message.arriving is Arriving.ENDED:
             return
-        if self._state.is_client or message.arriving is not Arriving.FIELDS:
+        if message.method not in (b"", b"CONNECT"):
+            reason = f"a datagram of a {message.method.decode()} request"
+            self._state.fail(message, MessageError(reason, code=H3Code.H3_DATAGRAM_ERROR, section="RFC 9297 section 2"))
+        elif self._state.is_client or message.arriving is not Arriving.FIELDS:
             self._state.events.append(DatagramReceived(quarter << 2, event.data[after:]))
 
 

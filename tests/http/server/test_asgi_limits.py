@@ -10,7 +10,7 @@ import httpx
 import pytest
 from asgi_serving import PROTOCOLS, Served, serving
 
-from fairway.aio import http3
+from fairway.aio import QuicConfiguration, http3
 from fairway.http.server.asgi import Limits, Receive, Scope, Send
 from fairway.http.server.asgi import patience as patience_room
 from fairway.http.server.asgi.limits import BODY_GRACE_S
@@ -175,6 +175,58 @@ def test_an_answer_that_had_begun_is_not_followed_by_a_408() -> None:
                 await stream.receive_all()
 
     asyncio.run(main())
+
+
+SMALL = QuicConfiguration(
+    stream_window=32_768, stream_window_cap=32_768, connection_window=32_768, connection_window_cap=32_768
+)
+HEAD = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"localhost")]
+
+
+class TestASlowReader:
+    """A client that has no room for what it does not read."""
+
+    @staticmethod
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        size = int(scope["path"].strip("/"))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(size)})
+
+    @staticmethod
+    async def read(stream: http3.ClientStream, seconds: float) -> int:
+        """How much came, a piece at a time, a million bytes in so many seconds."""
+        await stream.wait_response()
+        size = 0
+        while data := await stream.receive(16_384):
+            size += len(data)
+            await asyncio.sleep(seconds * len(data) / 1e6)
+        return size
+
+    def test_is_not_idle_while_it_takes_what_it_asked_for(self) -> None:
+        async def main() -> None:
+            limits = Limits(idle_timeout_s=0.2, write_timeout_s=60.0)
+            async with serving(self.application, limits=limits) as served, served.dial(configuration=SMALL) as client:
+                stream = await client.request("GET", "localhost", "/400000")
+                assert await self.read(stream, 6.0) == 400_000
+                await asyncio.wait_for(client.wait_closed(), 20)  # but now it is
+
+        asyncio.run(main())
+
+    def test_may_take_one_answer_after_the_other(self) -> None:
+        async def main() -> None:
+            limits = Limits(write_timeout_s=4.0)
+            async with serving(self.application, limits=limits) as served, served.dial(configuration=SMALL) as client:
+                first, second = [
+                    await client.begin([*HEAD, (b":path", path), (b"priority", priority)], end=True)
+                    for path, priority in ((b"/3000000", b"u=1"), (b"/1500000", b"u=6"))
+                ]
+                async with asyncio.TaskGroup() as group:
+                    later = group.create_task(self.read(second, 0.0))
+                    assert await self.read(first, 2.5) == 3_000_000
+                assert later.result() == 1_500_000
+
+        asyncio.run(main())
 
 
 class TestPatience:

@@ -73,6 +73,19 @@ class HttpConnection(Lifecycle):
         """Whether streams that were ended are not yet acknowledged."""
         return bool(self._undelivered)
 
+    def unsent(self) -> list[int]:
+        """Streams that were ended and of which bytes were never sent: the peer does not take them, or not yet."""
+        return [stream_id for stream_id in self._undelivered if self.core.unsent(stream_id)]
+
+    def give_up_unsent(self, code: int = H3Code.H3_REQUEST_CANCELLED) -> None:
+        """Give up the streams of `unsent`: what was not sent of them is kept no longer."""
+        for stream_id in self.unsent():
+            self.core.reset(stream_id, code)
+            self._undelivered.discard(stream_id)
+        if not self._undelivered:
+            self._delivered.fire()
+        self.wake()
+
     async def wait_acknowledged(self) -> None:
         """Wait until the peer has all that was sent on streams that were ended."""
         while self._undelivered:

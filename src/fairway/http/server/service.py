@@ -16,9 +16,9 @@ from fairway.http.server.asgi import Application, AsgiHandler, Lifespan, Limits
 from fairway.http.server.asgi.handler import SETTINGS
 from fairway.http.server.asgi.limits import SWEEP_S
 from fairway.http.server.asgi.scope import plain_host
+from fairway.http.server.attendance import Attendance
 from fairway.http.server.certificates import Certificates, ssl_context
 from fairway.http.server.tcp import ALPN, TcpServer
-from fairway.http3 import H3Code
 from fairway.quic import QuicConfiguration
 from fairway.quic.endpoint.admission import AdmissionLimits
 from fairway.quic.endpoint.ids import ServerId
@@ -136,20 +136,17 @@ class Service:
     async def _sweep(self, handler: AsgiHandler, quic: Server[http3.ServerConnection]) -> None:
         """Look at deadlines now and then: cheaper than a timer for each request."""
         loop = asyncio.get_running_loop()
-        limit = self._settings.limits.idle_timeout_s
-        busy: dict[http3.ServerConnection, tuple[int, float]] = {}
+        limits = self._settings.limits
+        attended: dict[http3.ServerConnection, Attendance] = {}
         while True:
             await asyncio.sleep(SWEEP_S)
             now = loop.time()
             handler.expire(now)
-            known, busy = busy, {}
+            known, attended = attended, {}
             for connection in quic.connections:
-                seen = known.get(connection)
-                if seen is None or connection.active_requests or seen[0] != connection.requests:
-                    seen = connection.requests, now
-                elif limit is not None and now - seen[1] > limit and connection.closing is None:
-                    connection.close(H3Code.H3_NO_ERROR, "idle")
-                busy[connection] = seen
+                attendance = known.get(connection) or Attendance(connection, limits, now)
+                attendance.look(now)
+                attended[connection] = attendance
 
     async def close(self, grace_s: float | None = None) -> None:
         """Accept nobody new, let requests end (GOAWAY says so), then stop the application."""

@@ -56,6 +56,21 @@ class StreamCalls:
             return room
         return wanted
 
+    def unsent(self, stream_id: int) -> int:
+        """Bytes that were written on a stream and never sent; 0 if it is gone."""
+        pair = self._state.streams.get(stream_id)
+        return 0 if pair is None or pair.send is None else pair.send.buffer.unsent
+
+    def at_stream_limit(self, stream_id: int) -> bool:
+        """True if the peer's own limit of the stream keeps us from sending on it (RFC 9000 section 4.1)."""
+        pair = self._state.streams.get(stream_id)
+        return pair is not None and pair.send is not None and pair.send.window.left <= 0
+
+    @property
+    def data_sent(self) -> int:
+        """Bytes of all streams that were sent, each once, whether or not they have arrived."""
+        return self._state.streams.send_window.used
+
     def read(self, stream_id: int, limit: int = -1) -> bytes:
         """What has arrived in order, up to `limit` bytes; b"" if nothing has, or at the end (see `at_end`)."""
         return self._state.incoming.read(stream_id, limit)

@@ -46,7 +46,7 @@ class Exchange:
 
     __slots__ = (
         "_bodyless", "_disconnected", "_fields", "_left", "_limits", "_loop", "_patience", "_phase", "_read",
-        "_reading_since", "_request", "_scope", "_trailers", "_writing_since",
+        "_reading_since", "_request", "_scope", "_sent_before", "_trailers", "_writing_since",
     )  # fmt: skip
 
     def __init__(self, request: Request, scope: Scope, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
@@ -68,6 +68,8 @@ class Exchange:
         """True once the application was told that the client has gone."""
         self._reading_since = self._writing_since = 0.0
         """When the application began to wait for bytes of the body, and for its own to be taken; 0.0: it does not."""
+        self._sent_before = 0
+        """Bytes of all streams of the connection that had been sent then."""
 
     # The whole of it
 
@@ -120,7 +122,17 @@ class Exchange:
         if self._reading_since and self._patience is not None and self._patience.left(now - self._reading_since) < 0:
             return True
         limit = self._limits.write_timeout_s
-        return bool(self._writing_since) and limit is not None and now - self._writing_since > limit
+        if not self._writing_since or limit is None or now - self._writing_since <= limit:
+            return False
+        core = self._request.connection.core
+        if core.data_sent - self._sent_before < WRITE or core.at_stream_limit(self._request.stream_id):
+            return True
+        self._writing_from_now(now)  # the client reads, but it is others' turn
+        return False
+
+    def _writing_from_now(self, now: float) -> None:
+        self._writing_since = now
+        self._sent_before = self._request.connection.core.data_sent
 
     def expire(self) -> None:
         """The client took too long: answer that if possible, and tell the application that it has gone."""
@@ -282,11 +294,11 @@ class Exchange:
         size, loop, request = len(data), self._loop, self._request
         try:
             if size <= WRITE:
-                self._writing_since = loop.time()
+                self._writing_from_now(loop.time())
                 await request.send(data, end=end)
                 return
             for at in range(0, size, WRITE):
-                self._writing_since = loop.time()
+                self._writing_from_now(loop.time())
                 await request.send(data[at : at + WRITE], end=end and at + WRITE >= size)
         except (RequestError, ConnectionClosed) as error:
             raise self._left_error() from error

@@ -46,7 +46,7 @@ class Limits:
     min_body_rate: int | None = 240
     """Bytes a second that a body must bring on the average, while it is waited for."""
     write_timeout_s: float | None = 60.0
-    """How long an application waits until the client has taken 256 KiB."""
+    """How long a client may take for 256 KiB of an answer that an application writes, or of those that it wrote."""
     idle_timeout_s: float | None = 60.0
     """How long a connection may stay without a request."""
     max_message: int = 16 * 1024 * 1024
