@@ -103,6 +103,10 @@ class Kernel:
         """Forget the connections from and to these addresses that the home namespace tracks."""
         self._sessions.connections(self.home).forget(addresses)
 
+    def tracked_addresses(self, most: int) -> set[IPAddress] | None:
+        """Who began, or answers, a connection that the home namespace tracks; None if there are more than `most`."""
+        return self._sessions.connections(self.home).addresses(most)
+
     def masquerade(self, wanted: Masquerade | None) -> None:
         """Hide what `wanted` says behind the home namespace's own addresses, and nothing else."""
         self._sessions.masquerade(self.home).replace(wanted)
