@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from fairway.net.host import Host
-from fairway.net.kernel import namespaces
+from fairway.net.host import Host, traces
+from fairway.net.kernel import Kernel, namespaces
 from fairway.net.model.attachment import AttachRequest, Kubernetes
 from fairway.net.model.errors import UsageError
 from fairway.net.model.pod import Pod
@@ -129,36 +129,105 @@ class TestAPod:
             subprocess.run(["ip", "netns", "del", "fwt-cni"], check=True)
 
 
-@pytest.mark.parametrize("pool", ["10.0.0.0/16", "fd00:7::/64"])
-def test_who_gets_an_address_again_does_not_get_what_was_allowed_to_who_had_it(host: Host, pool: str) -> None:
-    if ":" in pool:
-        host.pools.add(ip_network(pool))
-    again = ip_network(pool)[777]
-    guarded = "{kind: Pod, metadata: {name: guarded, labels: {app: web}}}"  # for the kernel to track connections
-    host.policies.apply(f"{WEB}---\n{guarded}", "web.yaml")
-    for name in ("guarded", "other"):
-        host.add_pod(name)
-    host.add_pod("former", [again])
-    family = socket.AF_INET if again.version == 4 else socket.AF_INET6
+class Reuse:
+    """An address that a pod had, over which another got an answer, and that a pod gets again under policies."""
 
-    def opened(port: int) -> socket.socket:
-        handle = socket.socket(family, socket.SOCK_DGRAM)
+    GUARDED = "{kind: Pod, metadata: {name: guarded, labels: {app: web}}}"  # for the kernel to track connections
+
+    def __init__(self, host: Host, pool: str) -> None:
+        if ":" in pool:
+            host.pools.add(ip_network(pool))
+        self.host = host
+        self.again = ip_network(pool)[777]
+        self.policies = f"{WEB}---\n{self.GUARDED}"
+
+    def opened(self, port: int) -> socket.socket:
+        handle = socket.socket(socket.AF_INET if self.again.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
         handle.bind(("", port))
         handle.settimeout(1)
         return handle
 
-    with namespaces.inside("other", lambda: opened(5555)) as sender:
-        with namespaces.inside("former", lambda: opened(7777)) as former:
-            sender.sendto(b"allowed", (str(again), 7777))
+    def talk(self, sender: socket.socket, *, answers: bool = True) -> None:
+        """The pod that has the address answers whoever sends, or is answered."""
+        with namespaces.inside("former", lambda: self.opened(7777)) as former:
+            if not answers:
+                there = next(each for each in self.host.pod("other").addresses if each.version == self.again.version)
+                former.sendto(b"asked", (str(there), 5555))
+                assert sender.recv(100) == b"asked"
+            sender.sendto(b"allowed", (str(self.again), 7777))
             former.sendto(b"answer", former.recvfrom(100)[1])
             assert sender.recv(100) == b"answer"
-        host.remove_pod("former")
-        host.wait_removed("former")
-        host.add_pod("web", [again])
-        with namespaces.inside("web", lambda: opened(7777)) as web:
-            sender.sendto(b"denied", (str(again), 7777))
-            with pytest.raises(TimeoutError):
-                web.recv(100)
+
+    def is_heard(self, sender: socket.socket) -> bool:
+        """Whether the pod that has it now hears that sender."""
+        with namespaces.inside("web", lambda: self.opened(7777)) as web:
+            sender.sendto(b"denied", (str(self.again), 7777))
+            try:
+                return bool(web.recv(100))
+            except TimeoutError:
+                return False
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["few connections", "too many to read"])
+@pytest.mark.parametrize("policies", ["before the pod", "while it is there", "when it is gone"])
+@pytest.mark.parametrize(
+    ("pool", "answers"), [("10.0.0.0/16", True), ("fd00:7::/64", False)], ids=["IPv4, it answers", "IPv6, it asks"]
+)
+def test_who_gets_an_address_again_does_not_get_what_was_allowed_to_who_had_it(
+    host: Host, pool: str, policies: str, monkeypatch: pytest.MonkeyPatch, *, answers: bool, many: bool
+) -> None:
+    if many:
+        monkeypatch.setattr(traces, "_MOST", 0)
+    reuse = Reuse(host, pool)
+    tracking = "table inet fwt-tracked { chain c { type filter hook forward priority 0; ct state new accept; }; }"
+    subprocess.run(["nft", tracking], check=True)
+    try:
+        for name, when in (("other", "before the pod"), ("former", ""), ("guarded", "while it is there")):
+            if when == policies:
+                host.policies.apply(reuse.policies, "web.yaml")
+            host.add_pod(name, [reuse.again] if name == "former" else [])
+        with namespaces.inside("other", lambda: reuse.opened(5555)) as sender:
+            reuse.talk(sender, answers=answers)
+            host.remove_pod("former")
+            host.wait_removed("former")
+            if policies == "when it is gone":
+                host.policies.apply(reuse.policies, "web.yaml")
+            host.add_pod("web", [reuse.again])
+            assert not reuse.is_heard(sender)
+    finally:
+        subprocess.run(["nft", "delete table inet fwt-tracked"], check=True)
+
+
+def test_who_gets_an_address_that_another_process_gave_and_took_does_not_get_what_was_allowed(
+    host: Host, own_state: Path
+) -> None:
+    reuse = Reuse(host, "10.0.0.0/16")
+    host.policies.apply(reuse.policies, "web.yaml")
+    for name in ("guarded", "other"):
+        host.add_pod(name)
+    with namespaces.inside("other", lambda: reuse.opened(5555)) as sender:
+        with Host(own_state) as another:
+            another.add_pod("former", [reuse.again])
+            reuse.talk(sender)
+            another.remove_pod("former")
+        host.add_pod("web", [reuse.again])
+        assert not reuse.is_heard(sender)
+
+
+def test_what_is_tracked_is_read_once_for_many_pods_and_again_for_who_gets_an_address_back(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.policies.apply(WEB, "web.yaml")
+    looks = []
+    read, forget = Kernel.tracked_addresses, Kernel.forget_connections
+    monkeypatch.setattr(Kernel, "tracked_addresses", lambda *of: (looks.append("all"), read(*of))[1])
+    monkeypatch.setattr(Kernel, "forget_connections", lambda *of: (looks.extend(of[1]), forget(*of))[1])
+    pods = [host.add_pod(f"pod{number}") for number in range(4)]
+    assert looks == ["all"]
+    host.remove_pod("pod0")
+    host.wait_removed("pod0")
+    host.add_pod("pod4", pods[0].addresses)
+    assert looks == ["all", "all"]
 
 
 class TestPodsThatKubernetesCallsTheSame:

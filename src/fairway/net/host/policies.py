@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fairway.net.host.store import Store
+from fairway.net.host.traces import Traces
 from fairway.net.kernel import Kernel
 from fairway.net.model.errors import KernelError, UsageError
 from fairway.net.model.facts import PolicyRules
@@ -34,6 +35,7 @@ class Policies:
         self._compiler: Compiler | None = None
         self._seen = -1  # the state of the file that the compiler was made of
         self._documents = Documents()
+        self._traces = Traces(store, kernel)
 
     # What a person asks for
 
@@ -85,10 +87,12 @@ class Policies:
     def enter(self, pod: Pod, *, moved: bool = False) -> None:
         """The pod, whose link is not up yet, is guarded from now on; one that has `moved` keeps its connections."""
         compiler = self._current(pod)
+        if compiler is not None and not moved:
+            self._traces.clear(pod.addresses)
+        else:
+            self._traces.leave(pod.addresses)
         if compiler is not None:
             endpoint = self._endpoint(pod)
-            if not moved:  # what was allowed to who had its addresses before is not allowed to it
-                self._kernel.filter.forget_connections(pod.addresses)
             self._change(compiler, compiler.put(endpoint))
             # If a document says that another host has it, it has moved here.
             self._change(compiler, compiler.remove((endpoint.namespace, endpoint.name, "")))

@@ -103,7 +103,7 @@ class TableSocket:
     def chain(self, table: str, name: str, family: int = nfmessages.NFPROTO_INET) -> ChainRecord | None:
         """One chain; None if there is no such."""
         place = nfmessages.string(nfmessages.CHAIN_TABLE, table) + nfmessages.string(nfmessages.CHAIN_NAME, name)
-        found = self._ask(_GET_CHAIN, place, family)
+        found = self.ask(_GET_CHAIN, place, family)
         return _chain(found) if found is not None else None
 
     def others_forward(self, own: str) -> bool:
@@ -144,7 +144,7 @@ class TableSocket:
                     raise _refusal(number)
                 return not number
 
-    def _ask(self, kind: int, attributes: bytes, family: int) -> bytes | None:
+    def ask(self, kind: int, attributes: bytes, family: int) -> bytes | None:
         """The one message that answers; None if there is no such thing."""
         self._send(kind, 0, attributes, family)
         while True:

@@ -89,6 +89,10 @@ class PacketFilter:
         """Forget the connections from and to these addresses that the home namespace tracks."""
         self._sessions.connections(self._home).forget(addresses)
 
+    def tracked_addresses(self, most: int) -> set[IPAddress] | None:
+        """Who began, or answers, a connection that the home namespace tracks; None if there are more than `most`."""
+        return self._sessions.connections(self._home).addresses(most)
+
     def nft(self, namespace: str, commands: Sequence[Json]) -> list[Json]:
         """Do nftables commands (libnftables' JSON) in `namespace`, as one transaction; returns what they list."""
         with contextlib.closing(namespaces.inside(namespace, Nft)) as nft:
