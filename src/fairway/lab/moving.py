@@ -22,7 +22,10 @@ from fairway.net.model.facts import IPAddress
 
 _LEARN_S = 5.0  # how long the old host waits to learn where the pod is, before it ends the old link in any case
 _LOOK_S = 0.001
-_MIGRATE_S = 2.0  # how long clients may take to go on from another address
+_MIGRATE_S = (
+    15.0  # how long clients may take to go on from another address: they notice within a second, if they get one
+)
+_MIGRATE_LOOK_S = 0.05
 _BEFORE_S, _AFTER_S = 0.1, 0.3  # for how long the echoes go before and after
 
 
@@ -44,7 +47,7 @@ class Moved:
     tcp: int  # connections that the pod had
     tcp_lost: int  # of them, those whose address is gone
     udp: int  # connected sockets, as clients of QUIC have them
-    udp_lost: int  # of them, those that have not come to an address that the pod has now
+    udp_lost: int  # of them, those that are still from an address that the pod has no more
 
 
 def move(name: str, to: str, *, lab: str | None = None, renumber: bool = False) -> Moved:
@@ -131,7 +134,7 @@ def _move(lab: RunningLab, pod: PodView, to: str, wanted: tuple[IPAddress, ...])
             here.call("pod.let_go", {"name": pod.name, "keeps": keeps})
             done = time.monotonic()
             time.sleep(_AFTER_S)
-        after = _connections_after(f"{lab.name}.{to}.{pod.name}", addresses, before)
+        after, behind = _connections_after(f"{lab.name}.{to}.{pod.name}", pod.addresses, addresses, before)
     return Moved(
         pod=pod.name,
         source=pod.node,
@@ -147,16 +150,24 @@ def _move(lab: RunningLab, pod: PodView, to: str, wanted: tuple[IPAddress, ...])
         tcp=before["tcp"],
         tcp_lost=max(0, before["tcp"] - after["tcp"]),
         udp=before["udp"],
-        udp_lost=max(0, before["udp"] - after["udp"]),
+        udp_lost=max(0, min(before["udp"] - after["udp"], behind["udp"])),
     )
 
 
-def _connections_after(namespace: str, addresses: tuple[IPAddress, ...], before: Counter[str]) -> Counter[str]:
-    """Those from the pod's addresses, once clients had time to notice that they have another."""
+def _connections_after(
+    namespace: str, former: tuple[IPAddress, ...], addresses: tuple[IPAddress, ...], before: Counter[str]
+) -> tuple[Counter[str], Counter[str]]:
+    """Those from the pod's addresses, and from ones that it has no more, once its clients have left these.
+
+    A connected UDP socket may be of a client that never does: so there is a limit.
+    """
+    gone = set(former) - set(addresses)
     deadline = time.monotonic() + _MIGRATE_S
-    while (found := connections(namespace, addresses))["udp"] < before["udp"] and time.monotonic() < deadline:
-        time.sleep(_MIGRATE_S / 20)
-    return found
+    while True:
+        after, behind = connections(namespace, addresses), connections(namespace, gone)
+        if after["udp"] >= before["udp"] or not behind["udp"] or time.monotonic() >= deadline:
+            return after, behind
+        time.sleep(_MIGRATE_LOOK_S)
 
 
 def _until_learned(kernel: Kernel, lab: RunningLab, pod: PodView, to: str, started: float) -> None:
