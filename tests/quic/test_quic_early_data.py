@@ -105,6 +105,19 @@ class TestAccepted:
         assert PacketType.ZERO_RTT in seen[-1]
         assert PacketType.INITIAL in seen[-1]
 
+    def test_what_follows_it_fills_the_initial_window_at_once(self) -> None:
+        """RFC 9002 section 7.7: bursts of the initial window, also where the first packet was a small one."""
+        store = MemorySessionStore()
+        pair = again(store, first_visit(store))
+        write(pair, 100)
+        sizes: list[int] = []
+        pair.there.drop = lambda _, data: bool(sizes.append(len(data)))
+        pair.settle()
+        write(pair, 20_000)
+        pair.settle()
+        assert pair.client.core is not None
+        assert 12_000 - 1200 < sum(sizes) <= 12_000
+
     @pytest.mark.parametrize("seed", range(50, 62))
     def test_under_loss_reordering_and_duplication_all_arrives_once(self, seed: int) -> None:
         store = MemorySessionStore()

@@ -278,7 +278,7 @@ class _ShortPackets:
         path = state.path
         window = path.controller.window
         free = window - state.bytes_in_flight
-        budget = path.pacer.budget(now, window, path.rtt.smoothed, size)
+        budget = path.pacer.budget(now, window, path.rtt.smoothed, path.packet_size)
         allowed = max(min(free, budget, path.send_allowance) // size, 0)
         return max(allowed, 1) if space.probes else allowed
 
