@@ -69,7 +69,7 @@ class StreamCalls:
     @property
     def data_sent(self) -> int:
         """Bytes of all streams that were sent, each once, whether or not they have arrived."""
-        return self._state.streams.send_window.used
+        return self._state.outgoing.window.used
 
     def read(self, stream_id: int, limit: int = -1) -> bytes:
         """What has arrived in order, up to `limit` bytes; b"" if nothing has, or at the end (see `at_end`)."""
