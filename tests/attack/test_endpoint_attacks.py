@@ -158,7 +158,8 @@ class TestNewcomers:
 
     def test_packets_that_wait_for_keys_are_bounded_in_number(self) -> None:
         """Ten of them wait, of whatever size (RFC 9000 section 5.7): the rest is dropped at once."""
-        seen, first_ids = Drops(), []
+        seen = Drops()
+        first_ids: list[bytes] = []
 
         def look(index: int, datagram: bytes) -> bool:
             first_ids.append(parse_long_header(datagram, 0, len(datagram)).destination)

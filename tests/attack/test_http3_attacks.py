@@ -111,6 +111,15 @@ class TestFrames:  # 26
             peer.write(peer.control, spam * 100_000)
         assert peer.code == H3Code.H3_EXCESSIVE_LOAD
 
+    def test_26_requests_buy_frames_on_the_control_stream_but_few(self) -> None:
+        peer = RawPeer(client=True)
+        for _ in range(20):
+            peer.request(headers(GET), end=True)
+        peer.write(peer.control, frames.encode(UNKNOWN, b"") * 390)
+        assert peer.code is None
+        peer.write(peer.control, frames.encode(UNKNOWN, b"") * 20)
+        assert peer.code == H3Code.H3_EXCESSIVE_LOAD
+
     @pytest.mark.parametrize("kind", [frames.GOAWAY, frames.MAX_PUSH_ID, frames.PRIORITY_UPDATE])
     def test_26_an_oversize_frame_is_refused_before_it_is_there(self, kind: int) -> None:
         peer = RawPeer(client=True)
