@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Any, ClassVar, Unpack
 
 from fairway.aio.client import Dialer
-from fairway.aio.driver import Outlet
 from fairway.aio.http3.connection import HttpConnection
 from fairway.aio.http3.errors import RequestError
 from fairway.aio.http3.stream import HttpStream
@@ -28,7 +27,7 @@ from fairway.http3 import (
 )
 from fairway.http3.session_protocols import chosen, offer
 from fairway.http3.webtransport import PROTOCOL, session_request, with_webtransport
-from fairway.quic import Connection, ConnectionClosed, UsageError
+from fairway.quic import ConnectionClosed, UsageError
 
 Body = bytes | AsyncIterable[bytes]
 
@@ -101,17 +100,6 @@ class ClientStream(HttpStream):
 
 class ClientConnection(HttpConnection):
     """A connection to a server."""
-
-    def __init__(
-        self,
-        core: Connection,
-        outlet: Outlet,
-        loop: asyncio.AbstractEventLoop,
-        *,
-        is_client: bool,
-        settings: Settings = DEFAULT_SETTINGS,
-    ) -> None:
-        super().__init__(core, outlet, loop, is_client=is_client, settings=settings)
 
     @property
     def usable(self) -> bool:

@@ -25,7 +25,7 @@ from fairway.quic.packets.headers import (
     PacketType,
     parse_long_header,
 )
-from fairway.quic.packets.protection import INTEGRITY_LIMIT
+from fairway.quic.packets.protection import INTEGRITY_LIMIT, Opener
 from fairway.quic.paths.migration import Migration, is_probing
 from fairway.quic.paths.path import Address, Local
 from fairway.quic.receiving.dispatch import FrameHandlers
@@ -184,21 +184,13 @@ class Receiver:
                 self._drop(DropReason.NO_KEYS, header.end - start, now)
             return
         opener = space.opener if header.version == state.version else self._handshake.initial_opener(header.version)
-        opened = opener.open_long(buffer, start, header, space.received.largest)
+        opened = self._open_long(opener, space, buffer, start, header, now)
         if opened is None:
-            self._drop(DropReason.NOT_OPENED, header.end - start, now)
             return
         number, payload = opened
-        if number in space.received:
-            self._drop(DropReason.DUPLICATE, header.end - start, now)
-            return
         if header.version != state.version and state.is_client and self._headers.may_go_over(header.version):
             self._handshake.go_over(header.version)
-        state.counters.packets_received += 1
-        if state.watch is not None:
-            state.watch.received(kind, [ObservedPacket(number, payload, header.end - start)], now)
-        if not payload:
-            raise _violation("a packet without frames", "RFC 9000 section 12.4")
+        self._count_long(space, number, payload, header.end - start, now)
         self._learn_from(header, space)
         self._heard = True
         in_order = space.received.add(number, number, now)
@@ -221,19 +213,11 @@ class Receiver:
                 self._drop(DropReason.NO_KEYS, header.end - start, now)
             return
         space = state.application
-        opened = early.opener.open_long(buffer, start, header, space.received.largest)
+        opened = self._open_long(early.opener, space, buffer, start, header, now)
         if opened is None:
-            self._drop(DropReason.NOT_OPENED, header.end - start, now)
             return
         number, payload = opened
-        if number in space.received:
-            self._drop(DropReason.DUPLICATE, header.end - start, now)
-            return
-        state.counters.packets_received += 1
-        if state.watch is not None:
-            state.watch.received(space.kind, [ObservedPacket(number, payload, header.end - start)], now)
-        if not payload:
-            raise _violation("a packet without frames", "RFC 9000 section 12.4")
+        self._count_long(space, number, payload, header.end - start, now)
         self._heard = True
         in_order = space.received.add(number, number, now)
         before = len(state.streams.opened)
@@ -241,6 +225,27 @@ class Receiver:
         state.early_streams.update(state.streams.opened[before:])
         if eliciting and state.is_open:
             space.received.elicit(1, in_order, now, state.ack_delay_s)
+
+    def _open_long(
+        self, opener: Opener, space: PacketSpace, buffer: Buffer, start: int, header: LongHeader, now: float
+    ) -> tuple[int, bytes] | None:
+        """Number and payload of a packet that is genuine and new; any other is dropped."""
+        opened = opener.open_long(buffer, start, header, space.received.largest)
+        if opened is None:
+            self._drop(DropReason.NOT_OPENED, header.end - start, now)
+        elif opened[0] in space.received:
+            self._drop(DropReason.DUPLICATE, header.end - start, now)
+        else:
+            return opened
+        return None
+
+    def _count_long(self, space: PacketSpace, number: int, payload: bytes, size: int, now: float) -> None:
+        state = self._state
+        state.counters.packets_received += 1
+        if state.watch is not None:
+            state.watch.received(space.kind, [ObservedPacket(number, payload, size)], now)
+        if not payload:
+            raise _violation("a packet without frames", "RFC 9000 section 12.4")
 
     def _keys_known(self) -> tuple[bool, ...]:
         """Which kinds of packets can be opened."""
