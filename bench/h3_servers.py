@@ -21,8 +21,8 @@ from pathlib import Path
 
 import pycurl
 
+from bench.certificates import Certificate, make_certificate
 from bench.h3_app import SMALL
-from bench.quic_peers import Certificate, make_certificate
 
 FAIRWAY, HANDLER, CADDY, HYPERCORN, NGTCP2 = "fairway", "fairway without ASGI", "caddy", "hypercorn", "ngtcp2"
 

@@ -13,7 +13,8 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
-from bench.quic_peers import ALPN, Certificate, ServerProcess, cpu_s, fairway_configuration, peer_configuration
+from bench.certificates import Certificate
+from bench.quic_peers import ALPN, ServerProcess, cpu_s, fairway_configuration, peer_configuration
 from bench.result import Result
 from fairway.aio import connect
 from fairway.tls import ClientConfig, NamedGroup

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.quic_peers import make_certificate, peer_configuration
+from bench.certificates import make_certificate
+from bench.quic_peers import peer_configuration
 from bench.result import Result
 from fairway.quic import Connection, Endpoint, Phase, QuicConfiguration
 from fairway.tls import ClientConfig, ServerConfig, self_signed_identity

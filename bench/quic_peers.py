@@ -17,18 +17,12 @@ import tempfile
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
+from bench.certificates import Certificate, make_certificate
 from fairway.aio import QuicConfiguration, QuicConnection, Stream, connect, serve
-from fairway.tls import Identity
 
 REQUEST = struct.Struct("!cQ")
 BLOCK = hashlib.shake_128(b"fairway").digest(1 << 20)
@@ -69,56 +63,6 @@ class Case:
     length: int
     streams: int = 1
     payload: int = 1452
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """A server's certificate and the authority that signed it: files for peers that read files, values for Fairway."""
-
-    chain: Path
-    key: Path
-    authority: Path
-    root: x509.Certificate
-    identity: Identity
-
-
-def _sign(
-    name: str, issuer: str, key: ec.EllipticCurvePrivateKey, by: ec.EllipticCurvePrivateKey, *, authority: bool
-) -> x509.Certificate:
-    now = datetime.now(UTC)
-    usage = x509.KeyUsage(not authority, False, False, False, False, authority, authority, False, False)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=7))
-        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(by.public_key()), critical=False)
-    )
-    if not authority:
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        server = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
-        builder = builder.add_extension(server, critical=False)
-    return builder.sign(by, hashes.SHA256())
-
-
-def make_certificate(directory: Path) -> Certificate:
-    """A P-256 certificate for localhost, signed by an authority made for it."""
-    root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    root = _sign("bench authority", "bench authority", root_key, root_key, authority=True)
-    leaf = _sign("localhost", "bench authority", key, root_key, authority=False)
-    paths = directory / "chain.pem", directory / "key.pem", directory / "ca.pem"
-    paths[0].write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    paths[2].write_bytes(root.public_bytes(serialization.Encoding.PEM))
-    return Certificate(*paths, root, Identity((leaf.public_bytes(serialization.Encoding.DER),), key))
 
 
 # Fairway

@@ -8,8 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bench.certificates import make_certificate
 from bench.isolation import isolated
-from bench.quic_peers import make_certificate
 from bench.result import Result
 from bench.startup_peers import EARLY, FULL, RESUMED, TCP
 from fairway import lab

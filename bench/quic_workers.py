@@ -17,17 +17,8 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 
-from bench.quic_peers import (
-    ALPN,
-    REQUEST,
-    Case,
-    Certificate,
-    cpu_s,
-    fairway_client,
-    fairway_configuration,
-    fairway_handler,
-    make_certificate,
-)
+from bench.certificates import Certificate, make_certificate
+from bench.quic_peers import ALPN, REQUEST, Case, cpu_s, fairway_client, fairway_configuration, fairway_handler
 from bench.result import Result
 from fairway.aio import QuicConnection, connect, serve
 from fairway.quic import Connection

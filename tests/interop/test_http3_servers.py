@@ -18,11 +18,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from cryptography.hazmat.primitives import serialization
 
+from certificates import make_certificate
 from fairway.aio import ConnectionClosed, http3
 from fairway.http.client import Http3Transport
-from fairway.tls import self_signed
 
 HERE = Path(__file__).parent
 REQUESTS = 1999
@@ -57,16 +56,8 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    leaf, secret = self_signed(["localhost"])
-    directory = tmp_path_factory.mktemp("certificate")
-    chain, key = directory / "chain.pem", directory / "key.pem"
-    chain.write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
-    key.write_bytes(
-        secret.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return chain, key
+    made = make_certificate(tmp_path_factory.mktemp("certificate"))
+    return made.chain, made.key
 
 
 @contextlib.contextmanager

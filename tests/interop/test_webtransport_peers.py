@@ -17,7 +17,7 @@ from aioquic.h3.connection import H3_ALPN, H3Connection
 from aioquic.h3.events import DatagramReceived, DataReceived, HeadersReceived, WebTransportStreamDataReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import ProtocolNegotiated, QuicEvent, StopSendingReceived, StreamDataReceived, StreamReset
-from bench.quic_peers import Certificate, make_certificate
+from bench.certificates import Certificate, make_certificate
 
 from fairway.aio import http3
 from fairway.http3.capsules import CLOSE_SESSION, Capsule, CapsuleReader

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
 
+from certificates import make_certificate
 from fairway import lab
 from fairway.lab.agents.running import find
 from fairway.lab.moving import move
 from fairway.net.kernel import namespaces
 from fairway.net.model.errors import UsageError
-from fairway.tls import self_signed
 
 FAIRWAY = str(Path(sys.executable).with_name("fairway"))
 TCP = Path(__file__).with_name("tcp_echo.py")
@@ -57,12 +56,8 @@ def file(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[str, str]:
-    made, key = self_signed(["localhost"])
-    (tmp_path / "chain.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    plain = serialization.NoEncryption()
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-    (tmp_path / "key.pem").write_bytes(private)
-    return str(tmp_path / "chain.pem"), str(tmp_path / "key.pem")
+    made = make_certificate(tmp_path)
+    return str(made.chain), str(made.key)
 
 
 def where(pod: str) -> tuple[str, str]:

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
 
+from certificates import make_certificate
 from fairway import lab
-from fairway.tls import self_signed
 
 PROGRAM = Path(__file__).with_name("quic_echo.py")
 FAIRWAY = [sys.executable, "-c", "from fairway.cli import main; main(prog_name='fairway')"]
@@ -38,11 +37,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     file = directory / "quic.toml"
     file.write_text(TOPOLOGY)
     lab.up(file)
-    certificate, key = self_signed(["localhost", "10.0.1.2"])
-    (directory / "chain.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    plain = serialization.NoEncryption()
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-    (directory / "key.pem").write_bytes(private)
+    make_certificate(directory, ("localhost", "10.0.1.2"))
     yield directory
     lab.down("quic")
 
