@@ -27,6 +27,7 @@ from fairway.net.model.errors import (
 from fairway.net.model.names import host_interface
 from fairway.net.model.operations import Delete
 from fairway.net.model.pool import Pool
+from kernel_faults import failing_at
 
 C1, C2 = "3f2a9c81d0e4" * 5, "77aa9c81d0e4" * 5
 
@@ -404,37 +405,18 @@ class TestAccidents:
             chance += 1
         assert chance > 4
 
-    def test_an_operation_that_fails_undoes_the_attachment(
-        self, host: Host, runtime: list[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        execute = Kernel.execute
+    def test_an_operation_that_fails_undoes_the_attachment(self, host: Host, runtime: list[str]) -> None:
         for failing in range(30):
-            seen = 0
-
-            def faulty(self: Kernel, operations, failing=failing):
-                nonlocal seen
-                failures = []
-                for operation in operations:
-                    seen += 1
-                    if seen == failing + 1:
-                        raise FairwayError("injected")
-                    failures += execute(self, [operation])
-                return failures
-
-            monkeypatch.setattr(Kernel, "execute", faulty)
             try:
-                with Host() as other:
+                with failing_at(failing) as faults, Host() as other:
                     other.attach(request(runtime[0], addresses=(A1,)))
             except FairwayError:
-                pass
+                assert leftovers_but_runtime() == []
+                assert "eth0" not in inside(runtime[0], "link")
+                assert host.attachments() == []
             else:
                 break
-            finally:
-                monkeypatch.setattr(Kernel, "execute", execute)
-            assert leftovers_but_runtime() == []
-            assert "eth0" not in inside(runtime[0], "link")
-            assert host.attachments() == []
-        assert seen > 8
+        assert faults.seen > 8
 
     def test_a_damaged_state_file_is_rebuilt_from_the_kernel(self, host: Host, runtime: list[str]) -> None:
         host.pools.add(ip_network("10.0.0.0/16"))

@@ -13,10 +13,11 @@ import pytest
 from crash import run_and_kill
 
 from fairway.net.host import Host
-from fairway.net.kernel import Kernel, namespaces
+from fairway.net.kernel import namespaces
 from fairway.net.model.errors import FairwayError, NotOursError, RouteTakenError, UsageError
 from fairway.net.model.facts import Namespace, Veth
 from fairway.net.model.pod import StaticRoute
+from kernel_faults import failing_at
 
 A1, A2 = ip_address("10.0.1.2"), ip_address("10.0.2.2")
 
@@ -468,31 +469,14 @@ class TestAccidents:
         except OSError:
             pass
 
-    def test_an_operation_that_fails_undoes_the_pod(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-        execute = Kernel.execute
+    def test_an_operation_that_fails_undoes_the_pod(self, host: Host) -> None:
         for failing in range(20):
-            seen = 0
-
-            def faulty(self: Kernel, operations, failing=failing):
-                nonlocal seen
-                failures = []
-                for operation in operations:
-                    seen += 1
-                    if seen == failing + 1:
-                        raise FairwayError("injected")
-                    failures += execute(self, [operation])
-                return failures
-
-            monkeypatch.setattr(Kernel, "execute", faulty)
             try:
-                with Host() as other:
+                with failing_at(failing) as faults, Host() as other:
                     other.add_pod("demo01", [A1])
             except FairwayError:
-                pass
+                assert leftovers() == []
+                assert host.pods() == []
             else:
                 break
-            finally:
-                monkeypatch.setattr(Kernel, "execute", execute)
-            assert leftovers() == []
-            assert host.pods() == []
-        assert seen > 8
+        assert faults.seen > 8
