@@ -167,7 +167,7 @@ class TestWhatIsTold:
         assert other is not None
         other.rib.take_changed()
         where = Endpoint(ip_address("2001:db8::7"), 7000)
-        exchange.peers.move((where,))
+        exchange.news.move((where,))
         world.rest(1)
         assert other.directory.known["n0"].endpoints == (where,)
         assert block_of(0) in other.rib.take_changed()
@@ -425,7 +425,7 @@ class TestMembers:
         session = exchange.peers["n1"].session
         assert session is not None
         lie = Member("n2", (Endpoint(ip_address("203.0.113.1"), 1),))
-        exchange.peers.told_members(session, Members((lie,)), world.now)
+        exchange.news.told_members(Members((lie,)), world.now)
         assert exchange.directory.known["n2"].endpoints[0] == world.nodes[2].endpoint
 
     def test_who_is_only_told_of_is_called_less_and_less_and_apart_from_the_others(self) -> None:
@@ -435,7 +435,7 @@ class TestMembers:
         session = exchange.peers["n1"].session
         assert session is not None
         lie = Member("x", (Endpoint(ip_address("203.0.113.1"), 1),))
-        exchange.peers.told_members(session, Members((lie,)), world.now)
+        exchange.news.told_members(Members((lie,)), world.now)
         calls = 0
         for _ in range(3000):
             world.now += 0.1
@@ -459,7 +459,7 @@ class TestMembers:
         exchange = world.nodes[0].exchange
         session = exchange.peers["n1"].session
         assert session is not None
-        exchange.peers.told_members(session, Members(tuple(Member(f"x{n}", ()) for n in range(50))), world.now)
+        exchange.news.told_members(Members(tuple(Member(f"x{n}", ()) for n in range(50))), world.now)
         assert len(exchange.directory.known) == 10
 
 

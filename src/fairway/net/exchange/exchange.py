@@ -54,8 +54,8 @@ class Exchange:
         self.own = Own(epoch)
         self.rib = Rib()
         self.directory = Directory(name, jitter)
-        self.peers = Peers(name, network, self.own, self.rib, self.directory, settings or Settings())
-        self.peers.endpoints = tuple(endpoints)
+        self.peers = Peers(name, network, self.own, self.rib, self.directory, tuple(endpoints), settings or Settings())
+        self.news = self.peers.news
         self._own_entries: dict[IPNetwork, Entry] = {}
 
     # Our own table

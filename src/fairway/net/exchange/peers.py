@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 from fairway.net.exchange import limits
 from fairway.net.exchange.errors import CloseCode, Loss, PeerFault
 from fairway.net.exchange.members import Directory
-from fairway.net.exchange.messages import Endpoint, Hello, Member, Members, Revocations
+from fairway.net.exchange.messages import Endpoint, Hello
+from fairway.net.exchange.news import News
 from fairway.net.exchange.own import Own
 from fairway.net.exchange.pace import Counters
 from fairway.net.exchange.replica import Replica
@@ -58,9 +58,16 @@ class Peer:
 class Peers:
     """Every peer of one node."""
 
-    def __init__(self, name: str, network: bytes, own: Own, rib: Rib, directory: Directory, settings: Settings) -> None:
-        self.endpoints: tuple[Endpoint, ...] = ()
-        """Where this node is, as it tells its peers."""
+    def __init__(
+        self,
+        name: str,
+        network: bytes,
+        own: Own,
+        rib: Rib,
+        directory: Directory,
+        endpoints: tuple[Endpoint, ...],
+        settings: Settings,
+    ) -> None:
         self._name = name
         self._network = network
         self._own = own
@@ -70,11 +77,8 @@ class Peers:
         self._peers: dict[str, Peer] = {}
         self._waiting: dict[str, Peer] = {}  # those with a deadline
         self._revoked: frozenset[int] = frozenset()
-        self._revocations: Revocations | None = None
-        self._told: Revocations | None = None
         self._ready: dict[Session, None] = {}
-        self._members_due: float | None = None
-        self._members_turn = 0
+        self.news = News(directory, endpoints, self._sessions, self._ready, static_only=settings.static_only)
 
     def __iter__(self) -> Iterator[Peer]:
         return iter(self._peers.values())
@@ -102,8 +106,9 @@ class Peers:
 
     def take_ready(self) -> list[Session]:
         """Sessions that got something to say, or were ended, by what happened elsewhere than on their own streams."""
-        ready, self._ready = self._ready, {}
-        return list(ready)
+        ready = list(self._ready)
+        self._ready.clear()
+        return ready
 
     # For whoever does the I/O
 
@@ -114,11 +119,11 @@ class Peers:
             self._network,
             self._name,
             self._own.epoch,
-            self.endpoints,
+            self.news.endpoints,
             peer.replica.holds,
             members=len(self._directory.known),
         )
-        session = Session(self, self._own, permit, hello, peer.counters, observed=observed, dialled=dialled)
+        session = Session(self, self.news, self._own, permit, hello, peer.counters, observed=observed, dialled=dialled)
         if permit.node == self._name:
             session.close(CloseCode.REFUSED, "a node of the same name")
         elif permit.serial in self._revoked:
@@ -170,38 +175,15 @@ class Peers:
             self._let_go(peer)
             self._directory.forget(peer.name)
 
-    def spread(self, revocations: Revocations) -> None:
-        """A newer revocation list, verified: every peer gets it."""
-        if self._revocations is None or revocations.number > self._revocations.number:
-            self._revocations = revocations
-            for session in self._sessions():
-                session.tell_revocations(revocations)
-                self._ready[session] = None
-
-    def take_revocations(self) -> Revocations | None:
-        """What a peer told last and is newer than ours: to be verified."""
-        told, self._told = self._told, None
-        return told
-
-    def move(self, endpoints: tuple[Endpoint, ...]) -> None:
-        """Our own addresses have changed: tell every peer."""
-        if endpoints != self.endpoints:
-            self.endpoints = endpoints
-            for session in self._sessions():
-                session.tell_endpoints(endpoints)
-                self._ready[session] = None
-
     # Time
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do."""
-        times = [peer.deadline for peer in self._waiting.values() if peer.deadline is not None]
-        if self._members_due is not None:
-            times.append(self._members_due)
-        return min(times, default=None)
+        times = [self.news.next_timeout(), *(peer.deadline for peer in self._waiting.values())]
+        return min((when for when in times if when is not None), default=None)
 
     def handle_timeout(self, now: float) -> None:
-        """Let go what peers did not confirm in time; tell one peer who the members are."""
+        """Let go what peers did not confirm in time, and those who are long gone; tell the news that are due."""
         for peer in list(self._waiting.values()):
             if peer.deadline is not None and peer.deadline <= now:
                 if peer.session is None:
@@ -209,15 +191,8 @@ class Peers:
                 else:
                     peer.replica.sweep()
                     self._wait(peer, None)
-        if self._members_due is not None and self._members_due <= now:
-            self._members_due = now + limits.MEMBERS_INTERVAL_S
+        if self.news.handle_timeout(now):
             self._forget_old(now)
-            sessions = self.sessions()
-            if sessions:
-                self._members_turn += 1
-                session = sessions[self._members_turn % len(sessions)]
-                session.tell_members(self._directory.speaking_with())
-                self._ready[session] = None
 
     # What sessions call
 
@@ -242,7 +217,7 @@ class Peers:
         self._wait(peer, now + self._settings.restart_s if peer.replica.stale else None)
         self.seen_at(session, session.observed)
         self.moved(session, hello.endpoints, now)
-        self._introduce(session, hello, now, known=former is not None)
+        self.news.introduce(session, hello, now, known=former is not None)
         return peer.replica
 
     def moved(self, session: Session, endpoints: tuple[Endpoint, ...], now: float) -> None:
@@ -252,16 +227,6 @@ class Peers:
             peer.endpoints = endpoints
             peer.replica.touch()
         self._directory.said(peer.name, endpoints, now)
-
-    def told_members(self, session: Session, members: Members, now: float) -> None:
-        """A peer tells of others."""
-        if not self._settings.static_only:
-            self._directory.told(members.members, now)
-
-    def told_revocations(self, session: Session, revocations: Revocations) -> None:
-        """A peer has a revocation list."""
-        if self._revocations is None or revocations.number > self._revocations.number:
-            self._told = revocations
 
     # Within
 
@@ -282,21 +247,6 @@ class Peers:
         if (session.dialled is None) is (former.dialled is None):
             return True
         return (session.dialled is not None) is (self._name < session.peer)
-
-    def _introduce(self, session: Session, hello: Hello, now: float, *, known: bool) -> None:
-        """Tell the newcomer who is there, and some of those who are there of the newcomer."""
-        self._directory.connected(session.peer, session.dialled, now)
-        if hello.members < self._directory.connections:
-            session.tell_members(self._directory.speaking_with())
-        if self._revocations is not None:
-            session.tell_revocations(self._revocations)
-        if self._members_due is None:
-            self._members_due = now + limits.MEMBERS_INTERVAL_S
-        if not known:
-            newcomer = Member(session.peer, hello.endpoints)
-            for other in islice(self._sessions(), limits.NEWS_FANOUT):
-                other.tell_members((newcomer,))
-                self._ready[other] = None
 
     def _let_go(self, peer: Peer) -> None:
         peer.replica.clear()

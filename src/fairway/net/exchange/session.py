@@ -55,10 +55,14 @@ class Owner(Protocol):
     def moved(self, session: Session, endpoints: tuple[Endpoint, ...], now: float) -> None:
         """The peer's addresses have changed."""
 
-    def told_members(self, session: Session, members: Members, now: float) -> None:
+
+class Listener(Protocol):
+    """Who is told what the peer says of others."""
+
+    def told_members(self, members: Members, now: float) -> None:
         """The peer told of others."""
 
-    def told_revocations(self, session: Session, revocations: Revocations) -> None:
+    def told_revocations(self, revocations: Revocations) -> None:
         """The peer has a revocation list."""
 
 
@@ -107,6 +111,7 @@ class Session:
     def __init__(
         self,
         owner: Owner,
+        listener: Listener,
         own: Own,
         permit: Permit,
         hello: Hello,
@@ -128,6 +133,7 @@ class Session:
         """Why this side ends the session."""
         self.counters = counters
         self._owner = owner
+        self._listener = listener
         self._own = own
         self._replica: Replica | None = None
         self._sender = Sender(own)
@@ -213,9 +219,9 @@ class Session:
             self._owner.moved(self, message.endpoints, now)
         elif isinstance(message, Members):
             self._extra += len(message.members)
-            self._owner.told_members(self, message, now)
+            self._listener.told_members(message, now)
         elif isinstance(message, Revocations):
-            self._owner.told_revocations(self, message)
+            self._listener.told_revocations(message)
         self._extra += (self._replica.walked - walked) // limits.WALKED_AS_ONE
 
     def _hello(self, hello: Hello, now: float) -> None:

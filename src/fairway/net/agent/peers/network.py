@@ -111,7 +111,7 @@ class PeerNetwork:
     def move(self, addresses: Sequence[IPAddress]) -> None:
         """The host's own addresses have changed: connections follow by themselves, peers are told."""
         endpoints = self._endpoints(addresses)
-        self._peers.move(endpoints)
+        self.exchange.news.move(endpoints)
         self._standing.located(map(_text, endpoints))
         self._act()
 
@@ -148,7 +148,7 @@ class PeerNetwork:
             link = self._links.get(session)
             if link is not None:
                 link.kick()
-        told = self._peers.take_revocations()
+        told = self.exchange.news.take_revocations()
         if told is not None:
             try:
                 self._adopt(self._standing.verify(told.signed))
@@ -221,7 +221,7 @@ class PeerNetwork:
     def _adopt(self, revocations: RevocationList | None) -> None:
         if revocations is not None and self._standing.adopt(revocations):
             self._peers.revoke(revocations.serials)
-            self._peers.spread(Revocations(revocations.number, revocations.signed))
+            self.exchange.news.spread(Revocations(revocations.number, revocations.signed))
 
     async def _renew(self) -> None:
         places = [parse_endpoint(text, self._network.port) for text in self._authority_endpoints()]
