@@ -101,9 +101,6 @@ MAX_REASON_BYTES = 1024
 
 # Handshakes
 
-HANDSHAKE_TIMEOUT_S = 10.0
-"""A handshake that is not complete by then is given up."""
-
 MAX_PENDING_HANDSHAKES = 1000
 """Connections of one endpoint from proved addresses that have not completed their handshake."""
 

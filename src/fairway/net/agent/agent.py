@@ -14,16 +14,15 @@ from ipaddress import ip_address
 
 from fairway import __version__
 from fairway.net import cni
-from fairway.net.agent import calls, protocol
+from fairway.net.agent import calls, metrics, protocol
 from fairway.net.agent.calls import Answer, Call
 from fairway.net.agent.config import Config
 from fairway.net.agent.keeper import Keeper
 from fairway.net.agent.listener import Listener
 from fairway.net.agent.log import say
-from fairway.net.agent.metrics import Metrics
 from fairway.net.agent.peers.part import Part
-from fairway.net.agent.protocol import Json
-from fairway.net.agent.server import Progress, Server
+from fairway.net.agent.protocol import Json, Progress
+from fairway.net.agent.server import Server
 from fairway.net.agent.systemd import Notifier
 from fairway.net.agent.watchers import Watchers
 from fairway.net.agent.worker import Worker
@@ -137,7 +136,7 @@ class Agent:
     async def metrics(self) -> bytes:
         """What a scrape of Prometheus is answered."""
         status = await self.dispatch("status", {}, lambda *_: None)
-        return Metrics.render(status, self._answered, self._seconds)
+        return metrics.render(status, self._answered, self._seconds)
 
     def _open(self) -> Host:
         host = Host(self._config.state, self._identity, touch_foreign_chains=not self._config.leave_foreign_chains)
@@ -243,7 +242,7 @@ class Agent:
             self._peers.pods_changed(added, answer.ending)
 
     def _note_cni(self, request: cni.Request, done: cni.Done) -> None:
-        """The same for a call of a container runtime's."""
+        """Say what a container runtime's call has changed, tell who watches, and let the keeper know."""
         variables, refused = request.environment, done.answer.exit_code != 0
         call = f"cni.{variables.get('CNI_COMMAND', '')}"
         self._answered[call if call in _CNI_CALLS else "unknown", "error" if refused else "ok"] += 1

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from fairway.net.agent.arguments import Arguments
 from fairway.net.agent.documents import (
@@ -21,6 +20,7 @@ from fairway.net.agent.documents import (
     pool_use_document,
     route_document,
 )
+from fairway.net.agent.protocol import Json, Progress
 from fairway.net.host import Host
 from fairway.net.host.moving import Arrival
 from fairway.net.model.attachment import AttachRequest, Kubernetes
@@ -33,9 +33,6 @@ _LEAST_FREE = 1 << 20
 
 DOCUMENTS_MAX = 1 << 19
 """Characters of policy documents in one call: what has more is asked for in several."""
-
-Json = dict[str, Any]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,19 +241,6 @@ def _status(host: Host, arguments: Arguments, _: Progress) -> Answer:
     )
 
 
-def _check_foreign(host: Host, leave: bool) -> None:
-    """Whether foreign chains are left is the agent's to say, not each caller's."""
-    if leave and host.touches_foreign_chains:
-        raise UsageError(
-            "the agent of this host adds rules to other programs' FORWARD chains",
-            mend="to leave them, set leave_foreign_chains = true in its configuration and restart it",
-        )
-
-
-def _foreign(host: Host, leave: bool) -> Json:
-    return {"foreign_chains": [chain_document(chain) for chain in host.dropping_chains()]} if leave else {}
-
-
 def _apply_policy(host: Host, arguments: Arguments, _: Progress) -> Answer:
     text, file = arguments.text("text", longest=DOCUMENTS_MAX), arguments.text("file")
     arguments.finish()
@@ -282,6 +266,19 @@ def _remove_policies(host: Host, arguments: Arguments, _: Progress) -> Answer:
     keys = [(kind, namespace, name) for namespace, name in pairs]
     host.policies.remove(keys)
     return Answer({"removed": [document_name(key) for key in keys]})
+
+
+def _check_foreign(host: Host, leave: bool) -> None:
+    """Whether foreign chains are left is the agent's to say, not each caller's."""
+    if leave and host.touches_foreign_chains:
+        raise UsageError(
+            "the agent of this host adds rules to other programs' FORWARD chains",
+            mend="to leave them, set leave_foreign_chains = true in its configuration and restart it",
+        )
+
+
+def _foreign(host: Host, leave: bool) -> Json:
+    return {"foreign_chains": [chain_document(chain) for chain in host.dropping_chains()]} if leave else {}
 
 
 CALLS: Mapping[str, Call] = {

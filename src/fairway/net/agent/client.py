@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fairway.net.agent import protocol
-from fairway.net.agent.calls import Progress
 from fairway.net.agent.config import DEFAULT_SOCKET
-from fairway.net.agent.protocol import AnswerError, Json
+from fairway.net.agent.protocol import AnswerError, Json, Progress
 
 _CONNECT_S = 5.0
 _ANSWER_S = 180.0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
+from fairway.net.agent.protocol import Json
 from fairway.net.host import Host
 from fairway.net.host.policies import Key
 from fairway.net.model import differences
@@ -14,8 +14,6 @@ from fairway.net.model.pod import GATEWAYS, LearnedRoute, Pod, StaticRoute
 from fairway.net.model.policy import Direction
 from fairway.net.model.pool import Pool, PoolUse
 from fairway.net.policy import Documents
-
-Json = dict[str, Any]
 
 
 def pod_document(host: Host, pod: Pod) -> Json:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from fairway.net.agent.metrics import Metrics
+from fairway.net.agent import metrics
 from fairway.net.model.errors import FairwayError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Listener:
     """Every request has a connection of its own."""
 
     def __init__(self, agent: Agent) -> None:
-        Metrics.check()
+        metrics.check()
         self._agent = agent
         self._server: asyncio.Server | None = None
         self._open = 0

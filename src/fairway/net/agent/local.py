@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from fairway.net.agent import calls
-from fairway.net.agent.calls import Progress
-from fairway.net.agent.protocol import Json
+from fairway.net.agent.protocol import Json, Progress
 from fairway.net.host import Host
 
 

@@ -10,23 +10,19 @@ from fairway.net.agent.protocol import Json
 from fairway.net.model.errors import FairwayError
 
 
-class Metrics:
-    """A scrape is answered from the agent's status; nothing is measured for it beforehand."""
+def check() -> None:
+    """An error if the package is missing."""
+    _prometheus("prometheus_client")
 
-    @staticmethod
-    def check() -> None:
-        """An error if the package is missing."""
-        _prometheus("prometheus_client")
 
-    @staticmethod
-    def render(status: Json, answered: Mapping[tuple[str, str], int], seconds: Mapping[str, float]) -> bytes:
-        """The metrics in Prometheus' own text format."""
-        client = _prometheus("prometheus_client")
-        registry = client.CollectorRegistry()
-        registry.register(_Collector(status, answered, seconds))
-        client.ProcessCollector(registry=registry)
-        rendered: bytes = client.generate_latest(registry)
-        return rendered
+def render(status: Json, answered: Mapping[tuple[str, str], int], seconds: Mapping[str, float]) -> bytes:
+    """The metrics in Prometheus' own text format: from the agent's status, as nothing is measured beforehand."""
+    client = _prometheus("prometheus_client")
+    registry = client.CollectorRegistry()
+    registry.register(_Collector(status, answered, seconds))
+    client.ProcessCollector(registry=registry)
+    rendered: bytes = client.generate_latest(registry)
+    return rendered
 
 
 class _Collector:

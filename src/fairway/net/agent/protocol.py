@@ -8,6 +8,7 @@ connection are answered in their order, one at a time. Whoever is not root is no
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from fairway.net.model import errors
@@ -19,6 +20,8 @@ LINE_MAX = 8 << 20
 """Bytes of a request: the policies of thousands of pods fit. Only root gets so far as to send one."""
 
 Json = dict[str, Any]
+Progress = Callable[[int, int], None]
+"""Is told how much is done, and of how much."""
 
 
 class BusyError(FairwayError):

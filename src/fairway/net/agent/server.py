@@ -13,7 +13,7 @@ from typing import Any
 
 from fairway.net.agent import protocol
 from fairway.net.agent.log import LOGGER, say
-from fairway.net.agent.protocol import LINE_MAX, BusyError, Json
+from fairway.net.agent.protocol import LINE_MAX, BusyError, Json, Progress
 from fairway.net.model.errors import FairwayError, UsageError
 
 CLIENTS_MAX = 1024
@@ -23,7 +23,6 @@ _WRITE_S = 30.0  # and one that reads nothing
 _LAST_S = 10.0  # for what is asked when the agent ends
 _CREDENTIALS = struct.Struct("=3i")  # struct ucred: pid, uid, gid
 
-Progress = Callable[[int, int], None]
 Dispatch = Callable[[str, Json, Progress], Awaitable[Json]]
 Watch = Callable[[], AsyncGenerator[Json, None]]
 
@@ -38,7 +37,6 @@ class Server:
         self._clients: set[asyncio.Task[None]] = set()
         self._answering: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
-        self.refused = 0
 
     @property
     def clients(self) -> int:
@@ -89,7 +87,6 @@ class Server:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         refusal = self._refusal(writer)
         if refusal is not None:
-            self.refused += 1
             await _send(writer, {"id": None, "error": protocol.error_document(refusal)})
             return
         while True:

@@ -23,7 +23,6 @@ class Worker:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fairway-worker")
         self._since = 0.0  # when what is being done was begun; 0: nothing is
         self.waiting = 0
-        self.done = 0
 
     async def do(self, work: Callable[[], T]) -> T:
         """What `work` returns, or raises, once its turn has come. BusyError: too much is waiting."""
@@ -53,4 +52,3 @@ class Worker:
 
     def _finished(self, _: object) -> None:
         self.waiting -= 1
-        self.done += 1

@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from fairway.net.enrolment import files
 from fairway.net.enrolment.blocks import Block, free_block
 from fairway.net.enrolment.certificate import (
-    LIFETIME,
     fingerprint_of,
     issue,
     issue_authority,
@@ -290,7 +289,7 @@ class Authority:
         serial = self._serial(node, fingerprint_of(key).hex(), now)
         permit = Permit(node, self._blocks_of(node), network.pools if may_move else (), serial)
         authority = self.certificate
-        certificate = issue(authority, self._key(), permit, key, now, LIFETIME)
+        certificate = issue(authority, self._key(), permit, key, now)
         database.execute("DELETE FROM certificates WHERE expires < ?", (_seconds(now),))
         database.execute(
             "INSERT OR REPLACE INTO certificates VALUES (?, ?, ?, ?, 0)",

@@ -7,6 +7,7 @@ Besides, two DNS names: `ANY_NODE`, for who calls an address and does not know w
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timedelta
 from ipaddress import ip_network
 
@@ -69,7 +70,7 @@ def requested_key(data: bytes) -> ec.EllipticCurvePublicKey:
 
 def fingerprint_of(key: ec.EllipticCurvePublicKey) -> bytes:
     """What tells one key from another."""
-    return _digest(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
 
 
 def issue_authority(key: ec.EllipticCurvePrivateKey, network: bytes, now: datetime) -> x509.Certificate:
@@ -140,9 +141,3 @@ def permit_of(certificate: bytes) -> Permit:
 
 def _networks(uris: list[str], prefix: str) -> tuple[IPNetwork, ...]:
     return tuple(ip_network(uri.removeprefix(prefix)) for uri in uris if uri.startswith(prefix))
-
-
-def _digest(data: bytes) -> bytes:
-    digest = hashes.Hash(hashes.SHA256())
-    digest.update(data)
-    return digest.finalize()

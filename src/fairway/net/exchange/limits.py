@@ -14,6 +14,9 @@ MAX_PREFIXES = 16_384
 MAX_VERSION = 2**32 - 1
 """Of an announcement: a higher one is refused. Nobody moves a pod so often, and a node that follows must find one."""
 
+MAX_CONFLICTS = 100
+"""Conflicts that are told at once: the first say enough."""
+
 MAX_TOMBSTONES = 16_384
 """Withdrawals remembered of one peer until no older announcement can come any more; past it, a resync is asked for."""
 

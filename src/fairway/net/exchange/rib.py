@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from fairway.net.exchange import limits
 from fairway.net.exchange.messages import Announcement
 from fairway.net.model.facts import IPNetwork
-
-MAX_CONFLICTS = 100
-"""Conflicts that are told at once: the first say enough."""
 
 
 @dataclass(slots=True, eq=False)
@@ -128,10 +126,10 @@ class Rib:
             while around and not _contains(around[-1].announcement.prefix, prefix):
                 around.pop()
             for outer in around:
-                if outer.node != entry.node and len(found) < MAX_CONFLICTS:
+                if outer.node != entry.node and len(found) < limits.MAX_CONFLICTS:
                     found.append(Conflict(outer.announcement.prefix, outer.node, prefix, entry.node))
             around.append(entry)
-        return found[:MAX_CONFLICTS]
+        return found[: limits.MAX_CONFLICTS]
 
     def _note(self, entry: Entry) -> None:
         prefix = entry.announcement.prefix

@@ -58,10 +58,6 @@ class Path:
             return 1 << 62
         return ANTI_AMPLIFICATION_FACTOR * self.bytes_received - self.bytes_sent
 
-    def is_between(self, local: Local, address: Address | None) -> bool:
-        """Whether this path leads from that socket to that address."""
-        return address == self.address and local == self.local
-
     def differs_by_port_only(self, other: Path) -> bool:
         """Whether the peer has another port and nothing else: the same network carries it (section 9.4)."""
         ours, theirs = self.address, other.address

@@ -56,7 +56,7 @@ class Installer:
         self._routers: dict[IPAddress, IPAddress | None] = {}
         self._dirty: set[IPNetwork] = set()
         self._wake = asyncio.Event()
-        self._worker: asyncio.Task[None] | None = None
+        self._installing: asyncio.Task[None] | None = None
         self._stopping = False
 
     async def start(self) -> None:
@@ -64,21 +64,24 @@ class Installer:
         self._durable = {route.destination: route for route in await self._do(self._host.learned.all)}
         self._present = dict(self._durable)
         self._keep_until = asyncio.get_running_loop().time() + self._keep_s
-        self._worker = asyncio.create_task(self._work())
+        self._installing = asyncio.create_task(self._work())
 
     async def stop(self) -> None:
         """End, with all on the disk."""
         self._stopping = True
         self._wake.set()
-        if self._worker is not None:
-            await self._worker
+        if self._installing is not None:
+            await self._installing
 
     def changed(self, prefixes: set[IPNetwork]) -> None:
         """Something is new about these."""
         self._dirty |= prefixes
         self._wake.set()
-        if len(prefixes) > _HASTENED:
-            return
+        if len(prefixes) <= _HASTENED:
+            self._hasten(prefixes)
+
+    def _hasten(self, prefixes: set[IPNetwork]) -> None:
+        """Give the kernel at once what is new about a few."""
         try:
             add, delete = self._difference(prefixes, self._present)
             if add or delete:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fairway.net.agent.log import say
 from fairway.net.agent.peers.options import PeerOptions
+from fairway.net.agent.protocol import Json
 from fairway.net.agent.worker import Worker
 from fairway.net.host import Host
 from fairway.net.model.errors import FairwayError, UsageError
@@ -16,8 +17,6 @@ from fairway.net.model.facts import IPAddress
 
 if TYPE_CHECKING:
     from fairway.net.agent.peers.peering import Peering
-
-Json = dict[str, Any]
 
 _LOOK_S = 1.0
 _LOOK_AGAIN_S = 30.0
