@@ -28,16 +28,16 @@ def set_forward_policy(kernel: Kernel, namespace: str, policy: str) -> int:
                 {"chain": {**chain, "name": _MARK}},
                 {"chain": {**chain, "name": "FORWARD", **hook}},
             ]
-            kernel.nft(namespace, [{"add": each} for each in made])
+            kernel.filter.nft(namespace, [{"add": each} for each in made])
         elif policy != "drop" and ours:
-            kernel.nft(namespace, [{"delete": {"table": table}}])
+            kernel.filter.nft(namespace, [{"delete": {"table": table}}])
         changes += ours != (policy == "drop")
     return changes
 
 
 def _is_ours(kernel: Kernel, namespace: str, family: str) -> bool:
     try:
-        listed = kernel.nft(namespace, [{"list": {"table": {"family": family, "name": "filter"}}}])
+        listed = kernel.filter.nft(namespace, [{"list": {"table": {"family": family, "name": "filter"}}}])
     except KernelError as error:
         if error.errno == errno.ENOENT:
             return False

@@ -138,7 +138,7 @@ class Drift:
         for pod in pods:
             if pod.link in links:
                 wanted |= _guarding(self._wiring.facts(pod, chains))
-        observed = _guarding(self._kernel.firewall(home) | self._kernel.accepts(home))
+        observed = _guarding(self._kernel.filter.firewall(home) | self._kernel.filter.accepts(home))
         return plan(wanted, {fact for fact in observed if _link_of(fact) in settled or _link_of(fact) not in links})
 
 

@@ -257,7 +257,7 @@ class Host:
 
     def dropping_chains(self) -> tuple[ForeignChain, ...]:
         """Other programs' chains that drop what is forwarded, and that Fairway's pods must be let through."""
-        return self._kernel.dropping_chains(self.identity.home)
+        return self._kernel.filter.dropping_chains(self.identity.home)
 
     # Within
 

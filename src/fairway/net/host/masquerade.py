@@ -24,4 +24,4 @@ class Masquerading:
     def enforce(self) -> None:
         """Bring it into the kernel, if there are pods; the caller holds the store's lock."""
         if not self._store.is_empty():
-            self._kernel.masquerade(self.wanted())
+            self._kernel.filter.masquerade(self.wanted())

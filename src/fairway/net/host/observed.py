@@ -37,7 +37,7 @@ class Observer:
         """What there is of a node's own facts: the settings among `wanted`, the gateway's address, our table."""
         facts = self._settings(wanted)
         facts |= {fact for fact in self._kernel.loopback_addresses() if isinstance(fact, Address)}
-        if self._kernel.firewall_is_whole(self._home):
+        if self._kernel.filter.firewall_is_whole(self._home):
             facts.add(Firewall(self._home))
         return facts
 
@@ -59,7 +59,7 @@ class Observer:
         outer = self._kernel.link_view(self._home, pod.link)
         links = [link for link in outer.links if link.ours]
         facts = self._settings(wanted) | self._accepts(pod) | outer.own()
-        facts |= self._kernel.allowed_sources(self._home, pod.link)
+        facts |= self._kernel.filter.allowed_sources(self._home, pod.link)
         if site.own:
             reachable = self._kernel.has_namespace(site.namespace)
             if reachable:
@@ -77,7 +77,7 @@ class Observer:
         return {fact for fact in self._kernel.routes(self._home) if fact.gateway is not None}
 
     def _accepts(self, pod: Pod) -> set[Fact]:
-        return {accept for accept in self._kernel.accepts(self._home) if accept.link == pod.link}
+        return {accept for accept in self._kernel.filter.accepts(self._home) if accept.link == pod.link}
 
     def routes(self, destinations: Iterable[IPNetwork], *, learned: bool = False) -> set[Fact]:
         """Our routes to `destinations`: those that were learned, or the others."""
@@ -88,7 +88,7 @@ class Observer:
     def rules(self, policies: PolicyRules | None) -> set[Fact]:
         """What there is of network policies, held against what they should be, and what is hidden."""
         table = policies.table if policies is not None else PolicyTable()
-        found = (self._kernel.policy_rules(self._home, table), self._kernel.masqueraded(self._home))
+        found = (self._kernel.filter.policy_rules(self._home, table), self._kernel.filter.masqueraded(self._home))
         return {fact for fact in found if fact is not None}
 
     def everything(
@@ -103,8 +103,8 @@ class Observer:
         home = self._kernel.view(self._home)
         facts = self._settings(wanted)
         facts |= {fact for fact in home.own() if isinstance(fact, Route) or _links_host(fact)}
-        facts |= self._kernel.firewall(self._home)
-        facts |= self._kernel.accepts(self._home)
+        facts |= self._kernel.filter.firewall(self._home)
+        facts |= self._kernel.filter.accepts(self._home)
         links = [link for link in home.links if link.name.startswith(INTERFACE_PREFIX)]
         for name in self._kernel.namespace_names(prefix):
             found = self._kernel.mark(name)

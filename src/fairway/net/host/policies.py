@@ -88,7 +88,7 @@ class Policies:
         if compiler is not None:
             endpoint = self._endpoint(pod)
             if not moved:  # what was allowed to who had its addresses before is not allowed to it
-                self._kernel.forget_connections(pod.addresses)
+                self._kernel.filter.forget_connections(pod.addresses)
             self._change(compiler, compiler.put(endpoint))
             # If a document says that another host has it, it has moved here.
             self._change(compiler, compiler.remove((endpoint.namespace, endpoint.name, "")))
@@ -111,17 +111,17 @@ class Policies:
         if not delta:
             return
         try:
-            self._kernel.change_policy(delta)
+            self._kernel.filter.change_policy(delta)
         except KernelError:
             # The kernel has something else than we believe: our table is new, or somebody has been at it.
-            self._kernel.replace_policy(compiler.table())
+            self._kernel.filter.replace_policy(compiler.table())
 
     def _enforce(self) -> None:
         """Bring what is kept into the kernel, if there are pods that have it in force."""
         self._compiler = None
         if not self._store.is_empty():
             compiler = self._current(None)
-            self._kernel.replace_policy((compiler or Compiler()).table())
+            self._kernel.filter.replace_policy((compiler or Compiler()).table())
 
     def _current(self, without: Pod | None) -> Compiler | None:
         """The compiler of what is kept and of the pods, but for one that comes or goes; None without policies."""

@@ -90,7 +90,7 @@ class Reaper:
                 try:
                     kernel.end_links([task.index for task in tasks if task.index])
                     for task in tasks:
-                        kernel.end_guard(task.link, task.guard)
+                        kernel.filter.end_guard(task.link, task.guard)
                     # What another process has added under the same name meanwhile is in no state of being removed.
                     with contextlib.suppress(FairwayError):  # a full disk, say: the next repair forgets them
                         self._forget([task.pod for task in tasks])

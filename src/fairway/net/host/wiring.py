@@ -89,7 +89,7 @@ class Wiring:
         # Where the link is gone already, so is what the chain that guards it was for.
         later: tuple[type[Fact], ...] = (Veth, AllowedSources) if index else ()
         at_once = [operation for operation in self._removal(pod) if not isinstance(operation.fact, later)]
-        guard = self._kernel.silence(pod.link) if index else 0
+        guard = self._kernel.filter.silence(pod.link) if index else 0
         apply(at_once, self._kernel.execute)
         self._reaper.end(pod.name, pod.link, index, guard)
 
@@ -148,7 +148,7 @@ class Wiring:
 
     def chains(self) -> tuple[ForeignChain, ...]:
         """Other programs' chains that are to let pods through."""
-        return self._kernel.dropping_chains(self._identity.home) if self._touch_foreign_chains else ()
+        return self._kernel.filter.dropping_chains(self._identity.home) if self._touch_foreign_chains else ()
 
     def uplink_mtu(self) -> int:
         """The MTU of the host's way out, looked at once."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -11,8 +10,8 @@ from typing import TypeVar
 from fairway.net.kernel import messages, namespaces, observe, records, sysctl
 from fairway.net.kernel.events import Events
 from fairway.net.kernel.execute import execute
-from fairway.net.kernel.nftables import Json, Nft
 from fairway.net.kernel.observe import View
+from fairway.net.kernel.packet_filter import PacketFilter
 from fairway.net.kernel.records import LinkRecord
 from fairway.net.kernel.sessions import Sessions
 from fairway.net.model.attachment import GivenNamespace
@@ -20,17 +19,12 @@ from fairway.net.model.errors import NamespaceError
 from fairway.net.model.facts import (
     HERE,
     Fact,
-    ForeignChain,
-    ForwardAccept,
     IPAddress,
-    Masquerade,
-    PolicyRules,
     Route,
     Sysctl,
 )
 from fairway.net.model.names import INTERFACE_PREFIX
 from fairway.net.model.operations import Failure, Operation
-from fairway.net.model.policy_table import PolicyDelta, PolicyTable
 
 T = TypeVar("T")
 
@@ -43,6 +37,7 @@ class Kernel:
     def __init__(self, home: str = HERE) -> None:
         self.home = home
         self._sessions = Sessions(frozenset({home}))
+        self.filter = PacketFilter(home, self._sessions)
 
     def close(self) -> None:
         """End every socket."""
@@ -65,62 +60,10 @@ class Kernel:
             return set()
         return namespaces.inside(namespace, lambda: observe.settings(namespace, wanted))
 
-    def firewall(self, namespace: str) -> set[Fact]:
-        """Our nftables table in `namespace`, if it is whole, and the sources that it allows."""
-        with self._sessions as sessions:
-            return set(sessions.firewall(namespace).observe())
-
-    def allowed_sources(self, namespace: str, link: str) -> set[Fact]:
-        """What the interface `link` of `namespace` may send from; the cost does not grow with other links."""
-        with self._sessions as sessions:
-            return set(sessions.firewall(namespace).observe_link(link))
-
     def link_view(self, namespace: str, link: str) -> View:
         """What `namespace` holds of one interface: itself, and addresses, neighbours and our routes on it."""
         with self._sessions as sessions:
             return observe.link_view(namespace, sessions.netlink(namespace), link)
-
-    def firewall_is_whole(self, namespace: str) -> bool:
-        """Whether our nftables table in `namespace` is as it should be; the cost does not grow with its sources."""
-        with self._sessions as sessions:
-            return sessions.firewall(namespace).whole()
-
-    def policy_rules(self, namespace: str, wanted: PolicyTable) -> PolicyRules | None:
-        """The network policies in our table in `namespace`, held against what they should be; None: there are none."""
-        with self._sessions as sessions:
-            table = sessions.policies(namespace).observe(wanted)
-        return PolicyRules(namespace, table) if table != PolicyTable() else None
-
-    def change_policy(self, delta: PolicyDelta) -> None:
-        """Change the home namespace's policies in one transaction."""
-        self._sessions.policies(self.home).apply(delta)
-
-    def replace_policy(self, table: PolicyTable) -> None:
-        """Put `table` in the place of the home namespace's policies, in one transaction."""
-        self._sessions.policies(self.home).replace(table)
-
-    def forget_connections(self, addresses: Iterable[IPAddress]) -> None:
-        """Forget the connections from and to these addresses that the home namespace tracks."""
-        self._sessions.connections(self.home).forget(addresses)
-
-    def masquerade(self, wanted: Masquerade | None) -> None:
-        """Hide what `wanted` says behind the home namespace's own addresses, and nothing else."""
-        self._sessions.masquerade(self.home).replace(wanted)
-
-    def masqueraded(self, namespace: str) -> Masquerade | None:
-        """What is hidden in `namespace`; None: nothing."""
-        with self._sessions as sessions:
-            return sessions.masquerade(namespace).observe()
-
-    def dropping_chains(self, namespace: str) -> tuple[ForeignChain, ...]:
-        """Other programs' chains in `namespace` that drop what is forwarded."""
-        foreign = self._sessions.foreign(namespace)
-        return namespaces.inside(namespace, foreign.dropping_chains)
-
-    def accepts(self, namespace: str) -> set[ForwardAccept]:
-        """Our rules in other programs' chains."""
-        foreign = self._sessions.foreign(namespace)
-        return namespaces.inside(namespace, foreign.accepts)
 
     def link(self, namespace: str, name: str) -> LinkRecord | None:
         """One interface, anybody's; None if there is none of that name."""
@@ -163,14 +106,6 @@ class Kernel:
             netlink.batch([messages.doom(index) for index in indices])
             netlink.batch([messages.delete_doomed()])
 
-    def silence(self, link: str) -> int:
-        """Let nothing that enters by the home namespace's `link` pass; the handle of the chain that sees to it."""
-        return self._sessions.firewall(self.home).silence(link)
-
-    def end_guard(self, link: str, handle: int) -> None:
-        """Take away the chain of that handle at the home namespace's `link`; 0, or one that is gone: nothing."""
-        self._sessions.firewall(self.home).end(link, handle)
-
     def pod_links(self) -> list[str]:
         """The home namespace's interfaces that are called as pods' host ends are, anybody's."""
         names = namespaces.inside(self.home, socket.if_nameindex)
@@ -190,11 +125,6 @@ class Kernel:
             for error in sessions.netlink(namespace).batch(requests):
                 if error is not None and error.errno not in tolerated:
                     raise error
-
-    def nft(self, namespace: str, commands: Sequence[Json]) -> list[Json]:
-        """Do nftables commands (libnftables' JSON) in `namespace`, as one transaction; returns what they list."""
-        with contextlib.closing(namespaces.inside(namespace, Nft)) as nft:
-            return nft.run(commands)
 
     def namespace_identity(self, name: str) -> int:
         """The inode that /proc/PID/ns/net shows for processes in the namespace."""
