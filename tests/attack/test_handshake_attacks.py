@@ -11,9 +11,9 @@ from quic_pair import Pair
 
 from fairway.quic import ErrorCode, PeerError, Phase, frames
 from fairway.quic import events as ev
-from fairway.quic.handshake.transport_parameters import TransportParameters, decode_parameters, encode_parameters
 from fairway.quic.packets.headers import VERSION_1, PacketType, encode_long_header, encode_retry, parse_long_header
 from fairway.quic.packets.protection import initial_secrets, make_opener, make_sealer, retry_tag
+from fairway.quic.transport_parameters import TransportParameters, decode_parameters, encode_parameters
 from fairway.tls import ClientConfig, ClientSession, CryptoData
 from fairway.wire import Reader, encode_varint
 

@@ -8,8 +8,8 @@ from quic_pair import Pair
 
 from fairway.quic import ErrorCode, QuicConfiguration
 from fairway.quic.handshake import local_parameters as local
-from fairway.quic.handshake.version_information import VersionInformation
 from fairway.quic.packets.headers import VERSION_1, VERSION_2, encode_version_negotiation, parse_long_header
+from fairway.quic.version_information import VersionInformation
 
 BOTH_TWO = (VERSION_2, VERSION_1)
 

@@ -11,12 +11,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fairway.quic import ErrorCode, PeerError, frames
-from fairway.quic.handshake.transport_parameters import (
-    PreferredAddress,
-    TransportParameters,
-    decode_parameters,
-    encode_parameters,
-)
 from fairway.quic.packets.headers import (
     KEY_PHASE,
     LONG_HEADER,
@@ -30,6 +24,12 @@ from fairway.quic.packets.headers import (
     parse_versions,
 )
 from fairway.quic.packets.protection import Opener, make_opener
+from fairway.quic.transport_parameters import (
+    PreferredAddress,
+    TransportParameters,
+    decode_parameters,
+    encode_parameters,
+)
 from fairway.tls import CipherSuite
 from fairway.wire import RangeSet, Reader, WireError, decode_varint, encode_varint
 

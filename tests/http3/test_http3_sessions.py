@@ -26,7 +26,7 @@ from fairway.http3.webtransport import (
 )
 from fairway.quic import QuicConfiguration, UsageError
 from fairway.quic import events as quic_events
-from fairway.quic.handshake.transport_parameters import TransportParameters
+from fairway.quic.transport_parameters import TransportParameters
 from fairway.wire import encode_varint
 
 DATAGRAMS = QuicConfiguration(handshake_timeout_s=120.0, max_datagram_frame_size=65535)

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from fairway.net.host import Host, traces
-from fairway.net.kernel import Kernel, namespaces
+from fairway.net.kernel import namespaces
+from fairway.net.kernel.packet_filter import PacketFilter
 from fairway.net.model.attachment import AttachRequest, Kubernetes
 from fairway.net.model.errors import UsageError
 from fairway.net.model.pod import Pod
@@ -219,9 +220,9 @@ def test_what_is_tracked_is_read_once_for_many_pods_and_again_for_who_gets_an_ad
 ) -> None:
     host.policies.apply(WEB, "web.yaml")
     looks = []
-    read, forget = Kernel.tracked_addresses, Kernel.forget_connections
-    monkeypatch.setattr(Kernel, "tracked_addresses", lambda *of: (looks.append("all"), read(*of))[1])
-    monkeypatch.setattr(Kernel, "forget_connections", lambda *of: (looks.extend(of[1]), forget(*of))[1])
+    read, forget = PacketFilter.tracked_addresses, PacketFilter.forget_connections
+    monkeypatch.setattr(PacketFilter, "tracked_addresses", lambda *of: (looks.append("all"), read(*of))[1])
+    monkeypatch.setattr(PacketFilter, "forget_connections", lambda *of: (looks.extend(of[1]), forget(*of))[1])
     pods = [host.add_pod(f"pod{number}") for number in range(4)]
     assert looks == ["all"]
     host.remove_pod("pod0")

@@ -9,8 +9,8 @@ from quic_pair import Pair, SimulatedPath
 
 from fairway.quic import QuicConfiguration, ack_frames
 from fairway.quic.errors import PeerError
-from fairway.quic.handshake.transport_parameters import TransportParameters, decode_parameters, encode_parameters
 from fairway.quic.spaces import ReceivedNumbers
+from fairway.quic.transport_parameters import TransportParameters, decode_parameters, encode_parameters
 
 PATH = {"delay": 0.02, "rate": 5e6}
 SIZE = 4_000_000

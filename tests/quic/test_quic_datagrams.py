@@ -13,8 +13,8 @@ from fairway.quic import Connection, ConnectionClosed, QuicConfiguration, UsageE
 from fairway.quic import events as ev
 from fairway.quic.datagrams import DatagramQueue
 from fairway.quic.frames import Datagram, decode_frame
-from fairway.quic.handshake.transport_parameters import TransportParameters, decode_parameters, encode_parameters
 from fairway.quic.limits import MAX_DATAGRAM_BYTES_KEPT, MAX_DATAGRAMS_KEPT
+from fairway.quic.transport_parameters import TransportParameters, decode_parameters, encode_parameters
 from fairway.wire import Reader
 
 TAKES = QuicConfiguration(handshake_timeout_s=120.0, max_datagram_frame_size=65535)

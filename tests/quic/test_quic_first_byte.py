@@ -10,9 +10,9 @@ from quic_pair import CLIENT_ADDRESS, Pair, SimulatedPath
 
 from fairway.quic import QuicConfiguration
 from fairway.quic.handshake import local_parameters as local
-from fairway.quic.handshake.transport_parameters import TransportParameters, encode_parameters
 from fairway.quic.packets.first_byte import FixedBit, SpinBit
 from fairway.quic.packets.headers import FIXED_BIT, LONG_HEADER, SPIN_BIT, PacketType, parse_long_header
+from fairway.quic.transport_parameters import TransportParameters, encode_parameters
 
 DELAY = 0.05
 

@@ -10,14 +10,6 @@ from hypothesis import strategies as st
 
 from fairway.quic import ack_frames, frames
 from fairway.quic.errors import ErrorCode, PeerError
-from fairway.quic.handshake.transport_parameters import (
-    PreferredAddress,
-    TransportParameters,
-    decode_parameters,
-    encode_parameters,
-    encode_reserved,
-)
-from fairway.quic.handshake.version_information import VersionInformation
 from fairway.quic.packets.headers import (
     VERSION_1,
     VERSION_2,
@@ -32,6 +24,14 @@ from fairway.quic.packets.headers import (
     parse_versions,
 )
 from fairway.quic.receiving.dispatch import TABLE
+from fairway.quic.transport_parameters import (
+    PreferredAddress,
+    TransportParameters,
+    decode_parameters,
+    encode_parameters,
+    encode_reserved,
+)
+from fairway.quic.version_information import VersionInformation
 from fairway.wire import Reader, WireError, encode_varint
 
 varint = st.integers(0, (1 << 62) - 1)

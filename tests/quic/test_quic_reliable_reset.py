@@ -7,12 +7,12 @@ from quic_pair import Pair, SimulatedPath
 
 from fairway.quic import ErrorCode, PeerError
 from fairway.quic import events as ev
-from fairway.quic.handshake.transport_parameters import TransportParameters
 from fairway.quic.streams.flow_control import ReceiveWindow, SendWindow
 from fairway.quic.streams.outgoing import Outgoing
 from fairway.quic.streams.recv import ReceiveState, ReceiveStream
 from fairway.quic.streams.send import SendState, SendStream
 from fairway.quic.streams.table import StreamTable
+from fairway.quic.transport_parameters import TransportParameters
 
 
 def sending(window: int = 1 << 20) -> SendStream:

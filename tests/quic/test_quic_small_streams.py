@@ -13,9 +13,9 @@ from fairway.quic import Connection, ErrorCode, PeerError, frames
 from fairway.quic import events as ev
 from fairway.quic.configuration import QuicConfiguration
 from fairway.quic.frames import Stream
-from fairway.quic.handshake.transport_parameters import TransportParameters
 from fairway.quic.receiving.stream_frames import take_streams
 from fairway.quic.state import ConnectionState
+from fairway.quic.transport_parameters import TransportParameters
 from fairway.wire import Reader, encode_varint
 
 

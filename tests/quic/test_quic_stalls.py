@@ -14,12 +14,12 @@ from fairway.quic import events as ev
 from fairway.quic.delivery import Delivery
 from fairway.quic.frames import HandshakeDone
 from fairway.quic.handshake.handshake import Handshake
-from fairway.quic.handshake.transport_parameters import TransportParameters
 from fairway.quic.paths.migration import Migration
 from fairway.quic.receiving.dispatch import FrameHandlers
 from fairway.quic.recovery.sent import Run
 from fairway.quic.state import ConnectionState
 from fairway.quic.timers import Timer
+from fairway.quic.transport_parameters import TransportParameters
 from fairway.tls import ClientConfig, ClientSession
 
 DELAY_S = 0.025

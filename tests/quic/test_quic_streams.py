@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from fairway.quic.errors import ErrorCode, PeerError, UsageError
 from fairway.quic.frames import MAX_DATA, MAX_STREAM_DATA, STREAM
-from fairway.quic.handshake.transport_parameters import TransportParameters
 from fairway.quic.streams.flow_control import ReceiveWindow, SendWindow
 from fairway.quic.streams.incoming import Incoming
 from fairway.quic.streams.outgoing import Outgoing
@@ -22,6 +21,7 @@ from fairway.quic.streams.recv import (
 )
 from fairway.quic.streams.send import SEND_TRANSITIONS, SendState, SendStream
 from fairway.quic.streams.table import StreamTable
+from fairway.quic.transport_parameters import TransportParameters
 
 
 class TestAssembler:

@@ -12,7 +12,6 @@ from quic_pair import Pair, SimulatedPath, identity
 from fairway.quic import ClosedBy, KnownServer, MemorySessionStore, QuicConfiguration, UsageError
 from fairway.quic import events as ev
 from fairway.quic.errors import ErrorCode, PeerError
-from fairway.quic.handshake.version_information import VersionInformation, encode_version_information
 from fairway.quic.handshake.version_negotiation import check_server, served_version
 from fairway.quic.packets.headers import (
     LONG_HEADER,
@@ -23,6 +22,7 @@ from fairway.quic.packets.headers import (
     parse_long_header,
     parse_versions,
 )
+from fairway.quic.version_information import VersionInformation, encode_version_information
 from fairway.tls import ClientConfig, NamedGroup, ServerConfig, Tickets
 
 SERVER = ("localhost", 443, ("test",))

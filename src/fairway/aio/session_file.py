@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from fairway.quic import MemorySessionStore, SavedSession
 from fairway.quic.errors import PeerError
 from fairway.quic.handshake.sessions import ServerKey, Visits
-from fairway.quic.handshake.transport_parameters import decode_parameters, encode_parameters
+from fairway.quic.transport_parameters import decode_parameters, encode_parameters
 from fairway.tls import CipherSuite, SessionTicket
 
 FORMAT = 1

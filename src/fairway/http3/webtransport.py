@@ -15,7 +15,7 @@ from fairway.http3.fields import Fields
 from fairway.http3.limits import MAX_SESSIONS, SESSION_DATA, SESSION_STREAMS
 from fairway.http3.settings import Settings
 from fairway.quic import UsageError
-from fairway.quic.handshake.transport_parameters import TransportParameters
+from fairway.quic.transport_parameters import TransportParameters
 
 PROTOCOL = b"webtransport-h3"  # section 9.1
 OLDER_PROTOCOL = b"webtransport"

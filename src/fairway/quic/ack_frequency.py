@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from fairway.quic.ack_frames import ACK_FREQUENCY, AckFrequency
 from fairway.quic.errors import ErrorCode, PeerError
-from fairway.quic.handshake.transport_parameters import MAX_ACK_DELAY_LIMIT_MS
 from fairway.quic.state import ConnectionState
+from fairway.quic.transport_parameters import MAX_ACK_DELAY_LIMIT_MS
 
 WINDOW_SHARE = 8
 MAX_THRESHOLD = 128

@@ -34,7 +34,6 @@ from fairway.quic.handshake.local_parameters import (
     ticket_context,
 )
 from fairway.quic.handshake.sessions import KnownServer
-from fairway.quic.handshake.transport_parameters import TransportParameters, encode_ids
 from fairway.quic.observe.observer import Observer, Watch
 from fairway.quic.packets.headers import Buffer
 from fairway.quic.paths.migration import Migration
@@ -46,6 +45,7 @@ from fairway.quic.state import ConnectionState, Phase
 from fairway.quic.statistics import statistics
 from fairway.quic.timeouts import Timeouts
 from fairway.quic.timers import Timer
+from fairway.quic.transport_parameters import TransportParameters, encode_ids
 from fairway.tls import ClientConfig, ClientSession, ServerConfig, ServerSession
 
 Random = Callable[[int], bytes]

@@ -12,8 +12,6 @@ from fairway.quic.connection_ids import LocalIds, MakeId, RemoteIds
 from fairway.quic.datagrams import Datagrams
 from fairway.quic.errors import Closing
 from fairway.quic.events import Event
-from fairway.quic.handshake.sessions import KnownServer
-from fairway.quic.handshake.transport_parameters import TransportParameters
 from fairway.quic.packets.first_byte import FixedBit, SpinBit
 from fairway.quic.paths.path import Address, Path
 from fairway.quic.recovery.ecn import Ecn
@@ -26,9 +24,11 @@ from fairway.quic.streams.incoming import Incoming
 from fairway.quic.streams.outgoing import Outgoing
 from fairway.quic.streams.table import StreamTable
 from fairway.quic.timers import Timers
+from fairway.quic.transport_parameters import TransportParameters
 
 if TYPE_CHECKING:
     from fairway.quic.handshake.early_data import EarlyKeys
+    from fairway.quic.handshake.sessions import KnownServer
     from fairway.quic.observe.observer import Watch
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
 import os
-import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
@@ -26,6 +24,7 @@ from fairway.net.enrolment.certificate import (
     new_key,
     requested_key,
 )
+from fairway.net.enrolment.ledger import Ledger
 from fairway.net.enrolment.membership import Network
 from fairway.net.enrolment.messages import Granted, JoinRequest, RenewRequest
 from fairway.net.enrolment.revocation import MAX_ENTRIES, RevocationList
@@ -42,21 +41,6 @@ MAX_CERTIFICATES = 8
 
 _REVOKED, _BARRED = 1, 2
 """Of a certificate; 0 for a good one. A barred one renews no more; others take it, as the list has no place for it."""
-
-_VERSION = 1
-_SCHEMA = """
-CREATE TABLE network (description TEXT NOT NULL, list INTEGER NOT NULL) STRICT;
-CREATE TABLE pools (network TEXT PRIMARY KEY, length INTEGER NOT NULL) STRICT;
-CREATE TABLE nodes (name TEXT PRIMARY KEY, mobile INTEGER NOT NULL) STRICT;
-CREATE TABLE blocks (block TEXT PRIMARY KEY, node TEXT NOT NULL REFERENCES nodes) STRICT;
-CREATE TABLE certificates (
-    serial TEXT PRIMARY KEY, node TEXT NOT NULL, key TEXT NOT NULL, expires INTEGER NOT NULL, revoked INTEGER NOT NULL
-) STRICT;
-CREATE TABLE tokens (
-    number TEXT PRIMARY KEY, hash TEXT NOT NULL, expires INTEGER NOT NULL, node TEXT NOT NULL, blocks TEXT NOT NULL,
-    mobile INTEGER NOT NULL, used_by TEXT NOT NULL
-) STRICT;
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +63,7 @@ class Authority:
         self.directory = state / "network" / "authority"
         self._key_path = self.directory / "key.pem"
         self._certificate_path = self.directory / "certificate.pem"
-        self._database: sqlite3.Connection | None = None
+        self._ledger = Ledger(self.directory)
 
     @property
     def here(self) -> bool:
@@ -92,12 +76,11 @@ class Authority:
             raise UsageError("this host is the authority of a network already", mend="add others to it: fairway token")
         check_name("node", node)
         files.make_directory(self.directory)
-        for stale in self.directory.glob("authority.db*"):  # of a beginning that was cut off
-            stale.unlink()
+        self._ledger.clear()  # what is left of a beginning that was cut off
         network = Network(os.urandom(16), tuple(pool.network for pool in pools), node, port=port)
         key = new_key()
         certificate = issue_authority(key, network.identity, now)
-        with self._transaction() as database:
+        with self._ledger.transaction() as database:
             database.execute("INSERT INTO network VALUES (?, 0)", (network.as_json(),))
             rows = [(str(pool.network), pool.length) for pool in pools]
             database.executemany("INSERT INTO pools VALUES (?, ?)", rows)
@@ -108,9 +91,7 @@ class Authority:
 
     def close(self) -> None:
         """End the connection to the file."""
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        self._ledger.close()
 
     # Joining
 
@@ -127,7 +108,7 @@ class Authority:
         if node:
             check_name("node", node)
         number, secret = os.urandom(8), os.urandom(SECRET_BYTES)
-        with self._transaction() as database:
+        with self._ledger.transaction() as database:
             self._check_blocks(blocks, node)
             database.execute("DELETE FROM tokens WHERE expires < ?", (_seconds(now - timedelta(days=1)),))
             ((count,),) = database.execute("SELECT count(*) FROM tokens").fetchall()
@@ -149,7 +130,7 @@ class Authority:
         """Let a host join by its token, which is used up by that; only the same key may ask again."""
         key = requested_key(asked.request)
         holder = fingerprint_of(key).hex()
-        with self._transaction() as database:
+        with self._ledger.transaction() as database:
             row = database.execute(
                 "SELECT hash, expires, node, blocks, mobile, used_by FROM tokens WHERE number = ?",
                 (asked.number.hex(),),
@@ -175,12 +156,12 @@ class Authority:
 
     def enrol(self, node: str, request: bytes, now: datetime, blocks: Sequence[IPNetwork] = ()) -> Granted:
         """The authority's own node: it needs no token."""
-        with self._transaction():
+        with self._ledger.transaction():
             return self._grant(node, requested_key(request), tuple(blocks), mobile=True, now=now)
 
     def renew(self, permit: Permit, asked: RenewRequest, now: datetime) -> Granted:
         """The next certificate of a node that showed one which says `permit`."""
-        with self._transaction() as database:
+        with self._ledger.transaction() as database:
             row = database.execute(
                 "SELECT node, revoked FROM certificates WHERE serial = ?", (str(permit.serial),)
             ).fetchone()
@@ -196,7 +177,7 @@ class Authority:
         Where the list has no place for them the node is barred: it renews no more, so that it ends with them, and keeps
         name and blocks until then; `FairwayError` says so, and a later call revokes it.
         """
-        with self._transaction() as database:
+        with self._ledger.transaction() as database:
             if not database.execute("SELECT 1 FROM nodes WHERE name = ?", (node,)).fetchone():
                 raise UsageError(f"no node {node!r} has joined", mend="see: fairway peers")
             if node == self.network().authority:
@@ -219,13 +200,13 @@ class Authority:
     @property
     def list_number(self) -> int:
         """The number of the newest list; 0 if nobody was ever revoked."""
-        with self._transaction() as database:
+        with self._ledger.transaction() as database:
             ((number,),) = database.execute("SELECT list FROM network").fetchall()
             return int(number)
 
     def revocations(self, now: datetime) -> RevocationList | None:
         """The list as it is now; None if nobody was ever revoked."""
-        with self._transaction() as database:
+        with self._ledger.transaction() as database:
             ((number,),) = database.execute("SELECT list FROM network").fetchall()
             return self._list(now) if number else None
 
@@ -243,7 +224,7 @@ class Authority:
 
     def network(self) -> Network:
         """The network."""
-        with self._transaction() as database:
+        with self._ledger.transaction() as database:
             ((description,),) = database.execute("SELECT description FROM network").fetchall()
             return Network.from_json(description)
 
@@ -251,12 +232,12 @@ class Authority:
         """Where the authority's node is: those who join later are told."""
         network = self.network()
         moved = Network(network.identity, network.pools, network.authority, tuple(endpoints), network.port)
-        with self._transaction() as database:
+        with self._ledger.transaction() as database:
             database.execute("UPDATE network SET description = ?", (moved.as_json(),))
 
     def nodes(self) -> list[NodeRecord]:
         """Every node, by name."""
-        with self._transaction() as database:
+        with self._ledger.transaction() as database:
             newest = dict(
                 database.execute(
                     "SELECT node, max(expires) FROM certificates WHERE revoked != ? GROUP BY node", (_REVOKED,)
@@ -277,7 +258,7 @@ class Authority:
         mobile: bool | None,
         now: datetime,
     ) -> Granted:
-        database = self._open()
+        database = self._ledger.database
         row = database.execute("SELECT mobile FROM nodes WHERE name = ?", (node,)).fetchone()
         if row is None:
             database.execute("INSERT INTO nodes VALUES (?, ?)", (node, int(bool(mobile))))
@@ -305,14 +286,10 @@ class Authority:
 
     def _serial(self, node: str, key: str, now: datetime) -> int:
         """The serial number of the node's next certificate: for a key that is asked for again, the same again."""
-        rows = (
-            self._open()
-            .execute(
-                "SELECT serial, key FROM certificates WHERE node = ? AND NOT revoked AND expires >= ?",
-                (node, _seconds(now)),
-            )
-            .fetchall()
-        )
+        rows = self._ledger.database.execute(
+            "SELECT serial, key FROM certificates WHERE node = ? AND NOT revoked AND expires >= ?",
+            (node, _seconds(now)),
+        ).fetchall()
         for serial, holder in rows:
             if holder == key:
                 return int(serial)
@@ -324,7 +301,7 @@ class Authority:
 
     def _check_free(self, node: str, holder: str, now: datetime) -> None:
         """A name is somebody's as long as a certificate for it, with another key, is valid."""
-        rows = self._open().execute(
+        rows = self._ledger.database.execute(
             "SELECT 1 FROM certificates WHERE node = ? AND revoked != ? AND expires >= ? AND key != ?",
             (node, _REVOKED, _seconds(now), holder),
         )
@@ -338,14 +315,14 @@ class Authority:
         for block in blocks:
             if not within(block, pools):
                 raise UsageError(f"{block} is not in the network's pools: {', '.join(map(str, pools))}")
-            for taken, holder in self._open().execute("SELECT block, node FROM blocks").fetchall():
+            for taken, holder in self._ledger.database.execute("SELECT block, node FROM blocks").fetchall():
                 other = ip_network(taken)
                 if holder != node and other.version == block.version and other.overlaps(block):
                     raise UsageError(f"{block} overlaps {other}, which {holder} has", mend="choose another block")
 
     def _free_blocks(self) -> list[IPNetwork]:
         """One block of each IP version, out of the first pool that has one."""
-        database = self._open()
+        database = self._ledger.database
         taken = [ip_network(block) for (block,) in database.execute("SELECT block FROM blocks").fetchall()]
         pools = database.execute("SELECT network, length FROM pools ORDER BY rowid").fetchall()
         found: dict[int, IPNetwork] = {}
@@ -361,19 +338,21 @@ class Authority:
         return list(found.values())
 
     def _blocks_of(self, node: str) -> tuple[IPNetwork, ...]:
-        rows = self._open().execute("SELECT block FROM blocks WHERE node = ? ORDER BY rowid", (node,)).fetchall()
+        rows = self._ledger.database.execute(
+            "SELECT block FROM blocks WHERE node = ? ORDER BY rowid", (node,)
+        ).fetchall()
         return tuple(ip_network(block) for (block,) in rows)
 
     def _would_be_revoked(self, node: str, now: datetime) -> int:
         """How many certificates the list would have with those of `node`, which may have been revoked before."""
-        ((count,),) = self._open().execute(
+        ((count,),) = self._ledger.database.execute(
             "SELECT count(*) FROM certificates WHERE expires >= ? AND (node = ? OR revoked = ?)",
             (_seconds(now), node, _REVOKED),
         )
         return int(count)
 
     def _list(self, now: datetime) -> RevocationList:
-        database = self._open()
+        database = self._ledger.database
         ((number,),) = database.execute("SELECT list FROM network").fetchall()
         serials = database.execute(
             "SELECT serial FROM certificates WHERE revoked = ? AND expires >= ?", (_REVOKED, _seconds(now))
@@ -384,43 +363,6 @@ class Authority:
         key = load_pem_private_key(self._key_path.read_bytes(), None)
         assert isinstance(key, ec.EllipticCurvePrivateKey)
         return key
-
-    def _open(self) -> sqlite3.Connection:
-        if self._database is None:
-            path = self.directory / "authority.db"
-            database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-            path.chmod(files.SECRET)
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = FULL")
-            database.execute("PRAGMA foreign_keys = ON")
-            (version,) = database.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
-            elif version != _VERSION:
-                database.close()
-                raise FairwayError(f"{path} is of version {version}; this program knows version {_VERSION}")
-            self._database = database
-        return self._database
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        if self._database is None and not self.directory.is_dir():
-            raise UsageError("the network's authority is not on this host", mend="do it on the host that began it")
-        try:
-            database = self._open()
-            if database.in_transaction:
-                yield database
-                return
-            database.execute("BEGIN IMMEDIATE")
-            try:
-                yield database
-                database.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    database.execute("ROLLBACK")
-                raise
-        except sqlite3.Error as error:
-            raise FairwayError(f"cannot use the authority's file in {self.directory}: {error}") from None
 
 
 def _seconds(at: datetime) -> int:

@@ -16,7 +16,6 @@ from fairway.quic.endpoint.resets import make_resets
 from fairway.quic.endpoint.statistics import EndpointStatistics
 from fairway.quic.endpoint.tokens import ABSENT, Tokens, Verdict
 from fairway.quic.errors import ErrorCode
-from fairway.quic.handshake.version_information import reserved_version
 from fairway.quic.limits import MIN_INITIAL_DATAGRAM
 from fairway.quic.observe.observer import Observe, nobody
 from fairway.quic.packets.headers import (
@@ -29,6 +28,7 @@ from fairway.quic.packets.headers import (
     parse_long_header,
 )
 from fairway.quic.paths.path import Address, Local
+from fairway.quic.version_information import reserved_version
 from fairway.tls import SealingKeys, ServerConfig
 from fairway.tls.strikes import Strikes
 from fairway.wire import WireError

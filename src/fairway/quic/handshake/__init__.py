@@ -1,1 +1,1 @@
-"""What both ends agree on before data flows: TLS, transport parameters, version, and what outlasts the connection."""
+"""What both ends agree on before data flows: TLS, their parameters, the version; and what outlasts the connection."""

@@ -19,10 +19,10 @@ from fairway.quic.frames import (
     RETIRE_CONNECTION_ID,
     STOP_SENDING,
 )
-from fairway.quic.handshake.transport_parameters import TransportParameters
 from fairway.quic.packets.headers import PacketType, encode_long_header
 from fairway.quic.packets.protection import TAG_LENGTH, Opener, Sealer
 from fairway.quic.state import ConnectionState
+from fairway.quic.transport_parameters import TransportParameters
 
 FORBIDDEN_FRAMES = frozenset({ACK, ACK_ECN, CRYPTO, HANDSHAKE_DONE, NEW_TOKEN, PATH_RESPONSE, RETIRE_CONNECTION_ID})
 """What 0-RTT packets may not carry (RFC 9000 section 12.5)."""

@@ -18,7 +18,6 @@ from fairway.quic.frames import CRYPTO, HANDSHAKE_DONE, NEW_TOKEN
 from fairway.quic.handshake.early_data import EarlyKeys, begin_anew, check_kept, reject, remembered
 from fairway.quic.handshake.local_parameters import ServerParameters
 from fairway.quic.handshake.sessions import SavedSession
-from fairway.quic.handshake.transport_parameters import TransportParameters, decode_parameters
 from fairway.quic.handshake.version_negotiation import check_server
 from fairway.quic.limits import (
     MAX_CRYPTO_BUFFER,
@@ -32,6 +31,7 @@ from fairway.quic.spaces import PacketSpace, SpaceKind
 from fairway.quic.state import ConnectionState, Phase
 from fairway.quic.streams.send import SendBuffer
 from fairway.quic.timers import Timer
+from fairway.quic.transport_parameters import TransportParameters, decode_parameters
 from fairway.tls import (
     CipherSuite,
     ClientSession,

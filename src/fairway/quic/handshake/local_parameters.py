@@ -12,16 +12,16 @@ from ipaddress import IPv4Address, IPv6Address
 
 from fairway.quic.configuration import QuicConfiguration
 from fairway.quic.connection_ids import IssuedId
-from fairway.quic.handshake.transport_parameters import (
+from fairway.quic.handshake.version_negotiation import served_version
+from fairway.quic.limits import ACTIVE_CONNECTION_ID_LIMIT
+from fairway.quic.transport_parameters import (
     PreferredAddress,
     TransportParameters,
     decode_parameters,
     encode_parameters,
     encode_reserved,
 )
-from fairway.quic.handshake.version_information import encode_version_information
-from fairway.quic.handshake.version_negotiation import served_version
-from fairway.quic.limits import ACTIVE_CONNECTION_ID_LIMIT
+from fairway.quic.version_information import encode_version_information
 from fairway.tls import TicketContext
 
 MIN_ACK_DELAY_US = 1000

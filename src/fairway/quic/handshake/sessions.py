@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from fairway.quic.handshake.transport_parameters import TransportParameters
 from fairway.quic.limits import MAX_SERVERS_REMEMBERED, MAX_SESSIONS_PER_SERVER, MAX_TOKENS_PER_SERVER
+from fairway.quic.transport_parameters import TransportParameters
 from fairway.tls import SessionTicket
 
 ServerKey = tuple[str, int, tuple[str, ...]]

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from fairway.quic.errors import ErrorCode, PeerError
-from fairway.quic.handshake.version_information import VersionInformation
 from fairway.quic.packets.headers import VERSION_1
+from fairway.quic.version_information import VersionInformation
 
 _V1_ALONE = VersionInformation(VERSION_1, (VERSION_1,))
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fairway.quic.handshake.transport_parameters import TransportParameters
 from fairway.quic.paths.path import Address
 from fairway.quic.state import ConnectionState
+from fairway.quic.transport_parameters import TransportParameters
 
 _RENAMED = {"max_idle_timeout_ms": "max_idle_timeout", "max_ack_delay_ms": "max_ack_delay"}
 _PLAIN = (

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 from fairway.quic.congestion import named_phase
 from fairway.quic.errors import ClosedBy, Closing
 from fairway.quic.events import HandshakeCompleted
-from fairway.quic.handshake.transport_parameters import TransportParameters
 from fairway.quic.observe.frames_text import error_fields, frames_text
 from fairway.quic.observe.observer import DropReason, ObservedPacket, Observer
 from fairway.quic.observe.parameters import connection_ends, parameter_fields, version_fields
@@ -24,6 +23,7 @@ from fairway.quic.recovery.rtt import GRANULARITY_S
 from fairway.quic.recovery.sent import Run
 from fairway.quic.spaces import SpaceKind
 from fairway.quic.state import ConnectionState, Phase
+from fairway.quic.transport_parameters import TransportParameters
 from fairway.tls import CipherSuite
 
 FILE_SCHEMA = "urn:ietf:params:qlog:file:sequential"

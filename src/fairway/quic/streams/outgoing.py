@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from fairway.quic.frames import RESET_STREAM
-from fairway.quic.handshake.transport_parameters import TransportParameters
 from fairway.quic.limits import MAX_BYTES_KEPT
 from fairway.quic.streams.flow_control import SendWindow
 from fairway.quic.streams.send import SendStream
 from fairway.quic.streams.table import StreamTable
+from fairway.quic.transport_parameters import TransportParameters
 
 
 class Outgoing:

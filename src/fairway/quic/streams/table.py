@@ -12,12 +12,12 @@ from fairway.quic.frames import (
     STREAMS_BLOCKED_BIDI,
     STREAMS_BLOCKED_UNI,
 )
-from fairway.quic.handshake.transport_parameters import TransportParameters
 from fairway.quic.streams.flow_control import ReceiveWindow, SendWindow
 from fairway.quic.streams.numbers import LocalNumbers, PeerNumbers
 from fairway.quic.streams.recv import ReceiveStream
 from fairway.quic.streams.schedule import Schedule
 from fairway.quic.streams.send import SendStream
+from fairway.quic.transport_parameters import TransportParameters
 
 SERVER_INITIATED = 0x01  # RFC 9000 section 2.1
 UNIDIRECTIONAL = 0x02

@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields
 from ipaddress import IPv4Address, IPv6Address
 
 from fairway.quic.errors import ErrorCode, PeerError
-from fairway.quic.handshake.version_information import VersionInformation
 from fairway.quic.limits import MAX_CONNECTION_ID_LENGTH, MAX_STREAMS_CAP
+from fairway.quic.version_information import VersionInformation
 from fairway.wire import VARINT_MAX, WireError, decode_varint, encode_varint
 
 MAX_ACK_DELAY_EXPONENT = 20  # section 18.2
