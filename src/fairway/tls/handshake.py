@@ -82,6 +82,15 @@ def require(extensions: Extensions, kind: ExtensionType, section: str) -> bytes:
     return body
 
 
+def check_offered(received: Extensions, legal: frozenset[int], offered: Extensions, section: str) -> None:
+    """`TlsAlert` for an extension that was not offered, or that does not belong in this message."""
+    for kind in received:
+        if kind not in legal:
+            if kind in offered:
+                raise illegal(f"extension {kind} is in the wrong message", "RFC 8446 section 4.2")
+            raise TlsAlert(AlertDescription.UNSUPPORTED_EXTENSION, f"extension {kind} was not offered", section)
+
+
 def illegal(reason: str, section: str) -> TlsAlert:
     """The alert for a field that parses but breaks a rule."""
     return TlsAlert(AlertDescription.ILLEGAL_PARAMETER, reason, section)
