@@ -6,10 +6,15 @@ congestion window: a round trip still brings enough for the window to grow and f
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
 from fairway.quic.ack_frames import ACK_FREQUENCY, AckFrequency
 from fairway.quic.errors import ErrorCode, PeerError
-from fairway.quic.state import ConnectionState
 from fairway.quic.transport_parameters import MAX_ACK_DELAY_LIMIT_MS
+
+if TYPE_CHECKING:
+    from fairway.quic.state import ConnectionState
 
 WINDOW_SHARE = 8
 MAX_THRESHOLD = 128
@@ -19,14 +24,31 @@ LEAST_THRESHOLD = 4
 MAX_DELAY_US = MAX_ACK_DELAY_LIMIT_MS * 1000
 
 
+@dataclass(frozen=True, slots=True)
+class AckRequests:
+    """What the two sides have asked of each other."""
+
+    heard: int = -1
+    """The sequence number of the peer's last ACK_FREQUENCY frame."""
+    sent: int = 0
+    """ACK_FREQUENCY frames that we have sent."""
+    threshold: int = 0
+    """What was asked for in the last of them, or is to be in the next; 0 if nothing was."""
+
+
+NOTHING_ASKED = AckRequests()
+"""How every connection begins, and most remain."""
+
+
 def consider(state: ConnectionState) -> None:
     """The window may have changed: ask for more or fewer acknowledgements, if that makes a difference."""
     packets = state.path.controller.window // state.path.packet_size
-    if packets < WINDOW_SHARE * LEAST_THRESHOLD and not state.acks_asked:
+    if packets < WINDOW_SHARE * LEAST_THRESHOLD and not state.ack_requests.threshold:
         return
     wanted = min(1 << max(packets // WINDOW_SHARE, 1).bit_length() - 1, MAX_THRESHOLD)
-    if wanted > state.acks_asked or 4 * wanted <= state.acks_asked:
-        state.acks_asked = wanted
+    asked = state.ack_requests.threshold
+    if wanted > asked or 4 * wanted <= asked:
+        state.ack_requests = replace(state.ack_requests, threshold=wanted)
         state.control[(ACK_FREQUENCY, 0)] = None
 
 
@@ -38,9 +60,9 @@ def request(state: ConnectionState) -> AckFrequency:
     peer = state.peer_parameters
     at_most = peer.max_ack_delay_ms * 1000
     delay_us = min(max(int(state.path.rtt.smoothed * 1e6), peer.min_ack_delay_us or 0), at_most)
-    state.ack_requests += 1
-    threshold = max(state.acks_asked, 1)
-    return AckFrequency(state.ack_requests - 1, threshold, delay_us, state.application.loss.packet_threshold)
+    asked = state.ack_requests
+    state.ack_requests = replace(asked, sent=asked.sent + 1)
+    return AckFrequency(asked.sent, max(asked.threshold, 1), delay_us, state.application.loss.packet_threshold)
 
 
 def obey(state: ConnectionState, frame: AckFrequency) -> None:
@@ -53,9 +75,9 @@ def obey(state: ConnectionState, frame: AckFrequency) -> None:
             frame_type=ACK_FREQUENCY,
             section="draft-ietf-quic-ack-frequency section 4",
         )
-    if frame.sequence <= state.ack_request_heard:
+    if frame.sequence <= state.ack_requests.heard:
         return
-    state.ack_request_heard = frame.sequence
+    state.ack_requests = replace(state.ack_requests, heard=frame.sequence)
     state.ack_delay_s = frame.max_delay_us / 1e6
     received = state.application.received
     received.threshold, received.reordering = frame.threshold, frame.reordering

@@ -268,7 +268,7 @@ class Connection(StreamCalls, DatagramCalls, PathCalls):
         early = state.early_streams
         events: list[Event] = [StreamOpened(stream_id, stream_id in early) for stream_id in state.streams.opened]
         if early:
-            early.clear()
+            state.early_streams = frozenset()
         state.streams.opened.clear()
         events += state.events
         state.events.clear()

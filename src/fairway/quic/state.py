@@ -7,6 +7,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from fairway.quic.ack_frequency import NOTHING_ASKED, AckRequests
 from fairway.quic.configuration import QuicConfiguration
 from fairway.quic.connection_ids import LocalIds, MakeId, RemoteIds
 from fairway.quic.datagrams import Datagrams
@@ -22,7 +23,7 @@ from fairway.quic.statistics import Counters
 from fairway.quic.streams.flow_control import ReceiveWindow
 from fairway.quic.streams.incoming import Incoming
 from fairway.quic.streams.outgoing import Outgoing
-from fairway.quic.streams.table import StreamTable
+from fairway.quic.streams.table import ControlKey, StreamTable
 from fairway.quic.timers import Timers
 from fairway.quic.transport_parameters import TransportParameters
 
@@ -58,20 +59,98 @@ OPEN_PHASES = (Phase.HANDSHAKE, Phase.COMPLETE, Phase.CONFIRMED)
 _COMPLETE_PHASES = (Phase.COMPLETE, Phase.CONFIRMED)
 
 _UNKNOWN_PARAMETERS = TransportParameters()
+_FIRST_SIZE = 1200
+"""Bytes of a packet until the handshake is complete (RFC 9000 section 14)."""
 
 
 class ConnectionState:
     """Everything that one connection knows."""
 
     __slots__ = (
-        "ack_delay_s", "ack_request_heard", "ack_requests", "acks_asked", "application", "arrival",
-        "arrival_mark", "asks_for_acks", "close_pending", "closing", "configuration", "control", "counters",
-        "datagrams", "early", "early_streams", "ecn", "events", "fixed_bit", "forged", "handshake",
-        "handshake_complete", "handshake_id", "incoming", "initial", "is_client", "is_open", "limited_at", "local_ids",
-        "local_parameters", "loss_timer_stale", "make_token", "original_version", "outgoing", "path", "peer_parameters",
-        "peer_seen", "phase", "probing", "pto_count", "random", "remote_ids", "resets", "resets_since",
+        "ack_delay_s", "ack_requests", "application", "arrival", "arrival_mark", "asks_for_acks", "close_pending",
+        "closing", "configuration", "control", "counters", "datagrams", "early", "early_streams", "ecn", "events",
+        "fixed_bit", "handshake", "handshake_complete", "handshake_id", "incoming", "initial", "is_client", "is_open",
+        "limited_at", "local_ids", "local_parameters", "loss_timer_stale", "make_token", "original_version", "outgoing",
+        "path", "peer_parameters", "peer_seen", "phase", "probing", "pto_count", "random", "remote_ids",
         "sent_since_receive", "server", "spaces", "stash", "streams", "timers", "token", "version", "watch",
     )  # fmt: skip
+
+    # Its life
+    phase: Phase
+    is_open: bool
+    """True until the connection begins to end."""
+    handshake_complete: bool
+    """True while the application may send (RFC 9001 section 4.1.1)."""
+    original_version: int
+    """What the client began with: another than `version` after compatible negotiation (RFC 9368 section 2.3)."""
+    peer_seen: bool
+    """True once a packet of the peer was opened."""
+    closing: Closing | None
+    """How it ends; None while it does not."""
+    close_pending: bool
+    """True if CONNECTION_CLOSE is to be sent."""
+
+    # Packets
+    spaces: tuple[PacketSpace, PacketSpace, PacketSpace]
+    """`initial`, `handshake` and `application`, by `SpaceKind`."""
+    stash: tuple[bytes, ...]
+    """Packets that arrived before the keys that open them."""
+    early: EarlyKeys | None
+    """The keys of 0-RTT packets, while there are any."""
+    early_streams: frozenset[int]
+    """Streams that the peer opened in 0-RTT packets, for the events."""
+    fixed_bit: FixedBit
+
+    # Paths and connection IDs
+    path: Path
+    """The path in use."""
+    arrival: Path
+    """The path that the buffer at hand came on."""
+    arrival_mark: int
+    """What that buffer's IP header said (ECN)."""
+    probing: bool
+    """True while a path may have a challenge to send, or a response."""
+    ecn: Ecn
+    local_ids: LocalIds
+    remote_ids: RemoteIds
+    handshake_id: bytes
+    """Our Source Connection ID in long headers."""
+
+    # What is known between visits
+    token: bytes
+    """What a client puts into its Initial packets (Retry, NEW_TOKEN)."""
+    server: KnownServer | None
+    """Where a client keeps what it learns for its next visit."""
+    make_token: Callable[[Address, int], bytes] | None
+    """What makes a server's tokens for a client's next visit."""
+
+    # Streams and datagrams
+    streams: StreamTable
+    control: dict[ControlKey, None]
+    """Control frames that wait to be sent, of streams and of the connection, in order."""
+    datagrams: Datagrams | None
+    """None until the first datagram: most connections have none."""
+
+    # Recovery
+    pto_count: int
+    loss_timer_stale: bool
+    """True if what the loss timer depends on has changed since it was set."""
+    limited_at: float
+    """When the congestion window or the pacer, not the application, last bounded what was in flight."""
+    sent_since_receive: bool
+    """True once an ack-eliciting packet was sent after the last packet arrived (RFC 9000 section 10.1)."""
+    ack_delay_s: float
+    """How long our acknowledgements may wait: what the peer asked for last, or what we told it."""
+    asks_for_acks: bool
+    """True if the peer can be asked to acknowledge more rarely, and we want to."""
+    ack_requests: AckRequests
+    """What was asked of each other."""
+
+    # Who looks on
+    events: deque[Event]
+    counters: Counters
+    watch: Watch | None
+    """Who is told what happens; None for nobody."""
 
     def __init__(
         self,
@@ -85,96 +164,39 @@ class ConnectionState:
         parameters: TransportParameters,
         make_id: MakeId,
     ) -> None:
-        self.configuration = configuration
-        self.is_client = is_client
-        self.random = random
-        self.version = configuration.first_version or configuration.spoken_versions[0]
-        self.original_version = self.version
-        """What the client began with: another than `version` after compatible negotiation (RFC 9368 section 2.3)."""
-        self.phase = Phase.HANDSHAKE
-        self.is_open = True
-        """True until the connection begins to end."""
-        self.handshake_complete = False
-        """True while the application may send (RFC 9001 section 4.1.1)."""
+        self.configuration, self.is_client, self.random = configuration, is_client, random
+        self.version = self.original_version = configuration.first_version or configuration.spoken_versions[0]
+        self.phase, self.is_open = Phase.HANDSHAKE, True
+        self.handshake_complete = self.peer_seen = self.close_pending = False
+        self.closing, self.timers = None, Timers()
+
         self.initial = PacketSpace(SpaceKind.INITIAL)
         self.handshake = PacketSpace(SpaceKind.HANDSHAKE)
         self.application = PacketSpace(SpaceKind.APPLICATION)
-        self.spaces = (self.initial, self.handshake, self.application)
-        """The same three, by `SpaceKind`."""
-        rtt = RttEstimator(configuration.initial_rtt_s)
-        size = 1200  # until the handshake is complete: RFC 9000 section 14
-        self.path = Path(
-            address, size, rtt, configuration.controller_factory(size), validated=is_client, spin=self.choose_spin()
-        )
-        self.arrival = self.path
-        """The path that the buffer at hand came on."""
-        self.arrival_mark = 0
-        """What that buffer's IP header said (ECN)."""
-        self.ecn = Ecn(configuration.ecn)
+        self.spaces = self.initial, self.handshake, self.application
+        self.stash, self.early, self.early_streams = (), None, frozenset()
         self.fixed_bit = FixedBit(random)
-        self.probing = False
-        """True while a path may have a challenge to send, or a response."""
-        self.local_ids = LocalIds(local_id, make_id)
-        self.remote_ids = RemoteIds(remote_id)
+
+        controller = configuration.controller_factory(_FIRST_SIZE)
+        rtt, spin = RttEstimator(configuration.initial_rtt_s), self.choose_spin()
+        self.path = self.arrival = Path(address, _FIRST_SIZE, rtt, controller, validated=is_client, spin=spin)
+        self.arrival_mark, self.probing, self.ecn = 0, False, Ecn(configuration.ecn)
+        self.local_ids, self.remote_ids = LocalIds(local_id, make_id), RemoteIds(remote_id)
         self.handshake_id = local_id
-        """Our Source Connection ID in long headers."""
-        self.local_parameters = parameters
-        self.peer_parameters = _UNKNOWN_PARAMETERS
-        self.streams = StreamTable(
-            is_client=is_client,
-            local=parameters,
-            stream_cap=configuration.stream_window_cap,
-        )
-        self.incoming = Incoming(
-            self.streams, ReceiveWindow(parameters.initial_max_data, configuration.connection_window_cap)
-        )
-        self.outgoing = Outgoing(self.streams)
-        self.control = self.streams.control
-        """Control frames that wait to be sent, of streams and of the connection, in order."""
-        self.ack_delay_s = configuration.max_ack_delay_s
-        """How long our acknowledgements may wait: what the peer asked for last, or what we told it."""
-        self.ack_request_heard = -1
-        """The sequence number of the peer's last ACK_FREQUENCY frame."""
-        self.ack_requests = 0
-        """ACK_FREQUENCY frames that we have sent."""
-        self.acks_asked = 0
-        """The threshold that was asked for in the last of them; 0 if nothing was."""
-        self.asks_for_acks = False
-        """True if the peer can be asked, and we want to."""
-        self.events: deque[Event] = deque()
-        self.datagrams: Datagrams | None = None
-        """None until the first datagram: most connections have none."""
-        self.timers = Timers()
-        self.token = b""
-        """What a client puts into its Initial packets (Retry, NEW_TOKEN)."""
-        self.server: KnownServer | None = None
-        """Where a client keeps what it learns for its next visit."""
-        self.make_token: Callable[[Address, int], bytes] | None = None
-        """What makes a server's tokens for a client's next visit."""
-        self.peer_seen = False
-        """True once a packet of the peer was opened."""
-        self.pto_count = 0
-        self.loss_timer_stale = False
-        """True if what the loss timer depends on has changed since it was set."""
-        self.limited_at = -1.0
-        """When the congestion window or the pacer, not the application, last bounded what was in flight."""
-        self.sent_since_receive = False
-        """True once an ack-eliciting packet was sent after the last packet arrived (RFC 9000 section 10.1)."""
-        self.closing: Closing | None = None
-        self.close_pending = False
-        self.early: EarlyKeys | None = None
-        """The keys of 0-RTT packets, while there are any."""
-        self.early_streams: set[int] = set()
-        """Streams that the peer opened in 0-RTT packets, for the events."""
-        self.stash: list[bytes] = []
-        """Packets that arrived before the keys that open them."""
-        self.forged = 0
-        """Packets that failed authentication, over the connection's life (RFC 9001 section 6.6)."""
-        self.counters = Counters()
-        self.watch: Watch | None = None
-        """Who is told what happens; None for nobody."""
-        self.resets_since = 0.0
-        self.resets = 0
+
+        self.local_parameters, self.peer_parameters = parameters, _UNKNOWN_PARAMETERS
+        self.token, self.server, self.make_token = b"", None, None
+
+        self.streams = StreamTable(is_client=is_client, local=parameters, stream_cap=configuration.stream_window_cap)
+        window = ReceiveWindow(parameters.initial_max_data, configuration.connection_window_cap)
+        self.incoming, self.outgoing = Incoming(self.streams, window), Outgoing(self.streams)
+        self.control, self.datagrams = self.streams.control, None
+
+        self.pto_count, self.loss_timer_stale = 0, False
+        self.limited_at, self.sent_since_receive = -1.0, False
+        self.ack_delay_s, self.asks_for_acks, self.ack_requests = configuration.max_ack_delay_s, False, NOTHING_ASKED
+
+        self.events, self.counters, self.watch = deque(), Counters(), None
 
     def choose_spin(self) -> SpinBit:
         """The spin bit of a new path."""

@@ -38,13 +38,23 @@ NOT_ELICITING = frozenset(
 class FrameHandlers:
     """Acts on frames; one method a frame, reached through `TABLE`."""
 
-    __slots__ = ("_delivery", "_handshake", "_migration", "_state", "_tokens", "destination")
+    __slots__ = (
+        "_delivery",
+        "_handshake",
+        "_migration",
+        "_resets",
+        "_resets_since",
+        "_state",
+        "_tokens",
+        "destination",
+    )
 
     def __init__(self, state: ConnectionState, delivery: Delivery, handshake: Handshake, migration: Migration) -> None:
         self._state = state
         self._delivery = delivery
         self._handshake = handshake
         self._tokens = 0
+        self._resets, self._resets_since = 0, 0.0
         self._migration = migration
         self.destination = b""
         """Our connection ID that the packet at hand is addressed to."""
@@ -95,11 +105,10 @@ class FrameHandlers:
             state.events.append(StreamResetReceived(frame.stream_id, frame.code, frame.final_size))
 
     def _count_reset(self, now: float) -> None:
-        state = self._state
-        if now - state.resets_since > 1.0:
-            state.resets_since, state.resets = now, 0
-        state.resets += 1
-        if state.resets > MAX_RESETS_PER_SECOND:
+        if now - self._resets_since > 1.0:
+            self._resets_since, self._resets = now, 0
+        self._resets += 1
+        if self._resets > MAX_RESETS_PER_SECOND:
             raise PeerError(
                 ErrorCode.PROTOCOL_VIOLATION,
                 "streams are reset faster than is allowed",

@@ -50,8 +50,8 @@ class Receiver:
     """Takes in datagrams for one connection."""
 
     __slots__ = (
-        "_closing_packets", "_delivery", "_handlers", "_handshake", "_headers", "_heard", "_migration",
-        "_state", "peer_seen",
+        "_closing_packets", "_delivery", "_forged", "_handlers", "_handshake", "_headers", "_heard", "_migration",
+        "_state",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +71,8 @@ class Receiver:
         self._heard = False
         """True if the buffer at hand has brought a genuine packet."""
         self._closing_packets = 0
+        self._forged = 0
+        """Packets that failed authentication, over the connection's life (RFC 9001 section 6.6)."""
 
     def receive(
         self, buffer: Buffer, segment: int, now: float, address: Address | None, local: Local, mark: int
@@ -155,18 +157,15 @@ class Receiver:
         """Keep a packet whose keys are still to come, if there is room (section 5.7 of RFC 9001)."""
         stash = self._state.stash
         if len(stash) < MAX_STASHED_PACKETS and sum(map(len, stash)) + end - start <= MAX_STASHED_BYTES:
-            stash.append(bytes(buffer[start:end]))
+            self._state.stash = (*stash, bytes(buffer[start:end]))
         else:
             self._drop(DropReason.NO_KEYS, end - start, now)
 
     def replay(self, now: float) -> None:
         """New keys: try again what was kept."""
-        stash = self._state.stash
-        if stash:
-            kept = list(stash)
-            stash.clear()
-            for packet in kept:
-                self._datagram(packet, 0, len(packet), now)
+        kept, self._state.stash = self._state.stash, ()
+        for packet in kept:
+            self._datagram(packet, 0, len(packet), now)
 
     def _long(self, buffer: Buffer, start: int, header: LongHeader, now: float) -> None:
         state = self._state
@@ -222,7 +221,7 @@ class Receiver:
         in_order = space.received.add(number, number, now)
         before = len(state.streams.opened)
         eliciting = self._frames(payload, space, now, FORBIDDEN_FRAMES)
-        state.early_streams.update(state.streams.opened[before:])
+        state.early_streams |= frozenset(state.streams.opened[before:])
         if eliciting and state.is_open:
             space.received.elicit(1, in_order, now, state.ack_delay_s)
 
@@ -310,8 +309,8 @@ class Receiver:
         assert keys is not None
         opened = keys.open_other(buffer, start, end, destination, space.received.largest, now)
         if opened is None:
-            state.forged += 1
-            if state.forged > INTEGRITY_LIMIT[keys.opener.suite]:
+            self._forged += 1
+            if self._forged > INTEGRITY_LIMIT[keys.opener.suite]:
                 raise PeerError(ErrorCode.AEAD_LIMIT_REACHED, "too many forged packets", section="RFC 9001 section 6.6")
             self._unopened(buffer, start, end, DropReason.NOT_OPENED, now)
             return
@@ -447,7 +446,7 @@ class Receiver:
                 reader.offset = take_streams(state, payload, reader.offset)
                 eliciting = True
             elif frame_type == PADDING:
-                reader.offset = end - len(payload[reader.offset :].lstrip(b"\0"))
+                reader.offset = _after_padding(payload, reader.offset)
             elif frame_type == ACK:
                 reader.offset += 1
                 try:
@@ -487,6 +486,14 @@ def _rows(numbers: Sequence[int]) -> list[tuple[int, int]]:
         return [(0, count)]
     starts = [0, *(i for i in range(1, count) if numbers[i] != numbers[i - 1] + 1)]
     return list(zip(starts, [*starts[1:], count], strict=True))
+
+
+def _after_padding(payload: bytes, offset: int) -> int:
+    """Where the next frame is, if any; mostly a packet is filled up with PADDING to its end: one comparison."""
+    rest = payload[offset:]
+    if rest == bytes(len(rest)):
+        return len(payload)
+    return len(payload) - len(rest.lstrip(b"\0"))
 
 
 def _violation(reason: str, section: str) -> PeerError:
