@@ -41,7 +41,7 @@ _NO_GSO = frozenset({errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOP
 class UdpSocket:
     """A non-blocking UDP socket that moves buffers of equal datagrams."""
 
-    __slots__ = ("_connected", "_family", "_gso_works", "_socket", "gro", "gso")
+    __slots__ = ("_connected", "_gso_works", "_six", "_socket", "gro", "gso")
 
     def __init__(self, sock: socket.socket, *, gso: bool = True, gro: bool = True) -> None:
         self._socket = sock
@@ -49,10 +49,10 @@ class UdpSocket:
         self.gso = self._gso_works = gso and sys.platform == "linux"
         self.gro = gro and sys.platform == "linux" and _set(sock, SOL_UDP, UDP_GRO, 1)
         self._connected = False
-        self._family = sock.family
-        _receive_marks(sock)
+        self._six = sock.family == socket.AF_INET6
+        _receive_marks(sock, self._six)
         _buffers(sock)
-        _dont_fragment(sock)
+        _dont_fragment(sock, self._six)
 
     def fileno(self) -> int:
         """The descriptor."""
@@ -123,8 +123,8 @@ class UdpSocket:
 
     def _mark_control(self, mark: int, address: Any) -> tuple[int, int, bytes]:
         """What tells the kernel the ECN bits: by the family of the packet, not of the socket."""
-        mapped = self._family == socket.AF_INET6 and address is not None and str(address[0]).startswith("::ffff:")
-        six = self._family == socket.AF_INET6 and not mapped
+        mapped = self._six and address is not None and str(address[0]).startswith("::ffff:")
+        six = self._six and not mapped
         return (
             (socket.IPPROTO_IPV6, IPV6_TCLASS, _MARKS[mark])
             if six
@@ -171,19 +171,19 @@ def _buffers(sock: socket.socket) -> None:
             _set(sock, socket.SOL_SOCKET, plain, SOCKET_BUFFER)
 
 
-def _receive_marks(sock: socket.socket) -> None:
+def _receive_marks(sock: socket.socket, six: bool) -> None:
     """RFC 9000 section 13.4.1: the ECN bits of what arrives are counted."""
     if sys.platform == "linux":
         _set(sock, socket.IPPROTO_IP, IP_RECVTOS, 1)
-        if sock.family == socket.AF_INET6:
+        if six:
             _set(sock, socket.IPPROTO_IPV6, IPV6_RECVTCLASS, 1)
 
 
-def _dont_fragment(sock: socket.socket) -> None:
+def _dont_fragment(sock: socket.socket, six: bool) -> None:
     """RFC 9000 section 14: datagrams must not be fragmented."""
     if sys.platform != "linux":
         return
-    if sock.family == socket.AF_INET6:
+    if six:
         _set(sock, socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
     _set(sock, socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
 

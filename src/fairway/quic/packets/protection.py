@@ -31,6 +31,7 @@ from fairway.tls.key_schedule import expand, hmac_digest, key_infos, label_info
 
 TAG_LENGTH = 16  # RFC 9001 section 5.3: all the suites in use have a tag of 16 bytes
 SAMPLE_LENGTH = 16  # section 5.4.2
+SHORT_MASKED, LONG_MASKED = 0x1F, 0x0F  # the bits of the first byte that are masked: section 5.4.1
 
 CONFIDENTIALITY_LIMIT = {  # packets sealed with one key: RFC 9001 section 6.6
     CipherSuite.AES_128_GCM_SHA256: 1 << 23,
@@ -147,10 +148,13 @@ class Sealer:
 
         `first` is the unmasked first byte but for the number's length, which is `length` bytes.
         """
-        encrypt, iv = self._encrypt, self._iv
         first |= length - 1
         head = _BYTE[first] + destination
         wrap = (1 << (8 * length)) - 1
+        if len(payloads) == 1:  # acknowledgements, requests, the end of a handshake
+            header = head + (number & wrap).to_bytes(length, "big")
+            return self._seal_one(header, number, length, payloads[0], SHORT_MASKED)
+        encrypt, iv = self._encrypt, self._iv
         numbers = range(number, number + len(payloads))
         sealed = [
             encrypt((iv ^ n).to_bytes(12, "big"), payload, head + (n & wrap).to_bytes(length, "big"))
@@ -162,18 +166,21 @@ class Sealer:
         out: list[bytes] = []
         for n, (first_mask, number_mask), packet in zip(numbers, _MASKS(masks), sealed, strict=True):
             masked = (n & wrap) ^ (number_mask >> shift)
-            out += (_BYTE[first ^ (first_mask & 0x1F)], destination, masked.to_bytes(length, "big"), packet)
+            out += (_BYTE[first ^ (first_mask & SHORT_MASKED)], destination, masked.to_bytes(length, "big"), packet)
         self.sealed += len(sealed)
         return b"".join(out)
 
     def seal_long(self, header: bytes, number: int, length: int, payload: bytes) -> bytes:
         """One long header packet; `header` ends with its `length` bytes of packet number."""
+        return self._seal_one(header, number, length, payload, LONG_MASKED)
+
+    def _seal_one(self, header: bytes, number: int, length: int, payload: bytes, masked_bits: int) -> bytes:
         packet = self._encrypt((self._iv ^ number).to_bytes(12, "big"), payload, header)
         low = 4 - length
         first_mask, number_mask = _MASK(self.masks(packet[low : low + SAMPLE_LENGTH]))
         masked = (number & ((1 << 8 * length) - 1)) ^ (number_mask >> 8 * low)
         self.sealed += 1
-        first = _BYTE[header[0] ^ (first_mask & 0x0F)]
+        first = _BYTE[header[0] ^ (first_mask & masked_bits)]
         return b"".join((first, header[1:-length], masked.to_bytes(length, "big"), packet))
 
 
@@ -211,7 +218,7 @@ class Opener:
             end = at + segment
             if end > size:
                 end = size
-            first = buffer[at] ^ (first_mask & 0x1F)
+            first = buffer[at] ^ (first_mask & SHORT_MASKED)
             if first != last:
                 if first & LONG_HEADER or (first & KEY_PHASE) != phase:
                     others.append((at, end))
@@ -252,7 +259,7 @@ class Opener:
         if sample + SAMPLE_LENGTH > header.end:
             return None
         first_mask, number_mask = _MASK(self.masks(bytes(buffer[sample : sample + SAMPLE_LENGTH])))
-        first = buffer[start] ^ (first_mask & 0x0F)
+        first = buffer[start] ^ (first_mask & LONG_MASKED)
         length = (first & 3) + 1
         body = offset + length
         truncated = _from_bytes(buffer[offset:body], "big") ^ (number_mask >> 8 * (4 - length))
