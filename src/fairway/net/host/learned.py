@@ -47,7 +47,9 @@ class LearnedRoutes:
     def facts(self) -> set[Fact]:
         """Them, as they should be in the kernel, and what tunnelled ones go by."""
         routes = self._now()
-        return {*learned_facts(self._kernel.home, routes), *self._tunnel_facts(routes)}
+        tunnel = self._store.tunnel()
+        way = set() if tunnel is None else tunnel_facts(self._kernel.home, tunnel, routes)
+        return {*learned_facts(self._kernel.home, routes), *way}
 
     def set_tunnel(self, node: str, port: int, versions: Iterable[int]) -> list[Failure]:
         """From now on routes may be tunnelled, over hosts' addresses of these IP versions; `node` is this host."""
@@ -70,10 +72,6 @@ class LearnedRoutes:
         routes: dict[IPNetwork, LearnedRoute | None] = {each.destination: each for each in self._store.learned_routes()}
         routes |= self._hastened
         return [route for route in routes.values() if route is not None]
-
-    def _tunnel_facts(self, routes: Iterable[LearnedRoute]) -> set[Fact]:
-        tunnel = self._store.tunnel()
-        return set() if tunnel is None else tunnel_facts(self._kernel.home, tunnel, list(routes))
 
     def hasten(self, add: Iterable[LearnedRoute], delete: Iterable[LearnedRoute] = ()) -> None:
         """Put into the kernel at once what `change` is about to make durable: without the disk, a lock, or a look.
@@ -105,9 +103,10 @@ class LearnedRoutes:
                     del self._hastened[where]
             touched = {*deleted, *(route.destination for route in added)}
             operations = plan(learned_facts(self._kernel.home, added), self._observer.routes(touched, learned=True))
-            tunnel = self._tunnel_facts(self._now())
-            if tunnel:
-                operations = [*plan(tunnel, self._observer.tunnel()), *operations]
+            tunnel = self._store.tunnel()
+            if tunnel is not None:
+                way = tunnel_facts(self._kernel.home, tunnel, self._now())
+                operations = [*plan(way, self._observer.tunnel()), *operations]
             self._masquerading.enforce()
             return self._kernel.execute(operations)
 
