@@ -31,7 +31,7 @@ def _row(route: dict[str, Any]) -> tuple[str, ...]:
     return (
         route["prefix"],
         route["node"],
-        route["via"] or ("this host" if route.get("own") else ""),
+        (route["via"] or ("this host" if route.get("own") else "")) + (", VXLAN" if route.get("tunnelled") else ""),
         span(route["age_s"]) if "age_s" in route else "",
         str(route.get("version", "")),
         _place(route) + (", to be confirmed" if route.get("stale") else ""),

@@ -74,3 +74,4 @@ class Topology:
     pods: tuple[LabPod, ...]
     routes: str = "auto"  # or "manual": only those in the file
     agents: bool = False
+    cross_subnet: str = "router"  # or "vxlan": agents send through routers within VXLAN

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fairway.lab import directory, ground, impairment, moving
 from fairway.lab.agents import keeping
+from fairway.lab.agents.network import addresses_of
 from fairway.lab.ending import end_namespaces
 from fairway.lab.forward import set_forward_policy
 from fairway.lab.labs import find
@@ -20,7 +21,7 @@ from fairway.net.kernel import Kernel
 from fairway.net.model.errors import FairwayError, NotOursError
 from fairway.net.model.facts import Fact, Namespace, Route
 from fairway.net.model.operations import Change, Failure
-from fairway.net.model.pod import LearnedRoute, Pod
+from fairway.net.model.pod import VXLAN_PORT, LearnedRoute, Pod
 from fairway.net.reconcile import plan
 
 Progress = Callable[[str, int, int], None]
@@ -166,6 +167,8 @@ class _Raising:
         with self._host(node) as host:
             changed = host.routes.set(self._routes[node.name])
             host.learned.change((), [route.destination for route in host.learned.all() if not self._is_told(route)])
+            if not self._tunnels(node):
+                host.learned.end_tunnel()
             drift, failures = host.repair()
             # What nodes told last may be another thing by now: their agents see to it.
             _raise_first([each for each in failures if not _is_learned(each.operation.fact)])
@@ -181,6 +184,12 @@ class _Raising:
                     host.pools.remove(pool.block)
         return changed + len(drift) + len(gone)
 
+    def _tunnels(self, node: Node) -> set[int]:
+        """The IP versions of what the node sends within VXLAN, if it does."""
+        if not self._topology.agents or self._topology.cross_subnet != "vxlan":
+            return set()
+        return {address.version for address in addresses_of(self._topology, node)}
+
     def _is_told(self, route: LearnedRoute) -> bool:
         """Whether the node that the route was learned from is there to tell it."""
         return self._topology.agents and any(node.name == route.node for node in self._topology.nodes)
@@ -193,6 +202,9 @@ class _Raising:
             for pool in node.pools:
                 host.pools.add(pool)
             operations += host.routes.set(self._routes[node.name])
+            if versions := self._tunnels(node):
+                # The node's agent does so too, but the pods are there before: their MTU follows from it.
+                _raise_first(host.learned.set_tunnel(node.name, VXLAN_PORT, versions))
             present = {pod.name for pod in host.pods()}
             for number, pod in enumerate(pods, made + 1):
                 if pod.name not in present:

@@ -66,6 +66,7 @@ def _tell(topology: Topology, node: Node, *, leave_foreign_chains: bool) -> bool
         "socket": str(directory.agent_socket(topology.name, node.name)),
         "leave_foreign_chains": leave_foreign_chains,
         "peers.addresses": addresses,
+        "peers.cross_subnet": topology.cross_subnet,
     }
     text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
     path = directory.agent_config(topology.name, node.name)

@@ -33,6 +33,8 @@ def check_references(topology: Topology, problems: Problems) -> None:
 def check(topology: Topology, problems: Problems) -> None:
     """Note what does not fit together in `topology`, whose references are right, and raise it."""
     _check_whole(topology, problems)
+    if topology.cross_subnet == "vxlan" and not topology.agents:
+        problems.add(("cross_subnet",), "expected agents = true: only agents send within VXLAN")
     for link in topology.links:
         _check_link(link, problems)
     for node in topology.nodes:

@@ -17,7 +17,7 @@ from fairway.lab.topology.table import Table
 from fairway.net.model.errors import UsageError
 from fairway.net.model.pod import StaticRoute
 
-LAB_KEYS = ("name", "mtu", "routes", "agents", "nodes", "routers", "links", "pods")
+LAB_KEYS = ("name", "mtu", "routes", "agents", "cross_subnet", "nodes", "routers", "links", "pods")
 NODE_KEYS = ("pools", "forward_policy", "routes")
 ROUTER_KEYS = ("routes",)
 ROUTE_KEYS = ("to", "via")
@@ -75,6 +75,7 @@ def _topology(lab: Table, stem: str) -> Topology:
         pods=tuple(_pod(name, table) for name, table in lab.tables("pods", POD_KEYS)),
         routes=lab.read("routes", values.one_of("auto", "manual"), "auto"),
         agents=lab.read("agents", values.flag, False),
+        cross_subnet=lab.read("cross_subnet", values.one_of("router", "vxlan"), "router"),
     )
 
 

@@ -31,7 +31,8 @@ def static_routes(topology: Topology) -> dict[str, tuple[StaticRoute, ...]]:
     """The routes of every node and router, by name: those of its own in the file, and with "auto" the shortest ways.
 
     A route by hand stands in for the automatic one to the same destination. Ties go to the link, then the router,
-    that comes first in the file. Nodes with agents need none to pools: those are told. Raises UsageError where a node
+    that comes first in the file. Nodes with agents need none to pools: those are told; and nor do routers, where nodes
+    send to each other within VXLAN. Raises UsageError where a node
     has no way to another's pool.
     """
     if missing := unreachable(topology):
@@ -43,7 +44,7 @@ def static_routes(topology: Topology) -> dict[str, tuple[StaticRoute, ...]]:
     if topology.routes == "auto":
         for destination, gateways in _ways(topology):
             for name, gateway in gateways.items():
-                if destination not in told or name in routers:
+                if destination not in told or (name in routers and topology.cross_subnet == "router"):
                     routes[name].setdefault(destination, StaticRoute(destination, gateway))
     return {name: tuple(by_destination.values()) for name, by_destination in routes.items()}
 

@@ -16,6 +16,7 @@ from fairway.net.host.host import DEFAULT_STATE
 from fairway.net.ipam import check_pool
 from fairway.net.model.errors import UsageError
 from fairway.net.model.facts import IPAddress
+from fairway.net.model.pod import VXLAN_PORT
 from fairway.net.model.pool import DEFAULT_COOLDOWN_S, Pool
 
 DEFAULT_PATH = Path("/etc/fairway/agent.toml")
@@ -49,6 +50,8 @@ port = 0                       # UDP; 0: the network's
 call = []                      # whom to call besides those that are known: "192.0.2.1", "[2001:db8::1]:7946"
 only_these = false             # true: call nobody of whom only other peers tell
 detection_s = 1.0              # how soon the routes of a host that is dead go
+cross_subnet = "router"        # "vxlan": to hosts behind routers that know no pods, within VXLAN; all hosts alike
+vxlan_port = 4789              # UDP
 restart_s = 120.0              # how long those of a host are kept while its agent is away
 
 # What pods take their addresses from; as many as you like.
@@ -140,8 +143,14 @@ def _peers(table: _Table) -> PeerOptions:
         peers=tuple(table.texts("call")),
         static_only=table.flag("only_these", default=False),
         detection_s=table.seconds("detection_s", 1.0),
+        vxlan_port=_vxlan_port(table),
         restart_s=table.seconds("restart_s", 120.0),
     )
+
+
+def _vxlan_port(table: _Table) -> int:
+    port = table.port("vxlan_port", VXLAN_PORT) or VXLAN_PORT
+    return port if table.choice("cross_subnet", ("router", "vxlan")) == "vxlan" else 0
 
 
 def _pools(tables: Iterable[_Table]) -> tuple[Pool, ...]:

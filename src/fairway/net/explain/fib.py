@@ -98,6 +98,8 @@ def words(route: Route) -> str:
         parts.append(f"via {route.gateway}")
     if route.link:
         parts.append(f"dev {route.link}")
+    if route.tunnel is not None:
+        parts.append(f"within VXLAN to {route.tunnel}")
     if route.metric:
         parts.append(f"metric {route.metric}")
     return " ".join(parts)

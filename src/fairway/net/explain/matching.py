@@ -52,6 +52,7 @@ _NAMED = {  # values that nft writes as words, and that the packets explained he
 }  # fmt: skip
 _HARMLESS = {"val", "timeout", "expires", "comment", "counter"}
 _EVERYTHING = "*"
+_WAY_BACK = {"fib": {"result": "oif", "flags": ["saddr", "iif"]}}
 
 
 class Sets:
@@ -76,6 +77,8 @@ class Sets:
 def holds(match: Json, passage: Passage, sets: Sets) -> Truth:
     """Whether a match statement's body ({"op", "left", "right"}) holds for the packet."""
     operator, left, right = match.get("op"), match.get("left"), match.get("right")
+    if left == _WAY_BACK:
+        return _leads_back(operator, right, passage)
     if reads_tcp_flags(left):
         return _flags_hold(operator, left, right, passage)
     if isinstance(left, dict) and "&" in left:
@@ -226,6 +229,13 @@ def _flags_hold(operator: Any, left: Any, right: Any, passage: Passage) -> Truth
     if mask == ALL_TCP_FLAGS or operator not in ("==", "!="):
         return None
     return (flags == wanted) is (operator == "==")
+
+
+def _leads_back(operator: Any, right: Any, passage: Passage) -> Truth:
+    """Whether a route leads back to the packet's source by the interface that it came by."""
+    if passage.way_back is None or not isinstance(right, bool) or operator not in ("==", "!="):
+        return None
+    return ((passage.way_back == passage.entering) is right) is (operator == "==")
 
 
 def _masked_holds(operator: Any, operands: Any, right: Any, passage: Passage) -> Truth:

@@ -47,6 +47,7 @@ class Passage:
     entering: str = ""
     leaving: str = ""
     mark: int | None = 0
+    way_back: str | None = None  # the interface by which a route leads to its source; empty: none; None: not known
     seen: bool | None = False  # connection tracking has seen it (priority -200 of PREROUTING, OUTPUT); None: perhaps
 
     @property

@@ -35,6 +35,7 @@ class Link:
     master: int = 0
     peer: Peer | None = None
     filtered: bool = False  # programs (tc, XDP) that the explainer does not read see its packets
+    udp_port: int = 0  # of a VXLAN device
     tapped: bool = False  # a program has a packet socket on it and may carry frames on
 
 
@@ -62,6 +63,7 @@ class Route:
     dead: bool = False
     link_down: bool = False
     odd: str = ""
+    tunnel: IPAddress | None = None  # the host to which packets go within VXLAN
 
 
 @dataclass(frozen=True, slots=True)

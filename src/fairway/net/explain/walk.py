@@ -90,6 +90,8 @@ class Walk:
             self._finish(host, "received", entering, "")
             return None
         self._take(pass_device(host, self.fabric.ruleset(host), "ingress", passage))
+        back = lookup(host, self.packet.source, None)
+        passage.way_back = None if back.doubt else back.route.link if back.route is not None else ""
         if self.ended is None:
             self._take(pass_hook(host, self.fabric.ruleset(host), "prerouting", passage))
         found = lookup(host, self.packet.destination, self.packet.source, entering)
@@ -191,6 +193,8 @@ class Walk:
         if is_loop(link):
             self._stop(Stage("device", Verdict.UNKNOWN, "a route by lo is not followed"))
             return None
+        if route.tunnel is not None:
+            return self._tunnel(host, link, route, route.tunnel)
         next_hop = route.gateway or self.packet.destination
         return self._cross(host, link, next_hop, forwarded=forwarded)
 
@@ -216,6 +220,34 @@ class Walk:
             Stage("device", _ACCEPTED, f"{link.name} to {next_hop}: {end.link.name} of {end.host.label}")
         )
         return end.host, end.link.name
+
+    def _tunnel(self, host: Host, link: Link, route: Route, target: IPAddress) -> tuple[Host, str] | None:
+        """Within VXLAN to the host that has `target`: its packet's way is followed as any other's."""
+        source, _ = choose_source(host, target)
+        if link.kind != "vxlan" or source is None:
+            self._stop(Stage("device", Verdict.UNKNOWN, f"{link.name}: not a tunnel that is followed"))
+            return None
+        outer = Walk(self.fabric, Packet(source, target, "udp", None, link.udp_port or None), None, {})
+        outer.go(host)
+        way = " -> ".join(hop.label for hop in outer.hops)
+        stages = [stage for hop in outer.hops for stage in hop.stages]
+        if outer.verdict is not _ACCEPTED:
+            why = next((s.text for s in stages if s.verdict is outer.verdict), stages[-1].text)
+            where = outer.hops[-1].label
+            self._stop(Stage("device", outer.verdict, f"within VXLAN to {target} ({way}): on {where}, {why}"))
+            return None
+        end = self.fabric.world[outer.hops[-1].namespace]
+        macs = {each.mac for each in host.neighbours if (each.link, each.address) == (link.name, route.gateway)}
+        taking = [each for each in end.links if each.kind == "vxlan" and each.up and {each.mac} == macs]
+        if len(taking) != 1 or taking[0].udp_port != link.udp_port:
+            self._stop(Stage("device", Verdict.UNKNOWN, f"which device of {end.label} takes it is not known"))
+            return None
+        self._stages.append(
+            Stage(
+                "device", _ACCEPTED, f"{link.name}, within VXLAN to {target} ({way}): {taking[0].name} of {end.label}"
+            )
+        )
+        return end, taking[0].name
 
     def _passage(self, host: Host, entering: str) -> Passage:
         state: str | None = "new"

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fairway.net.host import uplink
 from fairway.net.host.masquerade import Masquerading
 from fairway.net.host.observed import Observer
 from fairway.net.host.store import Store
 from fairway.net.kernel import Kernel
-from fairway.net.model.facts import Fact, IPAddress, IPNetwork
+from fairway.net.model.facts import Fact, IPAddress, IPNetwork, Route
 from fairway.net.model.operations import Failure
-from fairway.net.model.pod import LearnedRoute
-from fairway.net.reconcile import learned_facts, plan
+from fairway.net.model.pod import LearnedRoute, Tunnel
+from fairway.net.reconcile import learned_facts, plan, tunnel_facts
+
+TUNNEL_OVERHEAD = {4: 50, 6: 70}
+"""Bytes that VXLAN adds to a packet: IP, UDP (8), VXLAN (8) and Ethernet (14); by the hosts' IP version."""
 
 
 class LearnedRoutes:
@@ -41,10 +45,33 @@ class LearnedRoutes:
         return self._store.learned_routes()
 
     def facts(self) -> set[Fact]:
-        """Them, as they should be in the kernel."""
+        """Them, as they should be in the kernel, and what tunnelled ones go by."""
+        routes = self._now()
+        tunnel = self._store.tunnel()
+        way = set() if tunnel is None else tunnel_facts(self._kernel.home, tunnel, routes)
+        return {*learned_facts(self._kernel.home, routes), *way}
+
+    def set_tunnel(self, node: str, port: int, versions: Iterable[int]) -> list[Failure]:
+        """From now on routes may be tunnelled, over hosts' addresses of these IP versions; `node` is this host."""
+        overhead = max(TUNNEL_OVERHEAD[version] for version in versions)
+        return self._set_tunnel(Tunnel(node, uplink.mtu(self._kernel) - overhead, port))
+
+    def end_tunnel(self) -> list[Failure]:
+        """No route is tunnelled any more."""
+        return self._set_tunnel(None)
+
+    def _set_tunnel(self, tunnel: Tunnel | None) -> list[Failure]:
+        with self._store.lock():
+            if tunnel != self._store.tunnel():
+                self._store.set_tunnel(tunnel)
+                self._hastened = {to: hop for to, hop in self._hastened.items() if hop is None or not hop.tunnelled}
+            observed = {fact for fact in self._observer.far_routes() if not isinstance(fact, Route) or fact.learned}
+            return self._kernel.execute(plan(self.facts(), observed))
+
+    def _now(self) -> list[LearnedRoute]:
         routes: dict[IPNetwork, LearnedRoute | None] = {each.destination: each for each in self._store.learned_routes()}
         routes |= self._hastened
-        return learned_facts(self._kernel.home, [route for route in routes.values() if route is not None])
+        return [route for route in routes.values() if route is not None]
 
     def hasten(self, add: Iterable[LearnedRoute], delete: Iterable[LearnedRoute] = ()) -> None:
         """Put into the kernel at once what `change` is about to make durable: without the disk, a lock, or a look.
@@ -76,10 +103,15 @@ class LearnedRoutes:
                     del self._hastened[where]
             touched = {*deleted, *(route.destination for route in added)}
             operations = plan(learned_facts(self._kernel.home, added), self._observer.routes(touched, learned=True))
+            tunnel = self._store.tunnel()
+            if tunnel is not None:
+                way = tunnel_facts(self._kernel.home, tunnel, self._now())
+                operations = [*plan(way, self._observer.tunnel()), *operations]
             self._masquerading.enforce()
             return self._kernel.execute(operations)
 
     def in_kernel(self) -> set[tuple[IPNetwork, IPAddress]]:
         """Destinations and gateways of those that the kernel has."""
         routes = self._kernel.routes(self._kernel.home)
-        return {(route.destination, route.gateway) for route in routes if route.learned and route.gateway is not None}
+        hops = [(route.destination, route.tunnel or route.gateway) for route in routes if route.learned]
+        return {(destination, hop) for destination, hop in hops if hop is not None}

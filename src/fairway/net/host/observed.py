@@ -73,17 +73,24 @@ class Observer:
         return facts | link_facts(links)
 
     def far_routes(self) -> set[Fact]:
-        """Our routes through other hosts."""
-        return {fact for fact in self._kernel.routes(self._home, far=True) if fact.gateway is not None}
+        """Our routes through other hosts, and what tunnelled ones go by."""
+        return {
+            *(fact for fact in self._kernel.routes(self._home, far=True) if fact.gateway is not None),
+            *self.tunnel(),
+        }
+
+    def tunnel(self) -> set[Fact]:
+        """Our VXLAN device with its neighbours, and who may send to it."""
+        guard = self._kernel.filter.tunnel_guard(self._home)
+        return self._kernel.tunnels(self._home) | ({guard} if guard is not None else set())
 
     def _accepts(self, pod: Pod) -> set[Fact]:
         return {accept for accept in self._kernel.filter.accepts(self._home) if accept.link == pod.link}
 
     def routes(self, destinations: Iterable[IPNetwork], *, learned: bool = False) -> set[Fact]:
         """Our routes to `destinations`: those that were learned, or the others."""
-        wanted = set(destinations)
-        found = self._kernel.routes(self._home)
-        return {fact for fact in found if fact.destination in wanted and fact.learned is learned}
+        found = self._kernel.routes(self._home, set(destinations))
+        return {fact for fact in found if fact.learned is learned}
 
     def rules(self, policies: PolicyRules | None) -> set[Fact]:
         """What there is of network policies, held against what they should be, and what is hidden."""
@@ -106,6 +113,7 @@ class Observer:
         facts |= self._kernel.filter.firewall(self._home)
         facts |= self._kernel.filter.accepts(self._home)
         links = [link for link in home.links if link.name.startswith(INTERFACE_PREFIX)]
+        facts |= self.tunnel()
         for name in self._kernel.namespace_names(prefix):
             found = self._kernel.mark(name)
             if found != own.get(name) and not found.startswith(f"{mark} "):

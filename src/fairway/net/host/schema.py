@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 
 from fairway.net.model.names import host_interface
 
-VERSION = 5
+VERSION = 6
 
 _FIRST = """
 CREATE TABLE pods (name TEXT PRIMARY KEY, mtu INTEGER NOT NULL, state TEXT NOT NULL) STRICT;
@@ -76,7 +76,12 @@ _FIFTH = """
 CREATE TABLE versions (prefix TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT;
 """
 
-_STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
+_SIXTH = """
+ALTER TABLE learned ADD COLUMN tunnelled INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE tunnel (node TEXT NOT NULL, mtu INTEGER NOT NULL, port INTEGER NOT NULL) STRICT;
+"""
+
+_STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
 
 
 def bring_up_to_date(database: sqlite3.Connection, version: int) -> None:

@@ -29,7 +29,7 @@ from fairway.net.explain.snapshot import (
     PolicyRule,
     Route,
 )
-from fairway.net.kernel import messages, namespaces, sysctl, xtables
+from fairway.net.kernel import messages, namespaces, records, sysctl, xtables
 from fairway.net.kernel.netlink import Netlink
 from fairway.net.kernel.nfnetlink import TableSocket
 from fairway.net.kernel.nftables import Json, Nft
@@ -204,6 +204,7 @@ def _link(message: bytes, peers: _Peers, programs: set[int], taps: set[int]) -> 
         or bool(express is not None and express.get_attr("IFLA_XDP_ATTACHED"))
         or _bridge_filters(information),
         tapped=bool({0, index} & taps),
+        udp_port=records.vxlan_port(information),
     )
 
 
@@ -243,10 +244,10 @@ def _routes(netlink: Netlink, names: Mapping[int, str]) -> Iterator[Route]:
         for message in netlink.dump(_dump(messages.RTM_GETROUTE, struct.pack("=8BI", family, *[0] * 7, 0))):
             decoded = _decoded(rtmsg, message)
             if not decoded["tos"]:  # a packet without a type of service passes over the others
-                yield _route(decoded, names)
+                yield _route(decoded, names, records.tunnel_target(message))
 
 
-def _route(decoded: Any, names: Mapping[int, str]) -> Route:
+def _route(decoded: Any, names: Mapping[int, str], tunnel: IPAddress | None) -> Route:
     text = decoded.get_attr("RTA_DST")
     anywhere = "0.0.0.0/0" if decoded["family"] == messages.AF_INET else "::/0"
     via, prefered = decoded.get_attr("RTA_VIA"), decoded.get_attr("RTA_PREFSRC")
@@ -254,7 +255,7 @@ def _route(decoded: Any, names: Mapping[int, str]) -> Route:
     odd = ""
     if decoded.get_attr("RTA_MULTIPATH"):
         odd = "has several ways"
-    elif decoded.get_attr("RTA_ENCAP_TYPE") or decoded["src_len"]:
+    elif (decoded.get_attr("RTA_ENCAP_TYPE") and tunnel is None) or decoded["src_len"]:
         odd = "goes through a tunnel, or depends on the source"
     kind = decoded["type"]
     return Route(
@@ -268,6 +269,7 @@ def _route(decoded: Any, names: Mapping[int, str]) -> Route:
         dead=bool(decoded["flags"] & _RTNH_F_DEAD),
         link_down=bool(decoded["flags"] & _RTNH_F_LINKDOWN),
         odd=odd,
+        tunnel=tunnel,
     )
 
 

@@ -19,7 +19,7 @@ from fairway.net.model.attachment import Attachment, GivenNamespace, Kubernetes
 from fairway.net.model.errors import FairwayError, UsageError
 from fairway.net.model.facts import IPAddress, IPNetwork
 from fairway.net.model.names import host_interface
-from fairway.net.model.pod import LearnedRoute, Pod, StaticRoute
+from fairway.net.model.pod import LearnedRoute, Pod, StaticRoute, Tunnel
 
 __all__ = ["CorruptStateError", "Entry", "PodState", "Store"]
 
@@ -163,15 +163,30 @@ class Store(StateFile):
 
     def learned_routes(self) -> list[LearnedRoute]:
         """The routes that other nodes told."""
-        rows = self.rows("SELECT destination, gateway, node FROM learned ORDER BY destination")
-        return [LearnedRoute(ip_network(where), ip_address(gateway), node) for where, gateway, node in rows]
+        rows = self.rows("SELECT destination, gateway, node, tunnelled FROM learned ORDER BY destination")
+        return [LearnedRoute(ip_network(to), ip_address(via), node, bool(within)) for to, via, node, within in rows]
 
     def change_learned_routes(self, add: Iterable[LearnedRoute] = (), delete: Iterable[IPNetwork] = ()) -> None:
         """Add or replace some and forget others. After a power cut none of them is in the kernel either."""
         with self.transaction(durable=False) as database:
             database.executemany("DELETE FROM learned WHERE destination = ?", [(str(network),) for network in delete])
-            rows = [(str(route.destination), str(route.gateway), route.node) for route in add]
-            database.executemany("INSERT OR REPLACE INTO learned VALUES (?, ?, ?)", rows)
+            rows = [(str(each.destination), str(each.gateway), each.node, int(each.tunnelled)) for each in add]
+            database.executemany("INSERT OR REPLACE INTO learned VALUES (?, ?, ?, ?)", rows)
+
+    def tunnel(self) -> Tunnel | None:
+        """How this host sends through routers that know no pods; None: it does not."""
+        for node, mtu, port in self.rows("SELECT node, mtu, port FROM tunnel"):
+            return Tunnel(node, mtu, port)
+        return None
+
+    def set_tunnel(self, tunnel: Tunnel | None) -> None:
+        """Send so from now on; with None routes that did are forgotten."""
+        with self.transaction() as database:
+            database.execute("DELETE FROM tunnel")
+            if tunnel is None:
+                database.execute("DELETE FROM learned WHERE tunnelled")
+            else:
+                database.execute("INSERT INTO tunnel VALUES (?, ?, ?)", (tunnel.node, tunnel.mtu, tunnel.port))
 
     def own_versions(self) -> dict[IPNetwork, int]:
         """The versions with which this node announces single addresses, as far as they are above 0."""

@@ -160,10 +160,11 @@ class Wiring:
         return self._kernel.filter.dropping_chains(self._identity.home) if self._touch_foreign_chains else ()
 
     def uplink_mtu(self) -> int:
-        """The MTU of the host's way out, looked at once."""
+        """The MTU of the host's way out, looked at once, less what a tunnel adds if there is one."""
         if not self._mtu:
             self._mtu = uplink.mtu(self._kernel)
-        return self._mtu
+        tunnel = self._store.tunnel()
+        return self._mtu if tunnel is None else min(self._mtu, tunnel.mtu)
 
     def _forget(self, names: Sequence[str]) -> None:
         """The links of pods that were removed have ended: only now nothing can reach them any more."""

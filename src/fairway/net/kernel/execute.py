@@ -25,8 +25,10 @@ from fairway.net.model.facts import (
     PolicyRules,
     Route,
     Sysctl,
+    TunnelGuard,
     Up,
     Veth,
+    Vxlan,
 )
 from fairway.net.model.operations import Change, Delete, Failure, Operation
 from fairway.net.model.policy_table import PolicyTable
@@ -95,7 +97,7 @@ def _namespaces(sessions: Sessions, operations: Sequence[Operation]) -> list[Fai
 def _links(sessions: Sessions, operations: Sequence[Operation]) -> list[Failure]:
     def one(operation: Operation) -> None:
         fact = operation.fact
-        assert isinstance(fact, Veth | Bridge)
+        assert isinstance(fact, Veth | Bridge | Vxlan)
         netlink = sessions.netlink(fact.namespace)
         if isinstance(operation, Delete):
             _raise_first(netlink.batch([messages.delete_link(fact.name)]), _GONE)
@@ -103,6 +105,8 @@ def _links(sessions: Sessions, operations: Sequence[Operation]) -> list[Failure]
             _adjust(sessions, fact)
         elif isinstance(fact, Bridge):
             _raise_first(netlink.batch([messages.new_bridge(fact)]))
+        elif isinstance(fact, Vxlan):
+            _make_vxlan(netlink, fact)
         else:
             _make_pair(sessions, fact)
 
@@ -126,9 +130,17 @@ def _make_pair(sessions: Sessions, fact: Veth) -> None:
         raise error
 
 
-def _adjust(sessions: Sessions, fact: Veth | Bridge) -> None:
+def _make_vxlan(netlink: Netlink, fact: Vxlan) -> None:
+    (error,) = netlink.batch([messages.new_vxlan(fact)])
+    if error is not None and error.errno == errno.EOPNOTSUPP:
+        raise KernelError("the kernel knows no VXLAN", error.errno, mend="load its module: modprobe vxlan")
+    if error is not None:
+        raise error
+
+
+def _adjust(sessions: Sessions, fact: Veth | Bridge | Vxlan) -> None:
     netlink = sessions.netlink(fact.namespace)
-    mac = fact.mac if isinstance(fact, Veth) else ""
+    mac = "" if isinstance(fact, Bridge) else fact.mac
     _raise_first(netlink.batch([messages.set_link(netlink.index(fact.name), mtu=fact.mtu, mac=mac)]))
     if isinstance(fact, Veth):
         far = sessions.netlink(fact.peer_namespace)
@@ -183,6 +195,16 @@ def _masquerade(sessions: Sessions, operations: Sequence[Operation]) -> list[Fai
 
     def one(operation: Operation) -> None:
         assert isinstance(operation.fact, Masquerade)
+        driver.replace(None if isinstance(operation, Delete) else operation.fact)
+
+    return _each(operations, one)
+
+
+def _tunnel_guard(sessions: Sessions, operations: Sequence[Operation]) -> list[Failure]:
+    driver = sessions.tunnel_guard(_namespace(operations[0].fact))
+
+    def one(operation: Operation) -> None:
+        assert isinstance(operation.fact, TunnelGuard)
         driver.replace(None if isinstance(operation, Delete) else operation.fact)
 
     return _each(operations, one)
@@ -312,10 +334,12 @@ _STEPS: dict[type, Step] = {
     Namespace: _namespaces,
     Veth: _links,
     Bridge: _links,
+    Vxlan: _links,
     Sysctl: _sysctls,
     Firewall: _firewall,
     AllowedSources: _sources,
     PolicyRules: _policies,
     Masquerade: _masquerade,
+    TunnelGuard: _tunnel_guard,
     ForwardAccept: _accepts,
 }

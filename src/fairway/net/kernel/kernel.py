@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TypeVar
 
 from fairway.net.kernel import messages, namespaces, observe, records, sysctl
@@ -20,10 +20,11 @@ from fairway.net.model.facts import (
     HERE,
     Fact,
     IPAddress,
+    IPNetwork,
     Route,
     Sysctl,
 )
-from fairway.net.model.names import INTERFACE_PREFIX
+from fairway.net.model.names import INTERFACE_PREFIX, TUNNEL_INTERFACE
 from fairway.net.model.operations import Failure, Operation
 
 T = TypeVar("T")
@@ -92,16 +93,28 @@ class Kernel:
         found = (records.address(self.home, {1: "lo"}, m) for m in netlink.dump(messages.dump_addresses(index=1)))
         return {r.fact for r in found if r.fact.link == "lo" and r.ours}
 
-    def routes(self, namespace: str, *, far: bool = False) -> list[Route]:
-        """Our routes in `namespace`; if they are to be `far`, those through other hosts only, at a small cost a pod."""
+    def routes(
+        self, namespace: str, destinations: Collection[IPNetwork] | None = None, *, far: bool = False
+    ) -> list[Route]:
+        """Our routes in `namespace`; if asked for, only those to `destinations`, or `far` ones, through other hosts."""
         with self._sessions as sessions:
-            return observe.routes(namespace, sessions.netlink(namespace), far=far)
+            return observe.routes(namespace, sessions.netlink(namespace), destinations, far=far)
 
-    def put_routes(self, put: Iterable[Fact], delete: Iterable[Fact]) -> None:
+    def tunnels(self, namespace: str) -> set[Fact]:
+        """Our VXLAN device in `namespace`, that it is up, and the neighbours on it."""
+        view = self.link_view(namespace, TUNNEL_INTERFACE)
+        return records.link_facts(link for link in view.links if link.ours) | set(view.facts)
+
+    def put_routes(self, put: Iterable[Route], delete: Iterable[Route]) -> None:
         """Routes of the home namespace in the place of ours, or gone, in one call; what fails is not told."""
         netlink = self._sessions.netlink(self.home)
-        requests = [messages.delete_route(fact, 0) for fact in delete if isinstance(fact, Route)]
-        requests += [messages.new_route(fact, 0, replace=True) for fact in put if isinstance(fact, Route)]
+
+        def index(route: Route) -> int:
+            return netlink.index(route.link) if route.link else 0
+
+        requests = [messages.delete_route(route, index(route)) for route in delete]
+        there = [(route, index(route)) for route in put]
+        requests += [messages.new_route(each, link, replace=True) for each, link in there if link or not each.link]
         netlink.batch(requests)
 
     def end_links(self, indices: Sequence[int]) -> None:

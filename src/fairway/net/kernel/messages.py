@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 import struct
 
-from fairway.net.model.facts import Address, Bridge, IPAddress, Neighbour, Route, Up, Veth
+from fairway.net.model.facts import Address, Bridge, IPAddress, Neighbour, Route, Up, Veth, Vxlan
 
 ROUTE_PROTOCOL = 70
 """Every route, address and neighbour of ours bears this number (rtm_protocol; 0 to 15 are the kernel's and fixed)."""
 
 LEARNED_METRIC = 0x4600
 """Routes that other nodes told bear this metric (rtm_priority): those that a person wrote come before them."""
+
+TUNNEL_NETWORK = 70
+"""The VNI of all that Fairway sends within VXLAN."""
 
 _GROUP_MARK, _GROUP_MASK = 0x46000000, 0xFF000000
 _DOOMED = _GROUP_MARK | 0xFFFFFE  # the group of interfaces that are about to end together
@@ -46,6 +49,7 @@ _NEW = _ASK | 0x400 | 0x200  # NLM_F_CREATE, NLM_F_EXCL
 _REPLACE = _ASK | 0x400 | 0x100  # NLM_F_CREATE, NLM_F_REPLACE
 _GET = 0x1
 _DUMP = 0x1 | 0x300
+_NESTED = 0x8000  # NLA_F_NESTED
 _IFF_UP = 1
 _IFA_F_NODAD, _IFA_F_PERMANENT = 0x02, 0x80
 _NUD_PERMANENT = 0x80
@@ -61,7 +65,11 @@ _IFLA_IFALIAS, _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_Q
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER, _IFLA_BR_STP_STATE = 1, 2, 1, 5
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS, _IFA_PROTO = 1, 2, 4, 8, 11  # linux/if_addr.h
 _NDA_DST, _NDA_LLADDR, _NDA_IFINDEX, _NDA_PROTOCOL = 1, 2, 8, 12  # linux/neighbour.h
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_ENCAP_TYPE, _RTA_ENCAP = 1, 4, 5, 6, 21, 22
+_IFLA_VXLAN_LEARNING, _IFLA_VXLAN_PORT, _IFLA_VXLAN_COLLECT_METADATA = 7, 15, 25  # linux/if_link.h
+ENCAP_TYPES = {4: 2, 6: 4}  # LWTUNNEL_ENCAP_IP and _IP6: linux/lwtunnel.h
+_ENCAP_ID, _ENCAP_DST, _ENCAP6_FLAGS = 1, 2, 6  # LWTUNNEL_IP_*, LWTUNNEL_IP6_FLAGS
+_TUNNEL_CSUM = 1  # linux/if_tunnel.h
 
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
@@ -89,6 +97,14 @@ def new_bridge(fact: Bridge) -> bytes:
     """Make the bridge, without spanning tree."""
     group = _number(_IFLA_GROUP, pair_group(fact.namespace, fact.name))
     return _link(_NEW, _described(fact.name, fact.mtu) + group + _kind("bridge", _number(_IFLA_BR_STP_STATE, 0)))
+
+
+def new_vxlan(fact: Vxlan) -> bytes:
+    """Make the device: without an address to send to, a VNI or a table of its own, as routes say all of that."""
+    data = _attribute(_IFLA_VXLAN_COLLECT_METADATA, b"\1") + _attribute(_IFLA_VXLAN_LEARNING, b"\0")
+    data += _attribute(_IFLA_VXLAN_PORT, fact.port.to_bytes(2, "big"))
+    group = _number(_IFLA_GROUP, pair_group(fact.namespace, fact.name))
+    return _link(_NEW, _described(fact.name, fact.mtu, fact.mac) + group + _kind("vxlan", data))
 
 
 def delete_link(name: str = "", index: int = 0) -> bytes:
@@ -207,7 +223,18 @@ def _route(fact: Route, index: int) -> bytes:
         body += _attribute(_RTA_GATEWAY, gateway.packed)
     if fact.learned:
         body += _number(_RTA_PRIORITY, LEARNED_METRIC)
+    if fact.tunnel is not None:
+        body += _encapsulation(fact.tunnel)
     return body + (_number(_RTA_OIF, index) if index else b"")
+
+
+def _encapsulation(target: IPAddress) -> bytes:
+    """Within VXLAN to `target`. Over IPv6 with a checksum, which RFC 6935 asks for where nothing else protects it."""
+    where = _attribute(_ENCAP_ID, TUNNEL_NETWORK.to_bytes(8, "big")) + _attribute(_ENCAP_DST, target.packed)
+    if target.version == 6:
+        where += _attribute(_ENCAP6_FLAGS, _TUNNEL_CSUM.to_bytes(2, "big"))
+    kind = _attribute(_RTA_ENCAP_TYPE, struct.pack("=H", ENCAP_TYPES[target.version]))
+    return _attribute(_RTA_ENCAP | _NESTED, where) + kind
 
 
 def _described(name: str, mtu: int, mac: str = "") -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from fairway.net.kernel import namespaces
 from fairway.net.kernel.nftables import Json, Nft
 from fairway.net.kernel.sessions import Sessions
-from fairway.net.model.facts import Fact, ForeignChain, ForwardAccept, IPAddress, Masquerade, PolicyRules
+from fairway.net.model.facts import Fact, ForeignChain, ForwardAccept, IPAddress, Masquerade, PolicyRules, TunnelGuard
 from fairway.net.model.policy_table import PolicyDelta, PolicyTable
 
 
@@ -70,6 +70,13 @@ class PacketFilter:
         """What is hidden in `namespace`; None: nothing."""
         with self._sessions as sessions:
             return sessions.masquerade(namespace).observe()
+
+    # Tunnels
+
+    def tunnel_guard(self, namespace: str) -> TunnelGuard | None:
+        """Who may send VXLAN to `namespace`, known by its mark; None: there is no guard."""
+        with self._sessions as sessions:
+            return sessions.tunnel_guard(namespace).observe()
 
     # Other programs' chains
 

@@ -6,14 +6,23 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
 
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from fairway.net.kernel.messages import AF_INET, AF_INET6, LEARNED_METRIC, ROUTE_PROTOCOL, RT_TABLE_MAIN, is_ours
-from fairway.net.model.facts import Address, Bridge, BridgePort, Fact, IPAddress, Neighbour, Route, Up, Veth
+from fairway.net.kernel.messages import (
+    AF_INET,
+    AF_INET6,
+    ENCAP_TYPES,
+    LEARNED_METRIC,
+    ROUTE_PROTOCOL,
+    RT_TABLE_MAIN,
+    is_ours,
+)
+from fairway.net.model.facts import Address, Bridge, BridgePort, Fact, IPAddress, Neighbour, Route, Up, Veth, Vxlan
 from fairway.net.model.pod import GATEWAYS
 
 _IFF_UP = 1
@@ -21,6 +30,9 @@ _IFLA_QDISC = 6  # linux/if_link.h
 _GATEWAYS_BEGIN = [struct.pack("=HH", 4 + length, 5) for length in (4, 16)]  # RTA_GATEWAY: linux/rtnetlink.h
 _NO_QUEUE_YET = struct.pack("=HH", 4 + len(b"noop\0"), _IFLA_QDISC) + b"noop\0"  # net/sched/sch_generic.c, noop_qdisc
 _NUD_PERMANENT = 0x80
+_NLMSG_HEADER, _RTMSG, _RTA = 16, 12, struct.Struct("=HH")  # linux/netlink.h, linux/rtnetlink.h
+_RTA_DST, _RTA_ENCAP_TYPE, _RTA_ENCAP, _ENCAP_DST = 1, 21, 22, 2  # linux/rtnetlink.h, linux/lwtunnel.h
+_TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _ANY = {AF_INET: "0.0.0.0/0", AF_INET6: "::/0"}
 
 
@@ -39,6 +51,8 @@ class LinkRecord:
     alias: str
     peer_index: int
     master: int
+    udp_port: int = 0
+    """Of a VXLAN device."""
 
     @property
     def ours(self) -> bool:
@@ -89,7 +103,16 @@ def link(namespace: str, message: bytes) -> LinkRecord:
         alias=decoded.get_attr("IFLA_IFALIAS") or "",
         peer_index=decoded.get_attr("IFLA_LINK") or 0,
         master=decoded.get_attr("IFLA_MASTER") or 0,
+        udp_port=vxlan_port(information),
     )
+
+
+def vxlan_port(information: Any) -> int:
+    """UDP's, of a VXLAN device whose decoded IFLA_LINKINFO this is; 0 for any other."""
+    if information is None or information.get_attr("IFLA_INFO_KIND") != "vxlan":
+        return 0
+    data = information.get_attr("IFLA_INFO_DATA")
+    return int(data.get_attr("IFLA_VXLAN_PORT") or 0) if data is not None else 0
 
 
 def address(namespace: str, links: Mapping[int, str], message: bytes) -> AddressRecord:
@@ -117,6 +140,7 @@ def route(namespace: str, links: Mapping[int, str], message: bytes) -> RouteReco
         link=links.get(decoded.get_attr("RTA_OIF") or 0, ""),
         gateway=ip_address(gateway) if gateway else None,
         learned=decoded["proto"] == ROUTE_PROTOCOL and metric == LEARNED_METRIC,
+        tunnel=tunnel_target(message),
     )
     return RouteRecord(fact, decoded["proto"], metric)
 
@@ -124,6 +148,31 @@ def route(namespace: str, links: Mapping[int, str], message: bytes) -> RouteReco
 def may_have_gateway(message: bytes) -> bool:
     """Whether an RTM_NEWROUTE may lead through a router: a thousand pods' routes do not, and need not be decoded."""
     return any(beginning in message for beginning in _GATEWAYS_BEGIN)
+
+
+def destination(message: bytes) -> tuple[int, bytes]:
+    """The length of the prefix that an RTM_NEWROUTE leads to, and its address; that is empty for a default route."""
+    return message[_NLMSG_HEADER + 1], _attribute(message, _NLMSG_HEADER + _RTMSG, _RTA_DST)
+
+
+def tunnel_target(message: bytes) -> IPAddress | None:
+    """Where the route of an RTM_NEWROUTE sends its packets within others; None: it does not, or in a way not known."""
+    attributes = _NLMSG_HEADER + _RTMSG
+    kind = int.from_bytes(_attribute(message, attributes, _RTA_ENCAP_TYPE), "little")
+    if kind not in ENCAP_TYPES.values():
+        return None
+    packed = _attribute(_attribute(message, attributes, _RTA_ENCAP), 0, _ENCAP_DST)
+    return ip_address(packed) if len(packed) in (4, 16) else None
+
+
+def _attribute(data: bytes, at: int, wanted: int) -> bytes:
+    """The value of the first attribute of that type from `at` on; empty if there is none."""
+    while at + _RTA.size <= len(data):
+        length, kind = _RTA.unpack_from(data, at)
+        if kind & _TYPE_MASK == wanted:
+            return data[at + _RTA.size : at + length]
+        at += max((length + 3) & ~3, _RTA.size)
+    return b""
 
 
 def way(message: bytes) -> tuple[int, IPAddress | None]:
@@ -163,6 +212,8 @@ def link_facts(links: Iterable[LinkRecord]) -> set[Fact]:
             continue
         if record.kind == "bridge":
             facts.add(Bridge(record.namespace, record.name, record.mtu))
+        elif record.kind == "vxlan":
+            facts.add(Vxlan(record.namespace, record.name, record.mtu, record.mac, record.udp_port))
         elif record.kind == "veth":
             facts.add(_pair(record, ends.get((record.group | 1, record.peer_index, record.index))))
     return facts

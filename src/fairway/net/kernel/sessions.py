@@ -13,6 +13,7 @@ from fairway.net.kernel.foreign import ForeignChains
 from fairway.net.kernel.masquerade import MasqueradeDriver
 from fairway.net.kernel.netlink import Netlink
 from fairway.net.kernel.policy import PolicyDriver
+from fairway.net.kernel.tunnel_guard import TunnelGuardDriver
 from fairway.net.model.facts import HERE
 
 
@@ -32,6 +33,7 @@ class Sessions:
         self._firewalls: dict[str, FirewallDriver] = {}
         self._policies: dict[str, PolicyDriver] = {}
         self._masquerades: dict[str, MasqueradeDriver] = {}
+        self._tunnel_guards: dict[str, TunnelGuardDriver] = {}
         self._foreign: dict[str, ForeignChains] = {}
         self._connections: dict[str, Connections] = {}
 
@@ -74,6 +76,12 @@ class Sessions:
             self._masquerades[namespace] = namespaces.inside(namespace, lambda: MasqueradeDriver(namespace, TABLE))
         return self._masquerades[namespace]
 
+    def tunnel_guard(self, namespace: str) -> TunnelGuardDriver:
+        """The driver of the table in `namespace` that says who may send VXLAN."""
+        if namespace not in self._tunnel_guards:
+            self._tunnel_guards[namespace] = namespaces.inside(namespace, lambda: TunnelGuardDriver(namespace))
+        return self._tunnel_guards[namespace]
+
     def foreign(self, namespace: str) -> ForeignChains:
         """Other programs' FORWARD chains in `namespace`."""
         if namespace not in self._foreign:
@@ -99,5 +107,11 @@ class Sessions:
                 driver.close()
 
     def _drivers(self) -> tuple[MutableMapping[str, _Driver], ...]:
-        rules: tuple[Any, ...] = (self._firewalls, self._policies, self._masquerades, self._foreign)
-        return (self._netlinks, *rules, self._connections)
+        rules: tuple[Any, ...] = (
+            self._firewalls,
+            self._policies,
+            self._masquerades,
+            self._tunnel_guards,
+            self._foreign,
+        )
+        return (self._netlinks, *rules, self._foreign, self._connections)

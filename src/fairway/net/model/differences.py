@@ -13,6 +13,7 @@ from fairway.net.model.facts import (
     PolicyRules,
     Route,
     Sysctl,
+    TunnelGuard,
     Up,
     Veth,
 )
@@ -52,7 +53,7 @@ def _difference(fact: Fact, observed: Fact) -> str:
     """What of `fact` is not so in `observed`: "has mtu 1500, and should have 1400"."""
     if isinstance(fact, Sysctl) and isinstance(observed, Sysctl):
         return f"is {observed.value}, and should be {fact.value}"
-    if isinstance(fact, Firewall | AllowedSources | Masquerade):
+    if isinstance(fact, Firewall | AllowedSources | Masquerade | TunnelGuard):
         return "was changed by somebody else"
     if isinstance(fact, PolicyRules):
         return "were changed by somebody else"

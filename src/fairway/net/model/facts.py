@@ -81,6 +81,23 @@ class Bridge:
 
 
 @dataclass(frozen=True, slots=True)
+class Vxlan:
+    """A VXLAN device (RFC 7348) that learns from each route where its packets go; `port` is UDP's."""
+
+    rank: ClassVar[int] = 1
+    namespace: str
+    name: str
+    mtu: int
+    mac: str
+    port: int
+
+    @property
+    def key(self) -> Key:
+        """A device is known by its name."""
+        return ("vxlan", self.namespace, self.name)
+
+
+@dataclass(frozen=True, slots=True)
 class BridgePort:
     """`link` is a port of `bridge`."""
 
@@ -166,6 +183,23 @@ class Masquerade:
     def key(self) -> Key:
         """There is one of them in a namespace."""
         return ("masquerade", self.namespace)
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelGuard:
+    """Only `peers` may send VXLAN to `port`, and only what routes lead back to by `link`; `mark` stands for all."""
+
+    rank: ClassVar[int] = 4
+    namespace: str
+    mark: str
+    link: str = field(default="", compare=False)
+    port: int = field(default=0, compare=False)
+    peers: frozenset[IPAddress] = field(default=frozenset(), compare=False)
+
+    @property
+    def key(self) -> Key:
+        """There is one of them in a namespace."""
+        return ("tunnel guard", self.namespace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +291,8 @@ class Route:
 
     A gateway is taken to be on the link, whether or not an address of ours says so. Without `link` the kernel
     works it out from `gateway`, and any link will do. A `learned` one was told by another node: it counts less than
-    any route that a person wrote, and is recognisable as what it is.
+    any route that a person wrote, and is recognisable as what it is. With a
+    `tunnel` packets go to that host, wherever it is, within VXLAN.
     """
 
     rank: ClassVar[int] = 9
@@ -266,6 +301,7 @@ class Route:
     link: str = ""
     gateway: IPAddress | None = None
     learned: bool = False
+    tunnel: IPAddress | None = None
 
     @property
     def key(self) -> Key:
@@ -277,12 +313,14 @@ Fact = (
     Namespace
     | Veth
     | Bridge
+    | Vxlan
     | BridgePort
     | Sysctl
     | Firewall
     | AllowedSources
     | PolicyRules
     | Masquerade
+    | TunnelGuard
     | ForwardAccept
     | Up
     | Address

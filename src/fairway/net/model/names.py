@@ -10,6 +10,9 @@ from fairway.net.model.errors import UsageError
 INTERFACE_PREFIX = "fwy-"
 """Every host end of a pod's veth pair begins so (an interface's name has at most 15 characters)."""
 
+TUNNEL_INTERFACE = "fairway-vxlan"
+"""The device that carries pods' packets through routers that do not know the pods; no pod's link is called so."""
+
 POD_INTERFACE = "eth0"
 MOVED_INTERFACE = "eth1"
 """What a pod's own interface is called inside the pod."""

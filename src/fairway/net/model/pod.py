@@ -64,6 +64,21 @@ class LearnedRoute:
     destination: IPNetwork
     gateway: IPAddress
     node: str
+    tunnelled: bool = False
+    """Within VXLAN: the routers on the way to `gateway` know nothing of pods."""
+
+
+VXLAN_PORT = 4789
+"""UDP's: RFC 7348 section 5."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """How a host sends pods' packets through routers: as `node`, with packets of up to `mtu` bytes, to UDP `port`."""
+
+    node: str
+    mtu: int
+    port: int
 
 
 def parse_address(text: str, where: str = "address") -> IPAddress:

@@ -20,8 +20,10 @@ from fairway.net.model.facts import (
     PolicyRules,
     Route,
     Sysctl,
+    TunnelGuard,
     Up,
     Veth,
+    Vxlan,
 )
 
 
@@ -56,6 +58,8 @@ def _sources(fact: AllowedSources) -> str:
 
 def _route(fact: Route) -> str:
     destination = "the default route" if fact.destination.prefixlen == 0 else f"the route to {_short(fact)}"
+    if fact.tunnel is not None:
+        return f"{destination} via {fact.tunnel} within VXLAN"
     via = f" via {fact.gateway}" if fact.gateway is not None else ""
     return f"{destination}{via}{f' by {fact.link}' if fact.link else ''}"
 
@@ -70,6 +74,8 @@ _THINGS: dict[type[Fact], Callable[[Any], str]] = {
     Veth: _veth,
     Bridge: lambda fact: f"the bridge {fact.name}",
     BridgePort: lambda fact: f"the port {fact.link} of the bridge {fact.bridge}",
+    Vxlan: lambda fact: f"the VXLAN device {fact.name}",
+    TunnelGuard: lambda fact: "the table that says who may send VXLAN to this host",
     Sysctl: lambda fact: f"the setting {fact.path.replace('/', '.')}",
     Firewall: lambda fact: "Fairway's own nftables table",
     AllowedSources: _sources,

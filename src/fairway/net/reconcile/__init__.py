@@ -9,6 +9,7 @@ from fairway.net.reconcile.desired import (
     pod_facts,
     pod_mac,
     route_facts,
+    tunnel_facts,
 )
 from fairway.net.reconcile.plan import plan
 
@@ -22,4 +23,5 @@ __all__ = [
     "pod_facts",
     "pod_mac",
     "route_facts",
+    "tunnel_facts",
 ]

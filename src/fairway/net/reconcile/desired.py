@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_interface, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_interface, ip_network
 
 from fairway.net.model.facts import (
     Address,
@@ -14,16 +14,20 @@ from fairway.net.model.facts import (
     Firewall,
     ForeignChain,
     ForwardAccept,
+    IPAddress,
     IPNetwork,
     Masquerade,
     Namespace,
     Neighbour,
     Route,
     Sysctl,
+    TunnelGuard,
     Up,
     Veth,
+    Vxlan,
 )
-from fairway.net.model.pod import GATEWAY_MAC, GATEWAYS, LearnedRoute, Pod, Site, StaticRoute
+from fairway.net.model.names import TUNNEL_INTERFACE
+from fairway.net.model.pod import GATEWAY_MAC, GATEWAYS, LearnedRoute, Pod, Site, StaticRoute, Tunnel
 from fairway.net.model.pool import Pool
 
 _IPV4_GATEWAY = ip_interface(f"{GATEWAYS[0]}/32")
@@ -68,9 +72,42 @@ def _collapsed(networks: Iterable[IPNetwork]) -> Iterator[IPNetwork]:
     yield from collapse_addresses(network for network in known if isinstance(network, IPv6Network))
 
 
-def learned_facts(home: str, hops: Iterable[LearnedRoute]) -> set[Fact]:
+def learned_facts(home: str, hops: Iterable[LearnedRoute]) -> set[Route]:
     """The routes that other nodes told."""
-    return {Route(home, hop.destination, gateway=hop.gateway, learned=True) for hop in hops}
+    return {
+        Route(home, hop.destination, TUNNEL_INTERFACE, _tunnel_gateway(hop), learned=True, tunnel=hop.gateway)
+        if hop.tunnelled
+        else Route(home, hop.destination, gateway=hop.gateway, learned=True)
+        for hop in hops
+    }
+
+
+def tunnel_facts(home: str, tunnel: Tunnel, hops: Iterable[LearnedRoute]) -> set[Fact]:
+    """What those of `hops` that are tunnelled go by. Each node's device has a link-layer address made of its name."""
+    tunnelled = [hop for hop in hops if hop.tunnelled]
+    peers = frozenset(hop.gateway for hop in tunnelled)
+    words = [TUNNEL_INTERFACE, tunnel.port, sorted(map(str, peers))]
+    mark = hashlib.sha256(repr(words).encode()).hexdigest()[:12]
+    facts: set[Fact] = {
+        Vxlan(home, TUNNEL_INTERFACE, tunnel.mtu, tunnel_mac(tunnel.node), tunnel.port),
+        TunnelGuard(home, mark, TUNNEL_INTERFACE, tunnel.port, peers),
+        Up(home, TUNNEL_INTERFACE),
+    }
+    facts |= {Neighbour(home, TUNNEL_INTERFACE, _tunnel_gateway(hop), tunnel_mac(hop.node)) for hop in tunnelled}
+    return facts
+
+
+def _tunnel_gateway(hop: LearnedRoute) -> IPAddress:
+    """The other host on the device. IPv6 takes no gateway there to which another route leads: a link-local one then."""
+    if hop.gateway.version == 4:
+        return hop.gateway
+    octets = bytes.fromhex(tunnel_mac(hop.node).replace(":", ""))
+    return IPv6Address(bytes.fromhex("fe80000000000000") + octets[:3] + b"\xff\xfe" + octets[3:])
+
+
+def tunnel_mac(node: str) -> str:
+    """The link-layer address of a node's VXLAN device: locally administered, and known to all who know its name."""
+    return pod_mac(f"vxlan\0{node}")
 
 
 def pod_facts(home: str, site: Site, pod: Pod, chains: Iterable[ForeignChain] = ()) -> set[Fact]:

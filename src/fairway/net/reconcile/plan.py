@@ -18,6 +18,7 @@ from fairway.net.model.facts import (
     Sysctl,
     Up,
     Veth,
+    Vxlan,
 )
 from fairway.net.model.operations import Change, Create, Delete, Operation
 
@@ -68,7 +69,7 @@ def satisfies(now: Fact, wanted: Fact) -> bool:
 
 
 def _doomed(wanted: dict[Key, Fact], present: dict[Key, Fact]) -> set[Fact]:
-    """The namespaces and links that go: not wanted, or wanted with another far end, which no change can bring about."""
+    """The namespaces and links that go: not wanted, or wanted with another far end, or port, which no change brings."""
     namespaces = {fact for key, fact in present.items() if isinstance(fact, Namespace) and key not in wanted}
     names = {fact.name for fact in namespaces}
     links: set[Fact] = set()
@@ -80,15 +81,17 @@ def _doomed(wanted: dict[Key, Fact], present: dict[Key, Fact]) -> set[Fact]:
             # A pair whose ends both go with their namespaces goes with them.
             if not {fact.namespace, fact.peer_namespace} <= names:
                 links.add(fact)
-        elif isinstance(fact, Bridge) and key not in wanted and fact.namespace not in names:
-            links.add(fact)
+        elif isinstance(fact, Bridge | Vxlan) and fact.namespace not in names:
+            other = wanted.get(key)
+            if other is None or (isinstance(fact, Vxlan) and isinstance(other, Vxlan) and fact.port != other.port):
+                links.add(fact)
     return namespaces | links
 
 
 def _ends(fact: Fact) -> list[_End]:
     if isinstance(fact, Veth):
         return [(fact.namespace, fact.name), (fact.peer_namespace, fact.peer)]
-    if isinstance(fact, Bridge):
+    if isinstance(fact, Bridge | Vxlan):
         return [(fact.namespace, fact.name)]
     return []
 

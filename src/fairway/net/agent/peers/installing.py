@@ -42,13 +42,21 @@ class Installer:
     """
 
     def __init__(
-        self, host: Host, worker: Worker, exchange: Exchange, blocks: tuple[IPNetwork, ...], keep_s: float
+        self,
+        host: Host,
+        worker: Worker,
+        exchange: Exchange,
+        blocks: tuple[IPNetwork, ...],
+        keep_s: float,
+        *,
+        tunnels: bool = False,
     ) -> None:
         self._host = host
         self._do = worker.do
         self._exchange = exchange
         self._blocks = blocks
         self._keep_s = keep_s
+        self._tunnels = tunnels
         self._keep_until: float | None = None
         self._durable: Routes = {}
         self._present: Routes = {}
@@ -115,7 +123,10 @@ class Installer:
         )
         if ours or route.via is None:
             return None
-        return LearnedRoute(route.prefix, self._router_to(route.via) or route.via, route.node)
+        router = self._router_to(route.via)
+        if router is not None and self._tunnels:
+            return LearnedRoute(route.prefix, route.via, route.node, tunnelled=True)
+        return LearnedRoute(route.prefix, router or route.via, route.node)
 
     def _router_to(self, address: IPAddress) -> IPAddress | None:
         """The router between this host and another, remembered until ways may have changed."""

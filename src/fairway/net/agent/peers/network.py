@@ -14,7 +14,7 @@ from fairway.net.agent.peers.connections import Connections
 from fairway.net.agent.peers.joining import Registrar, parse_endpoint
 from fairway.net.agent.peers.options import PeerOptions
 from fairway.net.agent.peers.standing import Standing
-from fairway.net.agent.peers.status import PeerStatus, RouteStatus
+from fairway.net.agent.peers.status import PeerStatus, Place, RouteStatus
 from fairway.net.agent.peers.tasks import Tasks
 from fairway.net.enrolment import Authority, Membership, RevocationList
 from fairway.net.exchange import (
@@ -133,9 +133,9 @@ class PeerNetwork:
         """Every peer, by name."""
         return status.peers(self.exchange, self._links, self._loop.time())
 
-    def route_status(self, in_kernel: Callable[[LearnedRoute], bool]) -> list[RouteStatus]:
-        """Every announcement, by prefix; `in_kernel` says of the best ones whether the kernel has them."""
-        return status.routes(self.exchange, in_kernel, self._loop.time())
+    def route_status(self, place: Callable[[LearnedRoute], Place]) -> list[RouteStatus]:
+        """Every announcement, by prefix; `place` says what the kernel has of the best ones."""
+        return status.routes(self.exchange, place, self._loop.time())
 
     # What follows from what happened
 

@@ -22,5 +22,7 @@ class PeerOptions:
     """Call nobody of whom only other peers tell."""
     detection_s: float = 1.0
     """How soon the routes of a host that is dead go."""
+    vxlan_port: int = 0
+    """UDP's, to send within VXLAN to hosts behind routers; 0: routers have to know the pods."""
     restart_s: float = 120.0
     """How long the routes of a host are kept while its agent is away."""

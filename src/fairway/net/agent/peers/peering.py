@@ -11,6 +11,7 @@ from fairway.net.agent.log import say
 from fairway.net.agent.peers.installing import Installer
 from fairway.net.agent.peers.network import PeerNetwork
 from fairway.net.agent.peers.options import PeerOptions
+from fairway.net.agent.peers.status import Place
 from fairway.net.agent.peers.tasks import Tasks
 from fairway.net.agent.worker import Worker
 from fairway.net.enrolment import Authority, Membership
@@ -35,7 +36,10 @@ class Peering:
         self._worker = worker
         self._network = PeerNetwork(membership, authority, options, self._changed)
         self._blocks = membership.credentials().permit.blocks
-        self._installer = Installer(host, worker, self._network.exchange, self._blocks, options.restart_s)
+        self._options = options
+        self._installer = Installer(
+            host, worker, self._network.exchange, self._blocks, options.restart_s, tunnels=options.vxlan_port > 0
+        )
         self._pods: dict[str, tuple[IPNetwork, ...]] = {}
         """By name, what has to be announced of each of which that is anything."""
         self._changes = 0
@@ -47,6 +51,7 @@ class Peering:
 
     async def start(self) -> None:
         """Listen, call, announce. What was learned before a restart stays, for as long as peers keep such routes."""
+        await self._set_tunnel()
         await self._installer.start()
         self._versions = await self._worker.do(self._host.store.own_versions)
         self._take_up(await self._worker.do(self._host.pods))
@@ -118,6 +123,17 @@ class Peering:
     def _changed(self, prefixes: set[IPNetwork]) -> None:
         self._installer.changed(prefixes)
 
+    async def _set_tunnel(self) -> None:
+        """Make ready for what goes within VXLAN, or end it."""
+        learned, port = self._host.learned, self._options.vxlan_port
+        node, versions = self._network.exchange.name, {address.version for address in self._options.addresses}
+        if port and versions:
+            failures = await self._worker.do(lambda: learned.set_tunnel(node, port, versions))
+        else:
+            failures = await self._worker.do(learned.end_tunnel)
+        for failure in failures:
+            say("tunnel not ready", level="warning", why=failure.error.message, mend=failure.error.mend)
+
     def _take_up(self, pods: Iterable[Pod]) -> None:
         found = {pod.name: self._outside(pod.addresses) for pod in pods}
         self._pods = {name: outside for name, outside in found.items() if outside}
@@ -148,11 +164,12 @@ class Peering:
         """Every announcement, for `fairway routes`."""
         present = await self._worker.do(self._host.learned.in_kernel)
 
-        def in_kernel(route: Learned) -> bool:
+        def place(route: Learned) -> Place:
             hop = self._installer.hop(route)
-            return hop is not None and (hop.destination, hop.gateway) in present
+            there = hop is not None and (hop.destination, hop.gateway) in present
+            return Place(there, hop is not None and hop.tunnelled)
 
-        return [route.document() for route in self._network.route_status(in_kernel)]
+        return [route.document() for route in self._network.route_status(place)]
 
     async def routers(self) -> list[dict[str, Any]]:
         """What routers between this host and others have to know, for `fairway check`."""

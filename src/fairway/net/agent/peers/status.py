@@ -54,10 +54,20 @@ class RouteStatus:
     """Whether this node announces it itself."""
     in_kernel: bool | None
     """Whether the kernel has it; None where that is not known, or it need not."""
+    tunnelled: bool = False
+    """Whether packets go there within VXLAN."""
 
     def document(self) -> dict[str, Any]:
         """For `--json`."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Whether the kernel has a route, and packets go by it within VXLAN."""
+
+    in_kernel: bool
+    tunnelled: bool = False
 
 
 def peers(exchange: Exchange, links: Mapping[Session, Link], now: float) -> list[PeerStatus]:
@@ -93,7 +103,7 @@ def _peer(peer: Peer, links: Mapping[Session, Link], now: float) -> PeerStatus:
     )
 
 
-def routes(exchange: Exchange, in_kernel: Callable[[LearnedRoute], bool], now: float) -> list[RouteStatus]:
+def routes(exchange: Exchange, place: Callable[[LearnedRoute], Place], now: float) -> list[RouteStatus]:
     """Every announcement, by prefix, then node."""
     rows = []
     for entry in exchange.rib.all():
@@ -101,6 +111,7 @@ def routes(exchange: Exchange, in_kernel: Callable[[LearnedRoute], bool], now: f
         own = entry.node == exchange.name
         best = exchange.rib.best(said.prefix) is entry
         route = exchange.route(said.prefix) if best and not own else None
+        found = None if route is None else place(route)
         via = "" if own else str(exchange.peers[entry.node].next_hop(said.prefix.version) or "")
         row = RouteStatus(
             str(said.prefix),
@@ -112,7 +123,8 @@ def routes(exchange: Exchange, in_kernel: Callable[[LearnedRoute], bool], now: f
             best,
             entry.stale,
             own,
-            None if route is None else in_kernel(route),
+            None if found is None else found.in_kernel,
+            found is not None and found.tunnelled,
         )
         rows.append(((said.prefix.version, int(said.prefix.network_address), said.prefix.prefixlen, entry.node), row))
     return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
