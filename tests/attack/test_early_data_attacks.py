@@ -10,6 +10,7 @@ from quic_pair import CLIENT_ADDRESS, Pair, identity
 
 from fairway.quic import Endpoint, ErrorCode, KnownServer, MemorySessionStore, QuicConfiguration, ack_frames, frames
 from fairway.quic import events as ev
+from fairway.quic.endpoint.early_packets import EarlyPackets
 from fairway.quic.packets.headers import VERSION_1, PacketType, encode_long_header, parse_long_header
 from fairway.quic.packets.protection import make_sealer
 from fairway.tls import CipherSuite, ClientConfig, SealingKeys, ServerConfig, StrikeRegister, Tickets
@@ -210,6 +211,15 @@ class TestPackets:
                 pair.endpoint.receive(packet, len(packet), CLIENT_ADDRESS, pair.now)
         assert len(pair.endpoint) == 1
         pair.client.core.close(pair.now) if pair.client.core else None
+
+    @pytest.mark.parametrize(("size", "kept"), [(30, 32), (60_000, 2)], ids=["in number", "in bytes"])
+    def test_15_of_packets_without_an_initial_the_oldest_go(self, size: int, kept: int) -> None:
+        early = EarlyPackets()
+        for number in range(100):
+            early.keep(number.to_bytes(8, "big"), CLIENT_ADDRESS, bytes(size), size, 1.0)
+        assert len(early) == kept
+        assert not early.take((99 - kept).to_bytes(8, "big"), CLIENT_ADDRESS, 1.0)
+        assert early.take((99).to_bytes(8, "big"), CLIENT_ADDRESS, 1.0) == [(bytes(size), size)]
 
     def test_tickets_that_are_none_cost_a_full_handshake_at_most(self) -> None:
         store = MemorySessionStore()

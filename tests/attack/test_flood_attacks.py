@@ -6,9 +6,11 @@ import os
 
 import pytest
 from quic_attacker import Attacker, FalseServer, bounded
+from quic_pair import CLIENT_ADDRESS
 
 from fairway.quic import QuicConfiguration, frames
 from fairway.quic.packets.headers import PacketType
+from fairway.wire import encode_varints
 
 STREAMS = QuicConfiguration(handshake_timeout_s=120.0, max_streams_bidi=8, max_streams_uni=8)
 
@@ -83,3 +85,13 @@ class TestWithheldAcknowledgements:  # 21
         with bounded(seconds=10.0):
             attacker.push(b"\0\1" * 30_000)
         assert attacker.code is None
+
+
+def test_of_a_reason_without_end_a_kilobyte_is_kept() -> None:
+    attacker = Attacker()
+    long = encode_varints(frames.CONNECTION_CLOSE_APPLICATION, 0x100, 5_000) + b"why" * 2_000
+    packet = attacker.packet(long[:5_005])
+    attacker.pair.endpoint.receive(packet, len(packet), CLIENT_ADDRESS, attacker.pair.now)
+    attacker.pair.settle()
+    assert attacker.closing is not None
+    assert len(attacker.closing.reason) == 1024

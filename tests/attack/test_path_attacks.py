@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import struct
@@ -10,8 +11,10 @@ import pytest
 from quic_attacker import Attacker, bounded
 from quic_pair import CLIENT_ADDRESS
 
+from fairway.aio import QuicConnection, connect, serve
 from fairway.aio.udp import IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE, UdpSocket
 from fairway.quic import frames
+from fairway.tls import self_signed_identity
 
 PING = frames.Ping().encode()
 
@@ -161,6 +164,39 @@ class TestPacketTooBig:  # 28
             assert len(receiver.recv(65535)) == size
         udp.close()
         receiver.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it forges ICMP")
+class TestUnreachable:
+    """RFC 9000 section 21.1.1.1 and RFC 5927: whoever guesses two ports can say that a host is not there."""
+
+    @pytest.mark.parametrize("code", [1, 2, 3, 13], ids=["host", "protocol", "port", "prohibited"])
+    def test_a_connection_that_stands_is_not_ended_by_forged_errors(self, code: int) -> None:
+        async def echo(connection: QuicConnection) -> None:
+            while True:
+                stream = await connection.accept_stream()
+                await stream.send(await stream.receive_all(), end=True)
+
+        async def main() -> None:
+            identities = [self_signed_identity(["localhost"])]
+            async with (
+                serve(echo, "127.0.0.79", 0, alpn="test", identities=identities) as server,
+                connect("127.0.0.79", server.port, server_name="localhost", alpn="test", verify=False) as client,
+            ):
+                await client.wait_connected()
+                (seen,) = server.connections
+                address, port = seen.peer_address[:2]
+                ends = struct.pack("!4s4s", socket.inet_aton(address), b"\x7f\0\0\x4f")
+                quoted = struct.pack("!BBHHHBBH", 0x45, 0, 1228, 1, 0x4000, 64, 17, 0) + ends
+                body = struct.pack("!BBHI", 3, code, 0, 0) + quoted + struct.pack("!HHHH", port, server.port, 1208, 0)
+                for number in range(20):
+                    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as forger:
+                        forger.sendto(body[:2] + _checksum(body) + body[4:], (address, 0))
+                    stream = await client.open_stream()
+                    await stream.send(b"%d" % number, end=True)
+                    assert await stream.receive_all() == b"%d" % number
+
+        asyncio.run(asyncio.wait_for(main(), 60))
 
 
 def _checksum(data: bytes) -> bytes:
