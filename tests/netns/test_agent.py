@@ -35,7 +35,7 @@ def place(home: str, own_state: Path, tmp_path: Path) -> Iterator[Path]:  # noqa
     sh("ip netns add fwt-cni-1; ip netns add fwt-cni-2")
     yield tmp_path
     with Host() as host:
-        host.collect([])
+        host.attachments.collect([])
     clear()
     sh("ip netns delete fwt-cni-1; ip netns delete fwt-cni-2")
 

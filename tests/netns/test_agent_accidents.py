@@ -38,7 +38,7 @@ def place(home: str, own_state: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     for number in (1, 2):
         sh(f"ip netns delete fwt-cni-{number}")
     with Host() as host:
-        host.collect([])
+        host.attachments.collect([])
     clear()
 
 
@@ -135,7 +135,7 @@ class TestAnAgentThatIsKilled:
         chance = 0
         while True:
             with Host() as host:
-                host.attach(_request_of_library())
+                host.attachments.add(_request_of_library())
             agent = MortalAgent(place, "detach", chance)
             ask(agent, "detach", GONE)
             killed = agent.end()

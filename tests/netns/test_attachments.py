@@ -49,7 +49,7 @@ def host(home: str, own_state: Path, runtime: list[str]) -> Iterator[Host]:  # n
     yield host
     host.close()
     with Host() as other:
-        other.collect([])
+        other.attachments.collect([])
     clear()
 
 
@@ -63,8 +63,8 @@ def inside(path: str, command: str) -> str:
 
 class TestAnAttachment:
     def test_reaches_its_host_another_one_and_a_pod_of_fairways_own(self, host: Host, runtime: list[str]) -> None:
-        host.attach(request(runtime[0], addresses=(A1,)))
-        host.attach(request(runtime[1], C2, addresses=(A2,)))
+        host.attachments.add(request(runtime[0], addresses=(A1,)))
+        host.attachments.add(request(runtime[1], C2, addresses=(A2,)))
         host.add_pod("demo03", [ip_address("10.0.3.2")])
         assert pings("", A1)
         assert pings("fwt-cni-1", A2)
@@ -73,7 +73,7 @@ class TestAnAttachment:
         assert host.check() == []
 
     def test_has_what_was_asked_for(self, host: Host, runtime: list[str]) -> None:
-        pod = host.attach(
+        pod = host.attachments.add(
             request(runtime[0], interface="net0", mac="0A:58:0a:00:01:02", mtu=1300, addresses=(A1,), config="{}"),
             lambda pod: f"told of {pod.addresses[0]}",
         )
@@ -81,14 +81,14 @@ class TestAnAttachment:
         assert "0a:58:0a:00:01:02" in link
         assert "mtu 1300" in link
         assert f"{A1}/32" in inside(runtime[0], "addr show net0")
-        assert host.attachment_texts(pod) == ("{}", f"told of {A1}")
+        assert host.attachments.texts(pod) == ("{}", f"told of {A1}")
 
     def test_may_be_given_by_any_path_to_its_namespace(self, host: Host, runtime: list[str]) -> None:
         sleeper = os.spawnvp(os.P_NOWAIT, "nsenter", ["nsenter", f"--net={runtime[0]}", "sleep", "60"])
         try:
             while os.stat(f"/proc/{sleeper}/ns/net").st_ino != os.stat(runtime[0]).st_ino:
                 pass
-            host.attach(request(f"/proc/{sleeper}/ns/net", addresses=(A1,)))
+            host.attachments.add(request(f"/proc/{sleeper}/ns/net", addresses=(A1,)))
             assert pings("", A1)
             assert host.check() == []
         finally:
@@ -102,53 +102,53 @@ class TestAnAttachment:
     def test_of_both_versions_works_by_both(self, host: Host, runtime: list[str]) -> None:
         host.pools.add(ip_network("10.7.0.0/24"))
         host.pools.add(ip_network("fd00:7::/64"))
-        one = host.attach(request(runtime[0]))
-        host.attach(request(runtime[1], C2))
+        one = host.attachments.add(request(runtime[0]))
+        host.attachments.add(request(runtime[1], C2))
         assert [str(address) for address in one.addresses] == ["10.7.0.1", "fd00:7::1"]
         assert all(pings("fwt-cni-2", address) for address in one.addresses)
 
     def test_can_send_from_its_own_address_only(self, host: Host, runtime: list[str]) -> None:
-        host.attach(request(runtime[0], addresses=(A1,)))
+        host.attachments.add(request(runtime[0], addresses=(A1,)))
         inside(runtime[0], "addr add 10.0.9.9/32 dev eth0")
-        link = host.attachment(C1, "eth0").link
+        link = host.attachments.find(C1, "eth0").link
         sh(f"ip route add 10.0.9.9 dev {link}; sysctl -qw net.ipv4.conf.{link}.rp_filter=0")
         sh("ip netns exec fwt-cni-1 ping -I 10.0.9.9 -c1 -W1 192.0.2.2 || true")
         assert "packets 1" in sh("nft list chain netdev fairway antispoof")
 
     def test_outlives_the_program_with_all_that_is_known_of_it(self, host: Host, runtime: list[str]) -> None:
         known = Kubernetes("shop", "cart-0", {"app": "cart"}, {"note": "ü"})
-        pod = host.attach(request(runtime[0], kubernetes=known))
+        pod = host.attachments.add(request(runtime[0], kubernetes=known))
         with Host() as other:
-            assert other.attachments() == [pod]
-            assert other.attachment(C1, "eth0").attachment.kubernetes == known
+            assert other.attachments.all() == [pod]
+            assert other.attachments.find(C1, "eth0").attachment.kubernetes == known
             assert other.check() == []
 
     def test_that_is_removed_leaves_nothing_and_may_be_removed_again(self, host: Host, runtime: list[str]) -> None:
         for _ in range(3):
-            host.attach(request(runtime[0], addresses=(A1,)))
-            assert host.detach(C1, "eth0")
+            host.attachments.add(request(runtime[0], addresses=(A1,)))
+            assert host.attachments.remove(C1, "eth0")
             assert not pings("", A1)
         host.wait_removed(f"{C1}/eth0")
         assert "eth0" not in inside(runtime[0], "link")
         host.close()
         with Host() as other:
-            assert not other.detach(C1, "eth0")
+            assert not other.attachments.remove(C1, "eth0")
         assert leftovers_but_runtime() == []
         assert Path(runtime[0]).exists(), "the namespace is the runtime's"
 
     def test_whose_namespace_is_gone_can_be_removed(self, host: Host, runtime: list[str]) -> None:
-        host.attach(request(runtime[0], addresses=(A1,)))
+        host.attachments.add(request(runtime[0], addresses=(A1,)))
         sh("ip netns delete fwt-cni-1")
-        assert host.detach(C1, "eth0")
+        assert host.attachments.remove(C1, "eth0")
         host.wait_removed(f"{C1}/eth0")
-        assert host.attachments() == []
+        assert host.attachments.all() == []
 
     def test_has_a_second_interface_without_a_default_route(self, host: Host, runtime: list[str]) -> None:
-        host.attach(request(runtime[0], addresses=(A1,)))
-        host.attach(request(runtime[0], interface="net1", addresses=(A2,), default_route=False))
+        host.attachments.add(request(runtime[0], addresses=(A1,)))
+        host.attachments.add(request(runtime[0], interface="net1", addresses=(A2,), default_route=False))
         assert inside(runtime[0], "route").count("default") == 1
         assert host.check() == []
-        host.detach(C1, "net1")
+        host.attachments.remove(C1, "net1")
         host.wait_removed(f"{C1}/net1")
         assert host.check() == []
         assert pings("", A1)
@@ -157,12 +157,12 @@ class TestAnAttachment:
         taken = host_interface(f"{C1}/eth0")
         host.add_pod(taken.removeprefix("fwy-"))
         sh(f"ip link add {host_interface(f'{C1}/eth0', 1)} type veth peer name other")
-        pod = host.attach(request(runtime[0], addresses=(A1,)))
+        pod = host.attachments.add(request(runtime[0], addresses=(A1,)))
         assert pod.link == host_interface(f"{C1}/eth0", 2)
         assert pings("", A1)
-        assert host.attachments() == [pod]
+        assert host.attachments.all() == [pod]
         assert host.check() == []
-        host.detach(C1, "eth0")
+        host.attachments.remove(C1, "eth0")
         sh("ip link delete other")
 
 
@@ -174,19 +174,19 @@ class TestAddresses:
     def test_come_from_the_pool_of_the_pods_namespace(self, host: Host, runtime: list[str]) -> None:
         host.pools.add(ip_network("10.7.0.0/24"))
         host.pools.add(Pool(ip_network("10.8.0.0/24"), "shop", kubernetes_namespaces=frozenset({"shop"})))
-        shop = host.attach(request(runtime[0], kubernetes=Kubernetes("shop", "cart-0")))
-        other = host.attach(request(runtime[1], C2, kubernetes=Kubernetes("blog", "web")))
+        shop = host.attachments.add(request(runtime[0], kubernetes=Kubernetes("shop", "cart-0")))
+        other = host.attachments.add(request(runtime[1], C2, kubernetes=Kubernetes("blog", "web")))
         assert [str(pod.addresses[0]) for pod in (shop, other)] == ["10.8.0.1", "10.7.0.1"]
         assert pings("fwt-cni-1", "10.7.0.1")
         assert [use.taken for use in host.pools.statistics()] == [1, 1]
 
     def test_are_the_same_again_for_a_pod_whose_annotation_says_so(self, host: Host, runtime: list[str]) -> None:
         known = Kubernetes("shop", "cart-0", annotations={"fairway/sticky": "true"})
-        first = host.attach(request(runtime[0], kubernetes=known))
-        host.detach(C1, "eth0")
-        host.attach(request(runtime[1], C2))
+        first = host.attachments.add(request(runtime[0], kubernetes=known))
+        host.attachments.remove(C1, "eth0")
+        host.attachments.add(request(runtime[1], C2))
         host.wait_removed(f"{C1}/eth0")
-        again = host.attach(request(runtime[0], "another" + C1, kubernetes=known))
+        again = host.attachments.add(request(runtime[0], "another" + C1, kubernetes=known))
         assert again.addresses == first.addresses
         assert pings("fwt-cni-2", first.addresses[0])
 
@@ -194,10 +194,10 @@ class TestAddresses:
         self, host: Host, runtime: list[str]
     ) -> None:
         host.pools.add(Pool(ip_network("10.7.0.0/32"), "tiny"))
-        host.attach(request(runtime[0]))
+        host.attachments.add(request(runtime[0]))
         with pytest.raises(ExhaustedError, match="pool tiny"):
-            host.attach(request(runtime[1], C2))
-        assert len(host.attachments()) == 1
+            host.attachments.add(request(runtime[1], C2))
+        assert len(host.attachments.all()) == 1
         assert host.check() == []
 
 
@@ -218,35 +218,35 @@ class TestBadInput:
     )
     def test_is_refused(self, host: Host, runtime: list[str], wish: dict[str, str], words: str) -> None:
         with pytest.raises(UsageError, match=words):
-            host.attach(request(runtime[0], **wish))
+            host.attachments.add(request(runtime[0], **wish))
 
     def test_a_path_that_is_no_network_namespace_is_refused(self, host: Host, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         for path in ("/run/netns/nobody", str(tmp_path / "file"), "/proc/self/ns/mnt", "/proc/self/ns/net", ""):
             with pytest.raises(NamespaceError):
-                host.attach(request(path))
-        assert host.attachments() == []
+                host.attachments.add(request(path))
+        assert host.attachments.all() == []
 
     def test_the_same_interface_of_the_same_container_twice_is_refused(self, host: Host, runtime: list[str]) -> None:
-        host.attach(request(runtime[0], addresses=(A1,)))
+        host.attachments.add(request(runtime[0], addresses=(A1,)))
         with pytest.raises(AttachedError):
-            host.attach(request(runtime[0]))
+            host.attachments.add(request(runtime[0]))
         assert pings("", A1)
 
     def test_an_interface_that_is_there_already_is_left_alone(self, host: Host, runtime: list[str]) -> None:
         inside(runtime[0], "link add eth0 type veth peer name other")
         with pytest.raises(NotOursError, match=f"eth0 in {runtime[0]} exists"):
-            host.attach(request(runtime[0]))
+            host.attachments.add(request(runtime[0]))
         assert "eth0" in inside(runtime[0], "link")
         assert not any(found.startswith("fwy-") for found in leftovers())
-        assert host.attachments() == []
+        assert host.attachments.all() == []
 
     def test_a_runtimes_attachment_is_removed_as_a_pod_by_force_only(self, host: Host, runtime: list[str]) -> None:
-        host.attach(request(runtime[0]))
+        host.attachments.add(request(runtime[0]))
         with pytest.raises(UsageError, match="container runtime"):
             host.remove_pod(f"{C1}/eth0")
         host.remove_pod(C1[:6], force=True)
-        assert host.attachments() == []
+        assert host.attachments.all() == []
 
 
 DRIFT = {
@@ -269,24 +269,24 @@ class TestDrift:
     def test_is_found_by_the_check_of_all_and_of_the_one_and_repaired(
         self, host: Host, runtime: list[str], command: str
     ) -> None:
-        pod = host.attach(request(runtime[0], addresses=(A1,)))
-        host.attach(request(runtime[1], C2, addresses=(A2,)))
-        assert host.check_attachment(C1, "eth0", runtime[0]) == []
+        pod = host.attachments.add(request(runtime[0], addresses=(A1,)))
+        host.attachments.add(request(runtime[1], C2, addresses=(A2,)))
+        assert host.attachments.check(C1, "eth0", runtime[0]) == []
         sh(command.replace("LINK", pod.link))
-        assert host.check_attachment(C1, "eth0")
+        assert host.attachments.check(C1, "eth0")
         assert host.check()
         assert host.repair()[1] == []
-        assert host.check_attachment(C1, "eth0") == host.check() == []
+        assert host.attachments.check(C1, "eth0") == host.check() == []
         assert pings("fwt-cni-2", A1)
 
     def test_of_one_attachment_is_not_another_ones(self, host: Host, runtime: list[str]) -> None:
-        host.attach(request(runtime[0], addresses=(A1,)))
-        host.attach(request(runtime[1], C2, addresses=(A2,)))
+        host.attachments.add(request(runtime[0], addresses=(A1,)))
+        host.attachments.add(request(runtime[1], C2, addresses=(A2,)))
         sh(f"ip route delete {A1}")
-        assert host.check_attachment(C2, "eth0") == []
+        assert host.attachments.check(C2, "eth0") == []
 
     def test_what_is_in_the_runtimes_namespace_and_not_ours_is_left_alone(self, host: Host, runtime: list[str]) -> None:
-        host.attach(request(runtime[0], addresses=(A1,)))
+        host.attachments.add(request(runtime[0], addresses=(A1,)))
         inside(runtime[0], "link add net1 type veth peer name net2")
         inside(runtime[0], "addr add 10.9.9.9/24 dev net1")
         inside(runtime[0], "route add 10.77.0.0/16 dev net1 proto 70 || true")
@@ -295,22 +295,22 @@ class TestDrift:
     def test_a_check_of_an_attachment_says_that_its_namespace_is_gone_or_another(
         self, host: Host, runtime: list[str]
     ) -> None:
-        host.attach(request(runtime[0]))
+        host.attachments.add(request(runtime[0]))
         with pytest.raises(NamespaceError, match="another"):
-            host.check_attachment(C1, "eth0", runtime[1])
+            host.attachments.check(C1, "eth0", runtime[1])
         sh("ip netns delete fwt-cni-1")
         with pytest.raises(NamespaceError, match="no longer at"):
-            host.check_attachment(C1, "eth0")
+            host.attachments.check(C1, "eth0")
         with pytest.raises(UsageError, match="no attachment eth1"):
-            host.check_attachment(C1, "eth1")
+            host.attachments.check(C1, "eth1")
 
 
 class TestFurtherPlugins:
     def test_may_give_the_pods_end_another_mtu_which_no_repair_takes_back(self, host: Host, runtime: list[str]) -> None:
-        pod = host.attach(request(runtime[0]))
+        pod = host.attachments.add(request(runtime[0]))
         inside(runtime[0], "link set eth0 mtu 1400")
         inside(runtime[0], "addr add 203.0.113.9/32 dev eth0")
-        assert host.check_attachment(C1, "eth0") == host.check() == []
+        assert host.attachments.check(C1, "eth0") == host.check() == []
         host.repair()
         assert "mtu 1400" in inside(runtime[0], "link show eth0")
         sh(f"ip link set {pod.link} mtu 1300")
@@ -322,63 +322,63 @@ class TestFurtherPlugins:
         inside(runtime[0], "link add other type veth peer name far")
         inside(runtime[0], "link set other up")
         inside(runtime[0], "route add default dev other")
-        pod = host.attach(request(runtime[0], addresses=(A1,)))
+        pod = host.attachments.add(request(runtime[0], addresses=(A1,)))
         assert not pod.default_route
         assert inside(runtime[0], "route show default").startswith("default dev other")
-        assert host.check_attachment(C1, "eth0") == []
+        assert host.attachments.check(C1, "eth0") == []
 
 
 class TestGarbageCollection:
     def test_removes_what_is_not_valid_in_that_network_only(self, host: Host, runtime: list[str]) -> None:
-        host.attach(request(runtime[0]))
-        kept = host.attach(request(runtime[0], interface="net1", default_route=False))
-        other = host.attach(request(runtime[1], C2, network="other"))
-        (gone,) = host.collect([(C1, "net1")], "podnet")
+        host.attachments.add(request(runtime[0]))
+        kept = host.attachments.add(request(runtime[0], interface="net1", default_route=False))
+        other = host.attachments.add(request(runtime[1], C2, network="other"))
+        (gone,) = host.attachments.collect([(C1, "net1")], "podnet")
         assert gone.name == f"{C1}/eth0"
-        assert host.attachments() == [kept, other]
+        assert host.attachments.all() == [kept, other]
 
     def test_a_namespace_that_is_gone_frees_its_address_at_the_repair(self, host: Host, runtime: list[str]) -> None:
-        host.attach(request(runtime[0], addresses=(A1,)))
+        host.attachments.add(request(runtime[0], addresses=(A1,)))
         sh("ip netns delete fwt-cni-1")
         while sh("ip -o link").count("fwy-"):
             pass
         host.repair()
-        assert host.attachments() == []
+        assert host.attachments.all() == []
         assert host.store.addresses.holder(A1) == ""
 
     def test_another_namespace_at_the_same_path_is_not_touched(self, host: Host, runtime: list[str]) -> None:
-        host.attach(request(runtime[0], addresses=(A1,)))
+        host.attachments.add(request(runtime[0], addresses=(A1,)))
         sh("ip netns delete fwt-cni-1; ip netns add fwt-cni-1")
         while sh("ip -o link").count("fwy-"):
             pass
         host.repair()
         assert "eth0" not in inside(runtime[0], "link")
-        assert host.attachments() == host.check() == []
-        assert host.attach(request(runtime[0], addresses=(A1,)))
+        assert host.attachments.all() == host.check() == []
+        assert host.attachments.add(request(runtime[0], addresses=(A1,)))
 
     def test_after_a_reboot_the_same_container_gets_an_interface_again(
         self, host: Host, runtime: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        pod = host.attach(request(runtime[0], addresses=(A1,)))
+        pod = host.attachments.add(request(runtime[0], addresses=(A1,)))
         sh(f"ip link delete {pod.link}")
         with host.store.transaction() as database:
             database.execute("UPDATE attachments SET boot = 'an earlier one'")
         assert all(isinstance(each, Delete) for each in host.check()), "path and inode are the same: not the namespace"
-        assert host.attach(request(runtime[0], addresses=(A1,))).addresses == (A1,)
+        assert host.attachments.add(request(runtime[0], addresses=(A1,))).addresses == (A1,)
         assert pings("", A1)
 
 
 class TestAccidents:
     def test_killed_at_any_moment_of_attaching_the_next_one_succeeds(self, host: Host, runtime: list[str]) -> None:
         chance = 0
-        while run_and_kill(lambda: Host().attach(request(runtime[0], addresses=(A1,))), chance):
+        while run_and_kill(lambda: Host().attachments.add(request(runtime[0], addresses=(A1,))), chance):
             with Host() as other:
-                if other.attachments():  # killed after the last commit
-                    other.detach(C1, "eth0")
-                other.attach(request(runtime[0], addresses=(A1,)))
+                if other.attachments.all():  # killed after the last commit
+                    other.attachments.remove(C1, "eth0")
+                other.attachments.add(request(runtime[0], addresses=(A1,)))
                 assert pings("", A1)
                 assert other.check() == []
-                other.detach(C1, "eth0")
+                other.attachments.remove(C1, "eth0")
                 other.wait_removed(f"{C1}/eth0")
             assert leftovers_but_runtime() == []
             chance += 1
@@ -389,16 +389,16 @@ class TestAccidents:
     ) -> None:
         def detach() -> None:
             with Host() as own:
-                own.detach(C1, "eth0")
+                own.attachments.remove(C1, "eth0")
 
         chance = 0
         while True:
             with Host() as other:
-                other.attach(request(runtime[0], addresses=(A1,)))
+                other.attachments.add(request(runtime[0], addresses=(A1,)))
             if not run_and_kill(detach, chance):
                 break
             with Host() as other:
-                other.detach(C1, "eth0")
+                other.attachments.remove(C1, "eth0")
                 other.repair()  # what all stood on, where the pod was forgotten and the program killed before its end
             assert leftovers_but_runtime() == []
             assert host.store.entries() == []
@@ -409,11 +409,11 @@ class TestAccidents:
         for failing in range(30):
             try:
                 with failing_at(failing) as faults, Host() as other:
-                    other.attach(request(runtime[0], addresses=(A1,)))
+                    other.attachments.add(request(runtime[0], addresses=(A1,)))
             except FairwayError:
                 assert leftovers_but_runtime() == []
                 assert "eth0" not in inside(runtime[0], "link")
-                assert host.attachments() == []
+                assert host.attachments.all() == []
             else:
                 break
         assert faults.seen > 8
@@ -421,29 +421,32 @@ class TestAccidents:
     def test_a_damaged_state_file_is_rebuilt_from_the_kernel(self, host: Host, runtime: list[str]) -> None:
         host.pools.add(ip_network("10.0.0.0/16"))
         host.pools.add(ip_network("fd00:7::/64"))
-        before = [host.attach(request(runtime[0])), host.attach(request(runtime[1], C2, mac="0a:00:00:00:00:01"))]
+        before = [
+            host.attachments.add(request(runtime[0])),
+            host.attachments.add(request(runtime[1], C2, mac="0a:00:00:00:00:01")),
+        ]
         host.store.close()
         host.store.path.write_bytes(b"x" * 5000)
         with Host() as other:
             assert other.corrupt is not None
-            assert other.attachments() == before
+            assert other.attachments.all() == before
             assert other.check() == []
-            other.detach(C1, "eth0")
+            other.attachments.remove(C1, "eth0")
 
     def test_what_the_state_file_does_not_know_is_removed_by_its_mark(self, host: Host, runtime: list[str]) -> None:
-        host.attach(request(runtime[0], addresses=(A1,)))
+        host.attachments.add(request(runtime[0], addresses=(A1,)))
         host.store.delete(f"{C1}/eth0")
-        assert host.detach(C1, "eth0")
+        assert host.attachments.remove(C1, "eth0")
         assert "eth0" not in inside(runtime[0], "link")
 
 
 class TestReadiness:
     def test_both_ends_hand_packets_on_when_attach_returns(self, host: Host, runtime: list[str]) -> None:
         for _ in range(10):
-            pod = host.attach(request(runtime[0]))
+            pod = host.attachments.add(request(runtime[0]))
             outer, inner = sh(f"ip -o link show {pod.link}"), inside(runtime[0], "-o link")
             assert "qdisc noop " not in outer + inner
-            host.detach(C1, "eth0")
+            host.attachments.remove(C1, "eth0")
             host.wait_removed(f"{C1}/eth0")
 
     def test_it_is_the_kernels_queue_that_is_waited_for_and_not_for_ever(self) -> None:

@@ -337,12 +337,12 @@ def test_a_collection_goes_on_after_what_cannot_be_removed(
         return asked(self, link)
 
     with Host(state) as host, monkeypatch.context() as patch:
-        stuck = host.attachments()[0]
+        stuck = host.attachments.all()[0]
         patch.setattr(Kernel, "link_index", refusing)
         answer = Plugin(host).answer(collect()).answer
         told = json.loads(answer.stdout)
         assert (answer.exit_code, told["code"]) == (1, 104)
         assert "1 of 3 were not removed" in told["msg"]
-        assert host.attachments() == []
+        assert host.attachments.all() == []
     assert answered(state, collect()) == [Answer(0)]
     assert (left_on_the_host(), taken(state)) == ("", 0)

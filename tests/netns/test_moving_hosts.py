@@ -44,8 +44,8 @@ def small(tmp_path: Path) -> Iterator[None]:
 
 def move(source: str, target: str, interface: str, addresses: tuple = (ADDRESS,)) -> None:
     with node_host("small", target) as there, node_host("small", source) as here:
-        there.take_in("a", Arrival(f"small.{source}.a", interface, 1500, addresses))
-        here.let_go("a", keeps=bool(addresses))
+        there.moving.take_in("a", Arrival(f"small.{source}.a", interface, 1500, addresses))
+        here.moving.let_go("a", keeps=bool(addresses))
 
 
 def where() -> list[str]:
@@ -102,8 +102,8 @@ def test_nobody_else_gets_the_address_of_a_pod_that_is_away():
     with node_host("small", "n1") as home:
         with pytest.raises(UsageError, match=r"10\.0\.1\.2 is taken"):
             home.add_pod("b", [ADDRESS])
-        assert [pod.name for pod in home.away()] == ["a"]
-        home.forget_away("a")
+        assert [pod.name for pod in home.moving.away()] == ["a"]
+        home.moving.forget_away("a")
         assert home.add_pod("b", [ADDRESS]).addresses == (ADDRESS,)
 
 
@@ -118,13 +118,13 @@ def test_one_that_gets_a_new_address_leaves_its_former_one_free():
 
 def test_a_pod_that_nobody_has_taken_in_is_not_let_go():
     with node_host("small", "n1") as here, pytest.raises(UsageError, match="no other host"):
-        here.let_go("a")
+        here.moving.let_go("a")
     assert works_on("n1")
 
 
 def test_a_pod_that_is_here_is_not_taken_in_again():
     with node_host("small", "n1") as here, pytest.raises(UsageError, match="is here"):
-        here.take_in("a", Arrival("small.n1.a", "eth0", 1500, (ADDRESS,)))
+        here.moving.take_in("a", Arrival("small.n1.a", "eth0", 1500, (ADDRESS,)))
     assert works_on("n1")
 
 

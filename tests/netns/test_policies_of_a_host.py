@@ -121,10 +121,10 @@ class TestAPod:
         subprocess.run(["ip", "netns", "add", "fwt-cni"], check=True)
         try:
             known = Kubernetes(namespace="shop", pod="till")
-            pod = host.attach(AttachRequest("c1", "/run/netns/fwt-cni", kubernetes=known))
+            pod = host.attachments.add(AttachRequest("c1", "/run/netns/fwt-cni", kubernetes=known))
             assert not pings("other", pod.addresses[0])
             assert list(host.policies.isolating(pod)) == [Direction.INGRESS]
-            host.detach("c1", "eth0")
+            host.attachments.remove("c1", "eth0")
             host.wait_removed(pod.name)
         finally:
             subprocess.run(["ip", "netns", "del", "fwt-cni"], check=True)
@@ -243,19 +243,19 @@ class TestPodsThatKubernetesCallsTheSame:
             subprocess.run(["ip", "netns", "add", name], check=True)
         try:
             yield [
-                host.attach(AttachRequest(name, f"/run/netns/{name}", kubernetes=known))
+                host.attachments.add(AttachRequest(name, f"/run/netns/{name}", kubernetes=known))
                 for name in ("fwt-one", "fwt-two")
             ]
         finally:
             for name in ("fwt-one", "fwt-two"):
-                host.detach(name, "eth0")
+                host.attachments.remove(name, "eth0")
                 subprocess.run(["ip", "netns", "del", name], check=True)
 
     def test_are_all_guarded(self, twins: list[Pod]) -> None:
         assert [pings("other", pod.addresses[0]) for pod in twins] == [False, False]
 
     def test_are_guarded_still_when_one_of_them_goes(self, host: Host, twins: list[Pod]) -> None:
-        host.detach("fwt-one", "eth0")
+        host.attachments.remove("fwt-one", "eth0")
         host.wait_removed(twins[0].name)
         assert not pings("other", twins[1].addresses[0])
 

@@ -176,9 +176,9 @@ class _Raising:
             gone = [pod for pod in host.pods() if not _as_wanted(pod, wanted.get(pod.name))]
             for pod in gone:
                 host.remove_pod(pod.name)
-            for pod in host.away():
+            for pod in host.moving.away():
                 if pod.name not in self._elsewhere:
-                    host.forget_away(pod.name)
+                    host.moving.forget_away(pod.name)
             for pool in host.store.addresses.pools():
                 if pool.block not in node.pools and not host.pools.in_use(pool.block):
                     host.pools.remove(pool.block)

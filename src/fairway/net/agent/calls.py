@@ -75,26 +75,26 @@ def _attach(host: Host, arguments: Arguments, _: Progress) -> Answer:
     )
     known.finish()
     arguments.finish()
-    return Answer({"pod": pod_document(host, host.attach(request))})
+    return Answer({"pod": pod_document(host, host.attachments.add(request))})
 
 
 def _detach(host: Host, arguments: Arguments, _: Progress) -> Answer:
     container, interface = arguments.text("container"), arguments.text("interface", "eth0")
     arguments.finish()
-    found = host.detach(container, interface)
+    found = host.attachments.remove(container, interface)
     return Answer({"detached": found}, (f"{container}/{interface}",) if found else ())
 
 
 def _check_attachment(host: Host, arguments: Arguments, _: Progress) -> Answer:
     place = arguments.text("container"), arguments.text("interface", "eth0"), arguments.text("namespace", "")
     arguments.finish()
-    return Answer(drift_document(host.check_attachment(*place), [], repaired=False))
+    return Answer(drift_document(host.attachments.check(*place), [], repaired=False))
 
 
 def _collect(host: Host, arguments: Arguments, _: Progress) -> Answer:
     valid, network = arguments.pairs("valid"), arguments.text("network")
     arguments.finish()
-    names = [pod.name for pod in host.collect(valid, network)]
+    names = [pod.name for pod in host.attachments.collect(valid, network)]
     return Answer({"removed": names}, tuple(names))
 
 
@@ -128,13 +128,13 @@ def _take_in(host: Host, arguments: Arguments, _: Progress) -> Answer:
         tuple(arguments.addresses("addresses")),
     )
     arguments.finish()
-    return Answer({"pod": pod_document(host, host.take_in(name, arrival))})
+    return Answer({"pod": pod_document(host, host.moving.take_in(name, arrival))})
 
 
 def _let_go(host: Host, arguments: Arguments, _: Progress) -> Answer:
     name, keeps = arguments.text("name"), arguments.flag("keeps", default=True)
     arguments.finish()
-    host.let_go(name, keeps=keeps)
+    host.moving.let_go(name, keeps=keeps)
     return Answer({"gone": name}, (name,))
 
 

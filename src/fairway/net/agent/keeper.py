@@ -98,7 +98,7 @@ class Keeper:
     async def look_at_everything(self) -> None:
         """Slice by slice; and free the addresses of what is gone."""
         started = time.monotonic()
-        for pod in await self._worker.do(self._host.forget_gone):
+        for pod in await self._worker.do(self._host.attachments.forget_gone):
             say("forgotten", pod=pod.name, why="its namespace is gone", addresses=" ".join(map(str, pod.addresses)))
         if await self._worker.do(self._host.strays):
             await self._mend(None)

@@ -123,22 +123,22 @@ class Plugin:
             result.update(results.added(pod, pod.mac, call.namespace, configuration))
             return json.dumps(result)
 
-        pod = self._host.attach(request, tell)
+        pod = self._host.attachments.add(request, tell)
         return Done(_success(result), added=pod)
 
     def _delete(self, call: Call, _: Configuration) -> Done:
-        self._host.detach(call.container, call.interface)
+        self._host.attachments.remove(call.container, call.interface)
         return Done(Answer(0), ending=(attachment_name(call.container, call.interface),))
 
     def _check(self, call: Call, configuration: Configuration) -> Done:
         if configuration.previous is None:
             raise CniError(Code.INVALID_CONFIGURATION, "CHECK needs prevResult, and the configuration has none")
-        pod = self._host.attachment(call.container, call.interface)
+        pod = self._host.attachments.find(call.container, call.interface)
         told = results.addresses(configuration.previous)
         lost = [str(address) for address in pod.addresses if str(address) not in told]
         if lost:
             raise CniError(Code.DAMAGED, f"prevResult does not tell {', '.join(lost)}, which {pod.name} has")
-        wrong = self._host.check_attachment(call.container, call.interface, call.namespace)
+        wrong = self._host.attachments.check(call.container, call.interface, call.namespace)
         if wrong:
             raise CniError(Code.DAMAGED, "; ".join(map(words, wrong[:5])))
         return Done(Answer(0))
@@ -147,7 +147,7 @@ class Plugin:
         if configuration.valid is None:
             key = configurations.VALID_ATTACHMENTS[0]
             raise CniError(Code.INVALID_CONFIGURATION, f"GC needs {key}, and the configuration has none")
-        gone = self._host.collect(configuration.valid, configuration.network)
+        gone = self._host.attachments.collect(configuration.valid, configuration.network)
         return Done(Answer(0), ending=tuple(pod.name for pod in gone))
 
     def _status(self, _: Call, configuration: Configuration) -> Done:

@@ -41,8 +41,12 @@ class Attachments:
         self._wiring = wiring
         self._drift = drift
 
-    def add(self, request: AttachRequest, result: Callable[[Pod], str] | None) -> Pod:
-        """An interface in the namespace that the request names, ready for traffic; or an error, and nothing is left."""
+    def add(self, request: AttachRequest, result: Callable[[Pod], str] | None = None) -> Pod:
+        """An interface in the namespace that the request names, ready for traffic; or an error, and nothing is left.
+
+        What `result` says of it is kept, durable when this returns, for whoever asks for its `texts`.
+        AttachedError, NamespaceError, UsageError: the caller's mistakes.
+        """
         name = attachment_name(check_container(request.container), check_interface(request.interface))
         network = check_network(request.network)
         wish = wish_of(request)
@@ -75,7 +79,7 @@ class Attachments:
                 return attach(False)
 
     def remove(self, container: str, interface: str) -> bool:
-        """The attachment's traffic ends and its address is free; False if there was none, which is no error."""
+        """End an attachment as `Host.remove_pod` ends a pod; False if there was none, which is no error."""
         name = attachment_name(container, interface)
         with self._store.lock():
             entry = self._store.entry(name)
@@ -98,8 +102,12 @@ class Attachments:
             )
         return entry.pod
 
+    def texts(self, pod: Pod) -> tuple[str, str]:
+        """The configuration that the attachment was asked for with, and what its runtime was told."""
+        return self._store.texts(pod.name)
+
     def check(self, container: str, interface: str, namespace: str = "") -> list[Operation]:
-        """What would have to be done to bring the kernel to what the attachment should be.
+        """What would have to be done for this one attachment and what it stands on: nothing, if all is well.
 
         NamespaceError: its namespace is gone, or is another than the one at the path `namespace`, if that is given.
         """
@@ -115,7 +123,7 @@ class Attachments:
                 )
             return self._drift.within(Scope(pods=frozenset({pod.name}), ground=True))
 
-    def collect(self, valid: Iterable[Key], network: str | None) -> list[Pod]:
+    def collect(self, valid: Iterable[Key], network: str | None = None) -> list[Pod]:
         """Remove every attachment of that network (None: of all) that is not `valid`; returns them.
 
         IncompleteError: of some it was not possible; the others are removed.
@@ -134,16 +142,17 @@ class Attachments:
         return [entry.pod for entry in gone]
 
     def forget_gone(self) -> list[Pod]:
-        """Forget those whose namespace is gone and took the link with it: nobody can use their addresses."""
-        gone = [
-            entry.pod
-            for entry in self._entries()
-            if not self._wiring.is_reachable(entry.pod) and not self._kernel.has_link(entry.pod.link)
-        ]
-        for pod in gone:
-            self._wiring.take_down(pod)
-            self._store.delete(pod.name)
-        return gone
+        """Free the addresses of those whose namespace is gone and took the link with it; returns them."""
+        with self._store.lock():
+            gone = [
+                entry.pod
+                for entry in self._entries()
+                if not self._wiring.is_reachable(entry.pod) and not self._kernel.has_link(entry.pod.link)
+            ]
+            for pod in gone:
+                self._wiring.take_down(pod)
+                self._store.delete(pod.name)
+            return gone
 
     def _entries(self) -> list[Entry]:
         return [entry for entry in self._store.entries() if entry.pod.attachment is not None]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fairway.net.host import uplink
-from fairway.net.host.attachments import Attachments, Key
+from fairway.net.host.attachments import Attachments
 from fairway.net.host.drift import Drift, Scope
 from fairway.net.host.identity import Identity
 from fairway.net.host.learned import LearnedRoutes
-from fairway.net.host.moving import Arrival, Moving
+from fairway.net.host.moving import Moving
 from fairway.net.host.observed import Observer
 from fairway.net.host.pools import Pools
 from fairway.net.host.rebuild import rebuild
@@ -21,7 +21,6 @@ from fairway.net.host.store import Counts, Entry, PodState, Store
 from fairway.net.host.wiring import Wiring
 from fairway.net.kernel import Kernel
 from fairway.net.kernel.events import Events
-from fairway.net.model.attachment import AttachRequest
 from fairway.net.model.errors import UsageError
 from fairway.net.model.facts import ForeignChain, IPAddress
 from fairway.net.model.names import check_name
@@ -57,8 +56,8 @@ class Host:
         self._drift = Drift(
             self.store, self._kernel, self.identity, self._observer, self._wiring, self.routes, self.learned
         )
-        self._attachments = Attachments(self.store, self._kernel, self.pools, self._wiring, self._drift)
-        self._moving = Moving(self.store, self._kernel, self.identity, self.pools, self._wiring)
+        self.attachments = Attachments(self.store, self._kernel, self.pools, self._wiring, self._drift)
+        self.moving = Moving(self.store, self._kernel, self.identity, self.pools, self._wiring)
         self.policies = self._wiring.policies
         self.touches_foreign_chains = touch_foreign_chains
         self.corrupt = self._open()
@@ -137,74 +136,6 @@ class Host:
             raise UsageError(f"there is no pod {name!r} here", mend="see: fairway pod ls")
         return entries[0].pod
 
-    # Pods that move between hosts of one machine: a lab's nodes
-
-    def take_in(self, name: str, arrival: Arrival) -> Pod:
-        """A pod of another host's, in its namespace as it is, on a link to this host; the other is to `let_go` then.
-
-        When this returns the pod sends by this host. If it fails, the pod is where it was.
-        """
-        check_name("pod", name)
-        self._wiring.wait(name)
-        with self.store.lock():
-            return self._moving.take_in(name, arrival)
-
-    def let_go(self, name: str, *, keeps: bool = True) -> None:
-        """End what is left here of a pod that another host has taken in.
-
-        If it `keeps` its addresses, nobody else gets those that are of this host's pools.
-        """
-        with self.store.lock():
-            self._moving.let_go(name, keeps=keeps)
-
-    def away(self) -> list[Pod]:
-        """Pods that went to other hosts and keep addresses of this one."""
-        return [entry.pod for entry in self.store.entries() if entry.state is PodState.AWAY]
-
-    def forget_away(self, name: str) -> None:
-        """The pod is no more, wherever it was: its addresses are free."""
-        with self.store.lock():
-            entry = self.store.entry(name)
-            if entry is not None and entry.state is PodState.AWAY:
-                self.store.delete(name)
-
-    # Attachments: pods whose namespace a container runtime made
-
-    def attach(self, request: AttachRequest, result: Callable[[Pod], str] | None = None) -> Pod:
-        """An interface in the namespace that the request names, ready for traffic; or an error, and nothing is left.
-
-        What `result` says of it is kept, durable when this returns, for whoever asks `attachment_texts`.
-        AttachedError, NamespaceError, UsageError: the caller's mistakes.
-        """
-        return self._attachments.add(request, result)
-
-    def detach(self, container: str, interface: str) -> bool:
-        """End an attachment as `remove_pod` ends a pod; False if there was none, which is no error."""
-        return self._attachments.remove(container, interface)
-
-    def attachments(self) -> list[Pod]:
-        """Every attachment that was added and not removed."""
-        return self._attachments.all()
-
-    def attachment(self, container: str, interface: str) -> Pod:
-        """One attachment; an error if there is none."""
-        return self._attachments.find(container, interface)
-
-    def attachment_texts(self, pod: Pod) -> tuple[str, str]:
-        """The configuration that the attachment was asked for with, and what its runtime was told."""
-        return self.store.texts(pod.name)
-
-    def check_attachment(self, container: str, interface: str, namespace: str = "") -> list[Operation]:
-        """What would have to be done for this one attachment and what it stands on: nothing, if all is well.
-
-        NamespaceError: its namespace is gone, or is another than the one at the path `namespace`, if that is given.
-        """
-        return self._attachments.check(container, interface, namespace)
-
-    def collect(self, valid: Iterable[Key], network: str | None = None) -> list[Pod]:
-        """Remove every attachment of that network (None: of all) that is not `valid`; returns them."""
-        return self._attachments.collect(valid, network)
-
     # Drift
 
     def check(self, scope: Scope | None = None) -> list[Operation]:
@@ -248,11 +179,6 @@ class Host:
         """Interfaces that look like a pod's and are none's: a sign that a whole `repair` may find something."""
         with self.store.lock():
             return self._drift.strays()
-
-    def forget_gone(self) -> list[Pod]:
-        """Free the addresses of attachments whose namespace and link are gone; returns those."""
-        with self.store.lock():
-            return self._attachments.forget_gone()
 
     def events(self) -> Events:
         """What others, and the kernel, change in the host's namespace from now on."""
@@ -299,12 +225,12 @@ class Host:
     def _clear_cut_off(self) -> None:
         """Undo what was cut off half-way, and forget what is gone for good; the caller holds the lock."""
         for entry in self.store.entries():
-            if self._moving.settle(entry):
+            if self.moving.settle(entry):
                 continue
             if entry.state is not PodState.PRESENT and not self._wiring.is_ending(entry.pod.name):
                 self._wiring.take_down(entry.pod)
                 self.store.delete(entry.pod.name)
-        self._attachments.forget_gone()
+        self.attachments.forget_gone()
         self._kernel.sweep_placeholders(self.identity.prefix)
         if self.store.is_empty():
             self.store.note_ground_removed()

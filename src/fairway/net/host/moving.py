@@ -16,7 +16,7 @@ from fairway.net.host.wiring import Wiring
 from fairway.net.kernel import Kernel
 from fairway.net.model.errors import FairwayError, UsageError
 from fairway.net.model.facts import Fact, IPAddress, Namespace, Route, Up
-from fairway.net.model.names import MOVED_INTERFACE, POD_INTERFACE
+from fairway.net.model.names import MOVED_INTERFACE, POD_INTERFACE, check_name
 from fairway.net.model.operations import Change, Operation
 from fairway.net.model.pod import Pod
 from fairway.net.model.pool import Wish
@@ -34,7 +34,7 @@ class Arrival:
 
 
 class Moving:
-    """One host's part in moves. Its callers hold the store's lock."""
+    """One host's part in moves between hosts of one machine: a lab's nodes."""
 
     def __init__(self, store: Store, kernel: Kernel, identity: Identity, pools: Pools, wiring: Wiring) -> None:
         self._store = store
@@ -44,6 +44,58 @@ class Moving:
         self._wiring = wiring
 
     def take_in(self, name: str, arrival: Arrival) -> Pod:
+        """A pod of another host's, in its namespace as it is, on a link to this host; the other is to `let_go` then.
+
+        When this returns the pod sends by this host. If it fails, the pod is where it was.
+        """
+        check_name("pod", name)
+        self._wiring.wait(name)
+        with self._store.lock():
+            return self._take_in(name, arrival)
+
+    def let_go(self, name: str, *, keeps: bool = True) -> None:
+        """End what is left here of a pod that another host has taken in.
+
+        If it `keeps` its addresses, nobody else gets those that are of this host's pools.
+        """
+        with self._store.lock():
+            entry = self._store.entry(name)
+            if entry is None or entry.state is PodState.AWAY:
+                return
+            if not self._wiring.has_moved(entry.pod):
+                raise UsageError(f"no other host has taken in the pod {name}", mend="move it: fairway pod move")
+            state = PodState.AWAY if keeps and self._is_at_home(entry.pod) else PodState.REMOVING
+            self._wiring.remove(entry.pod, state)
+
+    def away(self) -> list[Pod]:
+        """Pods that went to other hosts and keep addresses of this one."""
+        return [entry.pod for entry in self._store.entries() if entry.state is PodState.AWAY]
+
+    def forget_away(self, name: str) -> None:
+        """The pod is no more, wherever it was: its addresses are free."""
+        with self._store.lock():
+            entry = self._store.entry(name)
+            if entry is not None and entry.state is PodState.AWAY:
+                self._store.delete(name)
+
+    def settle(self, entry: Entry) -> bool:
+        """Bring a move that was cut off to one end or the other; False if the pod is in none.
+
+        The caller holds the store's lock.
+        """
+        if self._wiring.is_ending(entry.pod.name):
+            return False
+        if entry.state is PodState.AWAY:
+            self._wiring.take_down(entry.pod)
+        elif entry.state is PodState.RETURNING or (
+            entry.state is PodState.PRESENT and self._wiring.has_moved(entry.pod)
+        ):
+            self._give_up(entry.pod)
+        else:
+            return False
+        return True
+
+    def _take_in(self, name: str, arrival: Arrival) -> Pod:
         """Make the pod's new link beside its old one, switch it over, and set the mark; undone if a step fails."""
         former = self._store.entry(name)
         if former is not None and former.state is not PodState.AWAY:
@@ -71,30 +123,6 @@ class Moving:
                 self._give_up(pod)
             raise
         return pod
-
-    def let_go(self, name: str, *, keeps: bool) -> None:
-        """What is left here of a pod that another host has taken in ends."""
-        entry = self._store.entry(name)
-        if entry is None or entry.state is PodState.AWAY:
-            return
-        if not self._wiring.has_moved(entry.pod):
-            raise UsageError(f"no other host has taken in the pod {name}", mend="move it: fairway pod move")
-        state = PodState.AWAY if keeps and self._is_at_home(entry.pod) else PodState.REMOVING
-        self._wiring.remove(entry.pod, state)
-
-    def settle(self, entry: Entry) -> bool:
-        """Bring a move that was cut off to one end or the other; False if the pod is in none."""
-        if self._wiring.is_ending(entry.pod.name):
-            return False
-        if entry.state is PodState.AWAY:
-            self._wiring.take_down(entry.pod)
-        elif entry.state is PodState.RETURNING or (
-            entry.state is PodState.PRESENT and self._wiring.has_moved(entry.pod)
-        ):
-            self._give_up(entry.pod)
-        else:
-            return False
-        return True
 
     def _give_up(self, pod: Pod) -> None:
         self._wiring.take_down(pod)
