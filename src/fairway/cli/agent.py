@@ -35,10 +35,17 @@ def agent(ctx: click.Context, path: Path | None, check: bool) -> None:
     """Keep this host as it should be, and answer the other commands and container runtimes, until told to end."""
     if ctx.invoked_subcommand is not None:
         return
-    found = path or (_DEFAULT if _DEFAULT.exists() else None)
-    config = configuration.load(found) if found is not None else configuration.Config()
+
+    def place() -> Path | None:
+        return path or (_DEFAULT if _DEFAULT.exists() else None)
+
+    def read() -> configuration.Config:
+        found = place()
+        return configuration.load(found) if found is not None else configuration.Config()
+
+    config = read()
     if check:
-        click.echo(f"{found or 'the default configuration'} is as it should be")
+        click.echo(f"{place() or 'the default configuration'} is as it should be")
         return
     if not rootless.privileged():
         raise problems.needs_root()
@@ -48,7 +55,7 @@ def agent(ctx: click.Context, path: Path | None, check: bool) -> None:
     set_up(config.log_format, config.log_level)
 
     async def run() -> None:
-        await Agent(config).run()
+        await Agent(config, read=read).run()
 
     asyncio.run(run())
 

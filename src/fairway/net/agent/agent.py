@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import os
 import signal
 import time
@@ -15,10 +16,10 @@ from fairway import __version__
 from fairway.net import cni
 from fairway.net.agent import calls, metrics, protocol
 from fairway.net.agent.calls import Answer, Call
-from fairway.net.agent.config import Config
+from fairway.net.agent.config import Config, reloaded
 from fairway.net.agent.keeper import Keeper
 from fairway.net.agent.listener import Listener
-from fairway.net.agent.log import say
+from fairway.net.agent.log import say, set_up
 from fairway.net.agent.peers.part import Part
 from fairway.net.agent.protocol import Json, Progress
 from fairway.net.agent.server import Server
@@ -53,12 +54,17 @@ _PEERS_SAY: Mapping[str, Callable[[Part], Awaitable[Json]]] = {"peers.ls": Part.
 
 
 class Agent:
-    """One host's. `more` are calls besides those that every host has."""
+    """One host's. `more` are calls besides those that every host has; with SIGHUP, what `read` returns holds."""
 
     def __init__(
-        self, config: Config, identity: Identity | None = None, more: Mapping[str, Call] | None = None
+        self,
+        config: Config,
+        identity: Identity | None = None,
+        more: Mapping[str, Call] | None = None,
+        read: Callable[[], Config] | None = None,
     ) -> None:
         self._config = config
+        self._read = read
         self._identity = identity or Identity()
         self._calls = {**calls.CALLS, **(more or {})}
         self._worker = Worker()
@@ -66,6 +72,7 @@ class Agent:
         self._server = Server(config.socket, self.dispatch, self._watchers.watch)
         self._notifier = Notifier()
         self._stopped = asyncio.Event()
+        self._reload_asked = asyncio.Event()
         self._since = time.time()
         self._answered: Counter[tuple[str, str]] = Counter()
         self._seconds: dict[str, float] = {}
@@ -79,6 +86,8 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
+        if self._read is not None:
+            loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
         with _only_one(self._config):
             self.host = await self._worker.do(self._open)
             # Watched from before the look at everything, so that no change falls in between.
@@ -191,6 +200,7 @@ class Agent:
             asyncio.create_task(self._keeper.run()),
             asyncio.create_task(self._peers.run()),
             asyncio.create_task(self._notifier.watch(lambda: self.healthy)),
+            asyncio.create_task(self._reload_when_asked()),
         ]
         stopped = asyncio.create_task(self._stopped.wait())
         try:
@@ -201,6 +211,26 @@ class Agent:
             for task in (*parts, stopped):
                 task.cancel()
             await asyncio.gather(*parts, stopped, return_exceptions=True)
+
+    async def _reload_when_asked(self) -> None:
+        while True:
+            await self._reload_asked.wait()
+            self._reload_asked.clear()
+            if self._read is not None:
+                try:
+                    await self._reload(self._read())
+                except FairwayError as error:
+                    say("not reloaded", level="error", why=error.message, mend=error.mend)
+
+    async def _reload(self, new: Config) -> None:
+        """Go on with what can be changed without an end, and say what cannot; no pool is taken away."""
+        for pool in new.pools:
+            await self._worker.do(functools.partial(self.host.pools.add, pool))
+        self._config, later = reloaded(self._config, new)
+        set_up(self._config.log_format, self._config.log_level)
+        self._keeper.configure(self._config)
+        level = "warning" if later else "info"
+        say("reloaded", level=level, pools=len(new.pools), from_the_next_start=" ".join(later))
 
     async def _until_removed(self, name: str) -> None:
         loop = asyncio.get_running_loop()

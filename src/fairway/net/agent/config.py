@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,17 @@ class Config:
     log_level: str = "info"
     pools: tuple[Pool, ...] = field(default=())
     peers: PeerOptions = field(default=PeerOptions())
+
+
+_LIVE = ("repair", "every_s", "settings_every_s", "log_format", "log_level", "pools")
+"""What an agent that runs can take over; the rest holds from its next start."""
+
+
+def reloaded(running: Config, new: Config) -> tuple[Config, list[str]]:
+    """What holds for an agent that runs and is told `new`, and the names of what else of that differs."""
+    others = [each.name for each in fields(Config) if each.name not in _LIVE]
+    later = [name for name in others if getattr(running, name) != getattr(new, name)]
+    return replace(running, **{name: getattr(new, name) for name in _LIVE}), later
 
 
 def load(path: Path) -> Config:

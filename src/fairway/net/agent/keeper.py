@@ -95,6 +95,12 @@ class Keeper:
         self._settled = {link: when for link, when in self._settled.items() if now - when < _OWN_S}
         self._settled.update((link, now) for link in links)
 
+    def configure(self, config: Config) -> None:
+        """Go on with this, and look at everything now."""
+        self._config = config
+        self._overrun = True
+        self._alarm.set()
+
     async def look_at_everything(self) -> None:
         """Slice by slice; and free the addresses of what is gone."""
         started = time.monotonic()

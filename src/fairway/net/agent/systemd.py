@@ -24,6 +24,7 @@ Before=containerd.service crio.service kubelet.service
 [Service]
 Type=notify
 ExecStart={command} agent{option}
+ExecReload=/bin/kill -HUP $MAINPID
 Restart=always
 RestartSec=1
 WatchdogSec=60
