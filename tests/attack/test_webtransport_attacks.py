@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,7 +23,7 @@ from fairway.aio import QuicConfiguration, StreamReset, connect, http3
 from fairway.http3 import H3Code, frames
 from fairway.http3.capsules import CLOSE_SESSION, Capsule, CapsuleReader
 from fairway.http3.errors import MessageError
-from fairway.http3.limits import MAX_SESSIONS, MAX_WAITING_DATAGRAMS, MAX_WAITING_TUNNEL_STREAMS
+from fairway.http3.limits import MAX_CAPSULE, MAX_SESSIONS, MAX_WAITING_DATAGRAMS, MAX_WAITING_TUNNEL_STREAMS
 from fairway.http3.webtransport import session_request
 from fairway.tls import self_signed_identity
 from fairway.wire import encode_varint
@@ -271,6 +272,26 @@ class TestStreams:
 
         run(main)
 
+    def test_streams_whose_session_has_not_come_are_refused_at_once_past_a_number(self) -> None:
+        async def handler(request: http3.Request) -> None:
+            request.respond([(b":status", b"200")], end=True)
+
+        async def main() -> None:
+            async with served(handler, request_timeout_s=None) as client:
+                waiting = [
+                    asyncio.create_task(Outcome(client, tunnel(client, 4000, b"early")).code())
+                    for _ in range(MAX_WAITING_TUNNEL_STREAMS + 8)
+                ]
+                async with asyncio.timeout(20):
+                    for refused in itertools.islice(asyncio.as_completed(waiting), 8):
+                        assert await refused == H3Code.WT_BUFFERED_STREAM_REJECTED
+                await client.request("GET", "localhost")  # all that was on the way has arrived
+                assert sum(each.done() for each in waiting) == 8
+                for each in waiting:
+                    each.cancel()
+
+        run(main)
+
     def test_a_session_of_many_streams_remembers_none_that_is_over(self) -> None:
         async def handler(request: http3.Request) -> None:
             async with request.accept_session() as session:
@@ -391,8 +412,9 @@ class TestCapsules:
         with bounded(megabytes=1.0):
             for _ in range(200):
                 reader.feed(encode_varint(0x3FFF) + encode_varint(100_000) + bytes(100_000))
-        with pytest.raises(MessageError):
-            reader.feed(encode_varint(CLOSE_SESSION) + encode_varint(1 << 30))
+        assert reader.feed(encode_varint(CLOSE_SESSION) + encode_varint(MAX_CAPSULE) + bytes(MAX_CAPSULE))
+        with pytest.raises(MessageError, match="a capsule of 16385 bytes"):
+            reader.feed(encode_varint(CLOSE_SESSION) + encode_varint(MAX_CAPSULE + 1))
 
 
 HALVES = {
