@@ -12,7 +12,6 @@ CHACHA20 = "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+CHACHA20-POLY1305"
 OF_CASE = {
     "chacha20": [f"--ciphers={CHACHA20}"],
     "keyupdate": ["--key-update=100ms"],
-    "v2": ["--version=v1", "--preferred-versions=v2draft,v1", "--other-versions=v2draft,v1"],
     "transfer": ["--max-data=96K", "--max-stream-data-bidi-local=64K"],
     "resumption": ["--disable-early-data"],
     "longrtt": ["--handshake-timeout=60s"],
