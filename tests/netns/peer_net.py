@@ -89,7 +89,7 @@ class Node:
         )
 
     def ready(self) -> None:
-        until(self.is_ready, 30.0)
+        until(self.is_ready, 120.0)
 
     def is_ready(self) -> bool:
         assert self.process is not None
