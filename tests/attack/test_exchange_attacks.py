@@ -6,6 +6,7 @@ import time
 from ipaddress import ip_address, ip_network
 
 import pytest
+from quic_attacker import bounded
 
 from fairway.net.exchange import Channel, CloseCode, Endpoint, Exchange, Incoming, Loss, Permit, Session, State, limits
 from fairway.net.exchange.messages import (
@@ -184,6 +185,27 @@ class TestWhatItTellsOfOthers:
         assert [call.name for call in node.calls(attacker.now + 1)] == ["x0"]
         node.directory.misled("x0", attacker.now + 1)
         assert node.calls(attacker.now + 500) == []
+
+
+class TestWhatItNeverTold:
+    def test_withdrawals_of_it_without_end_are_not_remembered(self, node: Exchange) -> None:
+        attacker = Attacker(node).hello()
+        drain(attacker.session)
+        with bounded(seconds=60.0, megabytes=6.0):
+            for start in range(0, 40_000, 500):
+                prefixes = tuple((ip_network((0x0A000000 + start + n, 32)), start + n + 1) for n in range(500))
+                attacker.say(Channel.WITHDRAWALS, Withdraw(7, start, start + 500, prefixes))
+        assert attacker.session.state is State.OPEN
+        assert Channel.CONTROL in attacker.session.pending(), "it asks for the table"
+
+    def test_tables_that_never_have_it_end_the_session(self, node: Exchange) -> None:
+        attacker = Attacker(node).hello()
+        attacker.say(Channel.ANNOUNCEMENTS, Announce(7, 50, 60))  # what was before is missing
+        for _ in range(limits.SHORT_TABLES):
+            attacker.say(Channel.TABLE, TableBegin(7, 0), TableEnd())
+        assert attacker.session.state is State.OPEN
+        attacker.say(Channel.TABLE, TableBegin(7, 0), TableEnd())
+        assert attacker.session.state is not State.OPEN
 
 
 class TestShortMessagesThatCostMuch:
