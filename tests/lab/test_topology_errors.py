@@ -47,7 +47,11 @@ ONE_CHANGE = [
     ("mtu = 1500\n[nodes.a]", "name = ''\n[nodes.a]", "1: name: expected a string that is not empty, got ''"),
     ("mtu = 1500\n[nodes.a]", "name = 'A b'\n[nodes.a]", "1: name: lab name 'A b' is not valid: use lower-case"),
     ("mtu = 1500\n[nodes.a]", "routs = 'auto'\n[nodes.a]", "1: routs: unknown key; did you mean routes?"),
-    ("mtu = 1500\n[nodes.a]", "zzz = 1\n[nodes.a]", "1: zzz: unknown key; there are: name, mtu, routes, agents, cross_subnet, nodes"),
+    (
+        "mtu = 1500\n[nodes.a]",
+        "zzz = 1\n[nodes.a]",
+        "1: zzz: unknown key; there are: name, mtu, routes, agents, cross_subnet, nodes",
+    ),
     ("mtu = 1500\n[nodes.a]", "routes = 'no'\n[nodes.a]", '1: routes: expected "auto" or "manual", got \'no\''),
     ('["10.0.1.0/24"]', "7", "3: nodes.a.pools: expected a network, such as 10.0.1.0/24 or fd00:1::/64, got 7"),
     ('["10.0.1.0/24"]', '["10.0.1.5/24"]', "3: nodes.a.pools[0]: expected a network without bits of a host, such as"),

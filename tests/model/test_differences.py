@@ -22,8 +22,10 @@ from fairway.net.model.facts import (
     PolicyRules,
     Route,
     Sysctl,
+    TunnelGuard,
     Up,
     Veth,
+    Vxlan,
 )
 from fairway.net.model.operations import Change, Create, Delete, Operation
 from fairway.net.model.policy_table import PolicyTable
@@ -84,6 +86,23 @@ CASES: list[tuple[Operation, str]] = [
     (
         Change(FAR, Route("", FAR.destination, link="up0", gateway=ip_address("192.0.2.9"))),
         "the route to 10.3.0.0/24 via 192.0.2.1 has gateway 192.0.2.9, and should have 192.0.2.1",
+    ),
+    (
+        Change(
+            Vxlan("", "fairway-vxlan", 1450, "0a:00:00:00:00:01", 4789),
+            Vxlan("", "fairway-vxlan", 1500, "0a:00:00:00:00:01", 4789),
+        ),
+        "the VXLAN device fairway-vxlan has mtu 1500, and should have 1450",
+    ),
+    (
+        Change(TunnelGuard("", "mark"), TunnelGuard("", "")),
+        "the table that says who may send VXLAN to this host was changed by somebody else",
+    ),
+    (
+        Create(
+            Route("", FAR.destination, "fairway-vxlan", ip_address("fe80::1"), True, tunnel=ip_address("192.0.2.1"))
+        ),
+        "the route to 10.3.0.0/24 via 192.0.2.1 within VXLAN is missing",
     ),
     (Change(Firewall(""), Firewall("")), "Fairway's own nftables table was changed by somebody else"),
 ]
