@@ -141,6 +141,16 @@ class TestRetryTokens:  # 12
         assert close_code(reply, destination) == ErrorCode.INVALID_TOKEN
         assert len(server.endpoint) == 0
 
+    def test_12_one_that_was_damaged_on_the_way_costs_the_client_nothing(self) -> None:
+        server = Server()
+        token, source = server.retry()
+        packet = initial(source, token)
+        at = packet.index(token) + len(token) // 2
+        assert server.tell(packet[:at] + bytes((packet[at] ^ 1,)) + packet[at + 1 :]) is None
+        assert server.endpoint.statistics.invalid_tokens == 1
+        assert server.tell(packet) is None
+        assert len(server.endpoint) == 1
+
     def test_12_a_client_whose_token_is_refused_ends_at_once(self) -> None:
         pair = Pair(retry=True, connect=False)
         pair.run(lambda: pair.back.count == 1)

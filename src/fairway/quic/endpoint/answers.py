@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fairway.quic.errors import ErrorCode
+from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.frames import ConnectionClose
-from fairway.quic.packets.headers import LongHeader, PacketType, encode_long_header, encode_retry
-from fairway.quic.packets.protection import TAG_LENGTH, initial_secrets, make_sealer, retry_tag
+from fairway.quic.packets.headers import Buffer, LongHeader, PacketType, encode_long_header, encode_retry
+from fairway.quic.packets.protection import TAG_LENGTH, initial_secrets, make_opener, make_sealer, retry_tag
 from fairway.tls import CipherSuite
 
 
@@ -23,3 +23,13 @@ def close(header: LongHeader, code: ErrorCode) -> bytes:
     size = len(payload) + TAG_LENGTH
     packet = encode_long_header(PacketType.INITIAL, header.version, header.source, header.destination, 0, 2, size)
     return sealer.seal_long(packet, 0, 2, payload)
+
+
+def arrived_whole(header: LongHeader, buffer: Buffer) -> bool:
+    """Whether the Initial packet at the start of `buffer` is what its sender sealed: every bit, its token's too."""
+    theirs, _ = initial_secrets(header.version, header.destination)
+    opener = make_opener(header.version, CipherSuite.AES_128_GCM_SHA256, theirs)
+    try:
+        return opener.open_long(buffer, 0, header, -1) is not None
+    except PeerError:  # reserved bits that no packet has: whole, and of nobody who is owed an answer
+        return False

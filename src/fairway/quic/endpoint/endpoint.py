@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fairway.quic.configuration import QuicConfiguration
 from fairway.quic.connection import Connection, Random, WallClock
 from fairway.quic.endpoint.admission import Admission, AdmissionLimits, Decision
-from fairway.quic.endpoint.answers import close, retry
+from fairway.quic.endpoint.answers import arrived_whole, close, retry
 from fairway.quic.endpoint.early_packets import EarlyPackets
 from fairway.quic.endpoint.ids import Ids
 from fairway.quic.endpoint.resets import make_resets
@@ -208,7 +208,7 @@ class Endpoint:
             return None
         if not buffer[0] & FIXED_BIT:  # nobody has been told yet that it need not be set: RFC 9287 section 3
             return None
-        return self._accept(header, address, now, local)
+        return self._accept(header, buffer, address, now, local)
 
     def _reset(self, buffer: Buffer, destination: bytes, end: int, address: Address, now: float, local: Local) -> None:
         """A stateless reset for a packet that is for nobody (section 10.3)."""
@@ -227,7 +227,9 @@ class Endpoint:
         self.replies.append(Reply(data, address, local))
         self.statistics.version_negotiations += 1
 
-    def _accept(self, header: LongHeader, address: Address, now: float, local: Local) -> Connection | None:
+    def _accept(
+        self, header: LongHeader, buffer: Buffer, address: Address, now: float, local: Local
+    ) -> Connection | None:
         """A newcomer, whose address a token may have proved (section 8.1)."""
         if not self.accepting:
             self.statistics.refused["closing"] += 1
@@ -237,7 +239,8 @@ class Endpoint:
         )
         if verdict.invalid_retry:
             self.statistics.invalid_tokens += 1
-            self._close(header, ErrorCode.INVALID_TOKEN, address, now, local)
+            if arrived_whole(header, buffer):  # damaged on the way it says nothing of the client, who sends it again
+                self._close(header, ErrorCode.INVALID_TOKEN, address, now, local)
             return None
         decision = self._admission.judge(address, verdict.validated)
         if decision is Decision.ADMIT and (verdict.validated or not self._retry):
