@@ -161,7 +161,7 @@ class Agent:
         found, failures = await self._worker.do(self.host.repair)
         self._say_taken_over(found, failures)
         self._keeper = Keeper(self.host, self._worker, self._config, events, self._watchers.tell)
-        self._keeper.record.looked(started)
+        self._keeper.record.looked(time.monotonic() - started)
         peers = self._peers = Part(self.host, self._worker, self._config.peers)
         loop = asyncio.get_running_loop()
         # Other hosts hear of a pod while the rest is done about it here.

@@ -1,6 +1,8 @@
 """Keeps the host as it should be: looks where the kernel's messages point, at settings often, at everything in turn.
 
-A look at everything is made in slices, each a turn of the worker's: a pod that is added meanwhile waits for one slice.
+A look at everything is made in slices, each a turn of the worker's, with a rest behind each: pods that are added
+meanwhile seldom wait for one, and what the kernel tells is answered between them. Only where some of that was lost is
+there no rest.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from fairway.net.model.operations import Failure, Operation
 _SETTLING_S = 0.05  # one change seldom comes alone
 _GATHERING_S = 0.5  # but is not waited for longer than this
 _SLICE = 4  # pods
+_REST = 4  # times as long as a slice took
 _FEW = 512  # suspects; beyond that everything is looked at
 _CALM, _CALM_S = 10, 2.0  # repairs and seconds: somebody who undoes each at once is not to keep two processes busy
 _FIGHT_S = 2.0  # so much later is the next one
@@ -46,10 +49,10 @@ class Record:
     last_looked: float = 0.0  # when: seconds since 1970
     last_repair: str = ""
 
-    def looked(self, started: float) -> None:
-        """Everything was looked at, from the moment `started` of the monotonic clock until now."""
+    def looked(self, took_s: float) -> None:
+        """Everything was looked at, and that took so long, rests not counted."""
         self.looks += 1
-        self.last_look_s = time.monotonic() - started
+        self.last_look_s = took_s
         self.last_looked = time.time()
 
 
@@ -101,9 +104,9 @@ class Keeper:
         self._overrun = True
         self._alarm.set()
 
-    async def look_at_everything(self) -> None:
-        """Slice by slice; and free the addresses of what is gone."""
-        started = time.monotonic()
+    async def look_at_everything(self, *, resting: bool = False) -> None:
+        """Slice by slice, `resting` behind each or not; and free the addresses of what is gone."""
+        started, rested = time.monotonic(), 0.0
         for pod in await self._worker.do(self._host.attachments.forget_gone):
             say("forgotten", pod=pod.name, why="its namespace is gone", addresses=" ".join(map(str, pod.addresses)))
         if await self._worker.do(self._host.strays):
@@ -111,24 +114,32 @@ class Keeper:
         await self._mend(Scope(ground=True, guards=True, routes=True))
         names = await self._worker.do(lambda: [pod.name for pod in self._host.pods()])
         for start in range(0, len(names), _SLICE):
+            begun = time.monotonic()
             await self._mend(Scope(pods=frozenset(names[start : start + _SLICE])))
-        self.record.looked(started)
+            ended = time.monotonic()
+            if resting:
+                await self._answer_until(ended + _REST * (ended - begun))
+                rested += time.monotonic() - ended
+        self.record.looked(time.monotonic() - started - rested)
 
     async def _watch(self) -> None:
         while True:
             # Looking takes longer with many pods; it is not to become all that the agent does.
             pause = max(self._config.every_s, 50 * self.record.last_look_s) * random.uniform(0.9, 1.1)
-            deadline = time.monotonic() + pause
-            while (left := deadline - time.monotonic()) > 0 and not self._overrun:
-                try:
-                    async with asyncio.timeout(left):
-                        await self._alarm.wait()
-                except TimeoutError:
-                    break
-                await self._settle_down()
-                await self._answer()
-            self._overrun = False
-            await self._safely(self.look_at_everything())
+            await self._answer_until(time.monotonic() + pause)
+            lost, self._overrun = self._overrun, False
+            await self._safely(self.look_at_everything(resting=not lost))
+
+    async def _answer_until(self, deadline: float) -> None:
+        """Look where there is reason to; until then, or until some of what the kernel told is lost."""
+        while (left := deadline - time.monotonic()) > 0 and not self._overrun:
+            try:
+                async with asyncio.timeout(left):
+                    await self._alarm.wait()
+            except TimeoutError:
+                return
+            await self._settle_down()
+            await self._answer()
 
     async def _settle_down(self) -> None:
         """Wait until no more is told, or long enough."""
