@@ -33,6 +33,7 @@ demo: setup      ## the project's main job, shown: two hosts whose agents find e
 	@$(BIN)/python -m demo
 
 test: setup check  ## check, then every test
+	@$(BIN)/python -m compileall -q src  # many tests start commands, and not everywhere are compiled modules kept
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: setup     ## ruff, mypy --strict, import-linter
