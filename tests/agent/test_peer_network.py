@@ -17,7 +17,7 @@ import pytest
 from peer_hosts import PORT, PeerHost, everybody_knows_everybody, now, running, until
 
 from fairway.aio import ConnectionClosed, StreamReset, connect
-from fairway.net.agent.peers import security
+from fairway.net.agent.peers import joining, security
 from fairway.net.agent.peers.connections import Connections
 from fairway.net.agent.peers.joining import join
 from fairway.net.agent.peers.options import PeerOptions
@@ -208,6 +208,20 @@ class TestJoining:
                 await member.stop()
                 first.authority.close()
 
+        asyncio.run(play())
+
+    def test_a_host_that_is_slow_to_answer_has_all_of_the_time(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def play() -> None:
+            first = PeerHost(tmp_path, 1)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+                silent.bind(("127.0.0.1", 0))
+                with pytest.raises(FairwayError, match="no answer in time"):  # not: closed by the idle timeout
+                    await join(Membership(tmp_path / "new"), silent.getsockname(), first.authority.token(now()), "new")
+            first.authority.close()
+
+        monkeypatch.setattr(joining, "_TIMEOUT_S", 4.0)
         asyncio.run(play())
 
     def test_where_nobody_answers_it_says_so(self, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv6Address
 
@@ -115,7 +116,8 @@ async def _ask(
 async def _ask_one(
     host: str, port: int, question: Question, tls: ClientConfig, judge: Callable[[QuicConnection], None]
 ) -> Answer:
-    configuration = security.configuration(_KEEP_ALIVE_S, calls=True)
+    # Of the two idle timeouts the shorter one counts once there is a connection; until then this one, and is not to.
+    configuration = replace(security.configuration(_KEEP_ALIVE_S, calls=True), idle_timeout_s=_ANSWER_TIMEOUT_S)
     async with (
         asyncio.timeout(_TIMEOUT_S) as limit,
         connect(host, port, alpn=security.JOIN, tls=tls, configuration=configuration) as connection,
