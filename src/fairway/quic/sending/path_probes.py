@@ -55,6 +55,8 @@ class PathProbes:
         answers = bool(responses)
         if allowance < overhead + 9 * (len(responses) + asks) + answers:
             return None
+        if not asks and self._is_held(path):
+            path.answered_beyond_at = now
         parts = [PathResponse(data).encode() for data in responses]
         responses.clear()
         size = min(allowance, MIN_INITIAL_DATAGRAM)
@@ -93,14 +95,13 @@ class PathProbes:
         """Bytes that may go on this path now."""
         state = self._state
         allowance = path.send_allowance
-        if asks:
-            return allowance
-        if path is not state.path or path.controller.window - state.bytes_in_flight >= MIN_INITIAL_DATAGRAM:
-            return allowance
         # Answers of 1200 bytes to small questions are part of what the window bounds. But a peer that acknowledges only
         # where it has proof of our address empties the window no sooner than it has the answer: so one goes as a probe
         # does (RFC 9002 section 7.5), and more of them wait.
-        if now - path.answered_beyond_at < state.probe_timeout_s:
-            return 0
-        path.answered_beyond_at = now
-        return allowance
+        waits = self._is_held(path) and now - path.answered_beyond_at < state.probe_timeout_s
+        return allowance if asks or not waits else 0
+
+    def _is_held(self, path: Path) -> bool:
+        """True if the congestion window has no room for an answer."""
+        state = self._state
+        return path is state.path and path.controller.window - state.bytes_in_flight < MIN_INITIAL_DATAGRAM
