@@ -7,7 +7,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,18 +68,19 @@ def _measure() -> Result:
     with tempfile.TemporaryDirectory(dir=STATE) as directory, agent(Path(directory), _POOL):
         ours, peer = _plugin(Path(directory)), _peer(Path(directory))
         _measure_alone(result, ours, peer)
-        _measure_crowd(result, ours, peer)
-        _measure_at_once(result, ours, peer)
+        for plugin in (ours, peer):
+            _measure_crowd(result, plugin)
     for what in ("ADD", "DEL", f"ADD, {AT_ONCE} at once"):
         result.compare(what, OURS, PEER)
     rows = {(row.who, row.what): row.value for row in result.rows}
     for who in (OURS, PEER):
-        ratio = rows[who, f"ADD, among {CROWD}"] / rows[who, "ADD"]
-        result.ratios[f"ADD among {CROWD:,}/alone, {who}"] = ratio
+        ratio = rows[who, f"ADD, among {CROWD}"] / rows[who, "ADD, one after the other"]
+        result.ratios[f"ADD among {CROWD:,}/one after the other, {who}"] = ratio
     result.notes += [
         f"a call: the plugin's process from its start to its end; {ROUNDS} in turn, namespaces made beforehand",
         f"fairway: the shim in {best().capitalize()}, and the agent behind it, durable when it answers",
-        f"{AT_ONCE} at once: one call each for {AT_ONCE} containers, all started together",
+        f"one after the other, among {CROWD}, at once: a plugin has the machine and {CROWD} pods of its own to itself",
+        f"{AT_ONCE} at once: one call each for {AT_ONCE} containers, all started together, among {CROWD}",
     ]
     return result
 
@@ -93,22 +94,19 @@ def _measure_alone(result: Result, ours: _Plugin, peer: _Plugin) -> None:
     _note(result, "DEL", _in_turn("DEL", names, ours, peer))
 
 
-def _measure_crowd(result: Result, ours: _Plugin, peer: _Plugin) -> None:
-    crowd = _namespaces("crowd", CROWD)
-    for plugin in (ours, peer):
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(_adder(plugin), crowd))
-    names = _namespaces("among", ROUNDS)
-    _note(result, f"ADD, among {CROWD}", _in_turn("ADD", names, ours, peer))
-    _note(result, f"DEL, among {CROWD}", _in_turn("DEL", names, ours, peer))
-
-
-def _measure_at_once(result: Result, ours: _Plugin, peer: _Plugin) -> None:
-    # Among the thousand: a busy node, whose containers all start again.
-    names = _namespaces("once", AT_ONCE)
-    for command in ("ADD", "DEL"):
-        times = {plugin.who: _at_once(command, names, plugin) for plugin in (ours, peer)}
-        _note(result, f"{command}, {AT_ONCE} at once", times)
+def _measure_crowd(result: Result, plugin: _Plugin) -> None:
+    """One plugin, without the other's links and processes; at the end a busy node, whose containers all start again."""
+    stem = plugin.who.split()[0]
+    crowd, names = _namespaces(f"{stem}-crowd", CROWD), _namespaces(f"{stem}-few", ROUNDS)
+    with ThreadPoolExecutor(4) as pool:
+        for place in ("one after the other", f"among {CROWD}"):
+            if place != "one after the other":
+                list(pool.map(lambda name: plugin.call("ADD", _own(plugin, name)), crowd))
+            for command in ("ADD", "DEL"):
+                _note(result, f"{command}, {place}", _in_turn(command, names, plugin))
+        for command in ("ADD", "DEL"):
+            _note(result, f"{command}, {AT_ONCE} at once", {plugin.who: _at_once(command, names, plugin)})
+        list(pool.map(lambda name: plugin.call("DEL", _own(plugin, name)), crowd))
 
 
 def _in_turn(command: str, names: Iterable[str], *plugins: _Plugin) -> dict[str, list[float]]:
@@ -123,10 +121,6 @@ def _in_turn(command: str, names: Iterable[str], *plugins: _Plugin) -> dict[str,
 def _at_once(command: str, names: Sequence[str], plugin: _Plugin) -> list[float]:
     with ThreadPoolExecutor(len(names)) as pool:
         return list(pool.map(lambda name: plugin.call(command, _own(plugin, name)), names))
-
-
-def _adder(plugin: _Plugin) -> Callable[[str], float]:
-    return lambda name: plugin.call("ADD", _own(plugin, name))
 
 
 def _own(plugin: _Plugin, name: str) -> str:

@@ -35,7 +35,8 @@ _ROUNDS_S = 5.0
 AGENT = """
 import asyncio, sys
 from pathlib import Path
-from fairway.net.agent import Agent, load
+from fairway.net.agent.agent import Agent
+from fairway.net.agent.config import load
 from fairway.net.agent.log import set_up
 from fairway.net.host import Identity
 

@@ -22,12 +22,20 @@ REASONS = {
     "somebody changes a pod's link": (Event("link", name=LINK, port=7), A_LINK),
     "a pod's link is down": (Event("link", name=LINK, working=False), A_LINK),
     "an interface of the host's goes down": (Event("link", name="eth0", working=False), Scope(routes=True)),
+    "the loopback interface goes down": (
+        Event("link", index=1, name="lo", working=False),
+        Scope(routes=True, ground=True),
+    ),
     "the gateway's address goes": (Event("address", gone=True, index=1), Scope(ground=True)),
     "the host's own address goes": (Event("address", gone=True, index=2), Scope(routes=True)),
     "a pod's route goes": (Event("route", gone=True, network=POD, protocol=70), AN_ADDRESS),
     "a pod's route is replaced by another's": (Event("route", replaced=True, network=POD, protocol=3), AN_ADDRESS),
-    "a route to other hosts' pods goes": (
+    "a route to other hosts' pods goes, or one that refuses": (
         Event("route", gone=True, network=ip_network("10.3.0.0/24"), protocol=70),
+        Scope(routes=True, ground=True),
+    ),
+    "another program's route takes the place of one": (
+        Event("route", replaced=True, network=ip_network("10.3.0.0/24"), protocol=3),
         Scope(routes=True),
     ),
     "a pod's neighbour entry goes": (Event("neighbour", gone=True, network=POD), AN_ADDRESS),

@@ -18,6 +18,8 @@ from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from http3_origin import Origin, content, origin
 
+from peer_faults import QH3_LOSES_A_STREAM, despite
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
@@ -111,6 +113,7 @@ def asking(server: Origin, **options: Any) -> niquests.Session:
     return session
 
 
+@despite(QH3_LOSES_A_STREAM)
 def test_niquests_gets_by_http3(server: Origin) -> None:
     with asking(server) as session:
         response = session.get(f"{server.url}/bytes/300000")
@@ -118,6 +121,7 @@ def test_niquests_gets_by_http3(server: Origin) -> None:
         assert response.content == content(300_000)
 
 
+@despite(QH3_LOSES_A_STREAM)
 def test_niquests_posts_and_reads_large_fields(server: Origin) -> None:
     with asking(server) as session:
         sent = content(3_000_000)  # niquests reads nothing while it sends: an echo of so much would wait for ever
@@ -127,6 +131,7 @@ def test_niquests_posts_and_reads_large_fields(server: Origin) -> None:
         assert int(response.text or "0") > 4_000
 
 
+@despite(QH3_LOSES_A_STREAM)
 def test_niquests_multiplexes(server: Origin) -> None:
     with asking(server, multiplexed=True) as session:
         responses = [session.get(f"{server.url}/bytes/{1000 + index}") for index in range(100)]

@@ -21,10 +21,12 @@ from python_peers import (
 from certificates import Certificate
 from fairway.aio import connect, serve
 from fairway.quic import MemorySessionStore
+from peer_faults import QH3_LOSES_A_STREAM, despite
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.05])
 @pytest.mark.parametrize("peer", PEERS)
+@despite(QH3_LOSES_A_STREAM)
 def test_their_clients_follow_our_retry(peer: str, loss: float, certificate: Certificate) -> None:
     async def scenario() -> None:
         tokens: list[bytes] = []

@@ -21,9 +21,10 @@ from agents import COMMAND, RunningAgent, running, until
 from test_agent import CONTAINER, attach
 from test_host import A1, clear, home, leftovers, pings, sh  # noqa: F401 - home is a fixture
 
-from fairway.net.agent import Agent, Config
+from fairway.net.agent.agent import Agent
 from fairway.net.agent.calls import CALLS
 from fairway.net.agent.client import Client
+from fairway.net.agent.config import Config
 from fairway.net.host import Host
 from fairway.net.model.errors import FairwayError
 

@@ -217,6 +217,29 @@ class TestBadInput:
                 other.remove_pod(pod.name)
 
 
+class TestAnAddressThatNoPodHas:
+    def test_is_refused_whoever_asks_and_does_not_go_on_by_the_default_route(self, host: Host) -> None:
+        host.pools.add(ip_network("10.7.0.0/24"))
+        host.pools.add(ip_network("fd00:7::/64"))
+        sh("ip -6 route add default via fd00:f::1")
+        host.add_pod("demo01")
+        for address in ("10.7.0.99", "fd00:7::99"):
+            asked = subprocess.run(f"ip netns exec demo01 ping -c1 -W2 {address}", shell=True, capture_output=True)
+            assert b"unreachable" in asked.stdout.lower(), address
+            assert b"No route to host" in subprocess.run(["ip", "route", "get", address], capture_output=True).stderr
+
+    def test_is_refused_in_a_pool_that_comes_later_and_until_it_goes(self, host: Host) -> None:
+        host.pools.add(ip_network("10.7.0.0/24"))
+        assert sh("ip route show proto 70") == "", "without a pod the host forwards nothing"
+        host.add_pod("demo01")
+        host.pools.add(ip_network("10.8.0.0/24"))
+        assert sh("ip route show 10.8.0.0/24").startswith("unreachable 10.8.0.0/24 proto 70 ")
+        assert host.check() == []
+        host.pools.remove(ip_network("10.8.0.0/24"))
+        assert sh("ip route show 10.8.0.0/24") == ""
+        assert host.check() == []
+
+
 class TestRoutes:
     def test_a_route_written_by_hand_is_in_the_kernel_and_outlives_the_program(self, host: Host) -> None:
         route = StaticRoute(ip_network("10.3.0.0/24"), ip_address("192.0.2.9"))
@@ -258,6 +281,7 @@ DRIFT = {
     "delete chain netdev fairway fwy-demo01'",
     "our chain at the pod's link was flushed": "nft flush chain netdev fairway fwy-demo01",
     "the pod may send what it likes": "nft insert rule netdev fairway fwy-demo01 accept",
+    "what no pod has is not refused": "ip route delete unreachable 10.0.0.0/16 metric 1174405120",
     "a neighbour is gone": f"ip neigh delete {A1} dev fwy-demo01",
 }
 
@@ -265,6 +289,7 @@ DRIFT = {
 class TestDrift:
     @pytest.mark.parametrize("command", DRIFT.values(), ids=DRIFT.keys())
     def test_is_found_and_repaired(self, host: Host, command: str) -> None:
+        host.pools.add(ip_network("10.0.0.0/16"))
         host.add_pod("demo01", [A1])
         host.add_pod("demo02", [A2])
         assert host.check() == []

@@ -223,7 +223,8 @@ def test_what_is_tracked_is_read_once_for_many_pods_and_again_for_who_gets_an_ad
     read, forget = PacketFilter.tracked_addresses, PacketFilter.forget_connections
     monkeypatch.setattr(PacketFilter, "tracked_addresses", lambda *of: (looks.append("all"), read(*of))[1])
     monkeypatch.setattr(PacketFilter, "forget_connections", lambda *of: (looks.extend(of[1]), forget(*of))[1])
-    pods = [host.add_pod(f"pod{number}") for number in range(4)]
+    # Addresses that no other test's pods had: what was theirs may still be tracked.
+    pods = [host.add_pod(f"pod{number}", [ip_address(f"10.0.99.{number}")]) for number in range(4)]
     assert looks == ["all"]
     host.remove_pod("pod0")
     host.wait_removed("pod0")

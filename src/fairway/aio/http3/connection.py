@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from fairway.aio.driver import Outlet
+from fairway.aio.http3.deliveries import Deliveries
 from fairway.aio.http3.errors import RequestError
 from fairway.aio.http3.sessions import Sessions
 from fairway.aio.http3.stream import HttpStream
@@ -35,9 +36,8 @@ class HttpConnection(Lifecycle):
         self._streams: dict[int, HttpStream] = {}
         self._given_up: list[HttpStream] = []
         """Streams that the peer ended in one direction, while events are told."""
-        self._undelivered: set[int] = set()
-        """Streams that we ended and whose end the peer has not acknowledged."""
-        self._delivered = Signal()
+        self.deliveries = Deliveries(core)
+        """What we ended and the peer has not acknowledged."""
         self.available = Signal()
         """Fires when the peer allows more streams."""
         self.sessions = Sessions(self)
@@ -71,31 +71,14 @@ class HttpConnection(Lifecycle):
     @property
     def undelivered(self) -> bool:
         """Whether streams that were ended are not yet acknowledged."""
-        return bool(self._undelivered)
-
-    def unsent(self) -> list[int]:
-        """Streams that were ended and of which bytes were never sent: the peer does not take them, or not yet."""
-        return [stream_id for stream_id in self._undelivered if self.core.unsent(stream_id)]
-
-    def give_up_unsent(self, code: int = H3Code.H3_REQUEST_CANCELLED) -> None:
-        """Give up the streams of `unsent`: what was not sent of them is kept no longer."""
-        for stream_id in self.unsent():
-            self.core.reset(stream_id, code)
-            self._undelivered.discard(stream_id)
-        if not self._undelivered:
-            self._delivered.fire()
-        self.wake()
+        return bool(self.deliveries)
 
     async def wait_acknowledged(self) -> None:
         """Wait until the peer has all that was sent on streams that were ended."""
-        while self._undelivered:
-            await self.wait(self._delivered)
+        while self.deliveries:
+            await self.wait(self.deliveries.all_made)
 
     # For streams
-
-    def expect_delivery(self, stream_id: int) -> None:
-        """A stream was ended by us."""
-        self._undelivered.add(stream_id)
 
     def forget(self, stream: HttpStream) -> None:
         """The application is done with a stream."""
@@ -168,10 +151,7 @@ class HttpConnection(Lifecycle):
             stream.writable.fire()
 
     def _stream_finished(self, event: quic_events.StreamFinished) -> None:
-        if self._undelivered:
-            self._undelivered.discard(event.stream_id)
-            if not self._undelivered:
-                self._delivered.fire()
+        self.deliveries.settle(event.stream_id)
 
     def _message_failed(self, event: http_events.MessageFailed) -> None:
         stream = self._streams.pop(event.stream_id, None)
@@ -190,8 +170,7 @@ class HttpConnection(Lifecycle):
             self.sessions.stream_given_up(event.stream_id)
 
     def _reading_stopped(self, event: http_events.ReadingStopped) -> None:
-        self._undelivered.discard(event.stream_id)
-        self._delivered.fire()
+        self.deliveries.settle(event.stream_id)
         stream = self._streams.get(event.stream_id)
         if stream is not None:
             stream.stopped = stream.stopped or RequestError(event.code, "the peer no longer reads the stream")
@@ -204,9 +183,8 @@ class HttpConnection(Lifecycle):
             stream.fail(error)
         self._streams.clear()
         self.sessions.connection_lost()
-        self._undelivered.clear()
+        self.deliveries.settle_all()
         self.available.fire()
-        self._delivered.fire()
         self.changed.fire()
 
     on_event: ClassVar[dict[type[Any], Callable[[Any, Any], None]]] = {

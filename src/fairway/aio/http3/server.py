@@ -66,7 +66,7 @@ class Request(HttpStream):
         self.connection.http.respond(self.stream_id, fields, data=data, end=end)
         self.responded = True
         if end:
-            self.connection.expect_delivery(self.stream_id)
+            self.connection.deliveries.expect(self.stream_id)
         self.connection.wake()
 
     @property

@@ -78,7 +78,7 @@ class HttpStream:
             connection.wake()
             if taken == len(view):
                 if end:
-                    connection.expect_delivery(self.stream_id)
+                    connection.deliveries.expect(self.stream_id)
                     connection.forget_if_over(self)
                 return
             view = memoryview(view)[taken:]
@@ -89,7 +89,7 @@ class HttpStream:
         if self.stopped is not None:
             raise self.stopped
         self.connection.http.send_trailers(self.stream_id, fields)
-        self.connection.expect_delivery(self.stream_id)
+        self.connection.deliveries.expect(self.stream_id)
         self.connection.wake()
 
     def stop_reading(self, code: int = H3Code.H3_NO_ERROR) -> None:

@@ -256,7 +256,7 @@ class Session:
                 http.send_capsule(self.session_id, last, end=True)
             else:
                 http.send_data(self.session_id, b"", end=True)
-            connection.expect_delivery(self.session_id)
+            connection.deliveries.expect(self.session_id)
             connection.wake()
         self._stream.stop_reading(H3Code.WT_SESSION_GONE)
         connection.forget(self._stream)

@@ -29,7 +29,7 @@ class Attendance:
         connection = self._connection
         if connection.closing is not None:
             return
-        unsent = connection.unsent()
+        unsent = connection.deliveries.unsent()
         if unsent or connection.active_requests or connection.requests != self._requests:
             self._requests = connection.requests
             self._idle_since = now
@@ -37,7 +37,8 @@ class Attendance:
         if limit is not None and now - self._idle_since > limit:
             connection.close(H3Code.H3_NO_ERROR, "idle")
         elif self._is_not_read(now, unsent):
-            connection.give_up_unsent()
+            connection.deliveries.give_up_unsent()
+            connection.wake()
 
     def _is_not_read(self, now: float, unsent: list[int]) -> bool:
         """True once the client has had its time to take `WRITE` bytes of what waits for it."""

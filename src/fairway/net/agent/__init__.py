@@ -1,6 +1,4 @@
-"""The long-lived process of a host: it owns the host, repairs what drifts, and answers on a Unix socket."""
+"""The long-lived process of a host: it owns the host, repairs what drifts, and answers on a Unix socket.
 
-from fairway.net.agent.agent import Agent
-from fairway.net.agent.config import Config, load
-
-__all__ = ["Agent", "Config", "load"]
+Nothing is imported here: a command that asks the agent needs `client` only, and starts in a quarter of the time.
+"""

@@ -54,8 +54,9 @@ def suspect(event: Event) -> Scope:
 def _link(event: Event) -> Scope:
     if event.name.startswith(INTERFACE_PREFIX):
         return Scope(links=frozenset({event.name}))
-    # With an interface that goes down, routes go, and the kernel says nothing of them.
-    return Scope(routes=True) if event.gone or not event.working else _NOTHING
+    # With an interface that goes down, routes go, and the kernel says nothing of them: IPv6's that refuse, with `lo`.
+    ground = event.index == _LOOPBACK
+    return Scope(routes=True, ground=ground) if event.gone or not event.working else _NOTHING
 
 
 def _address(event: Event) -> Scope:
@@ -70,7 +71,9 @@ def _route(event: Event) -> Scope:
         return _NOTHING
     if network.prefixlen == network.max_prefixlen:
         return Scope(addresses=frozenset({network.network_address}))
-    return Scope(routes=True) if event.replaced or event.protocol == ROUTE_PROTOCOL else _NOTHING
+    if event.protocol == ROUTE_PROTOCOL:  # to another host's pods, or one that refuses
+        return Scope(routes=True, ground=True)
+    return Scope(routes=True) if event.replaced else _NOTHING
 
 
 def _neighbour(event: Event) -> Scope:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fairway.net.host.identity import Identity
@@ -15,7 +14,7 @@ from fairway.net.kernel import Kernel
 from fairway.net.model.facts import AllowedSources, Fact, ForwardAccept, IPAddress
 from fairway.net.model.operations import Operation
 from fairway.net.model.pod import Pod
-from fairway.net.reconcile import plan, route_facts
+from fairway.net.reconcile import guard_facts, plan, route_facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +136,10 @@ class Drift:
         wanted: set[Fact] = set()
         for pod in pods:
             if pod.link in links:
-                wanted |= _guarding(self._wiring.facts(pod, chains))
-        observed = _guarding(self._kernel.filter.firewall(home) | self._kernel.filter.accepts(home))
+                wanted |= guard_facts(home, pod, chains)
+        found = self._kernel.filter.firewall(home) | self._kernel.filter.accepts(home)
+        observed = {fact for fact in found if isinstance(fact, AllowedSources | ForwardAccept)}
         return plan(wanted, {fact for fact in observed if _link_of(fact) in settled or _link_of(fact) not in links})
-
-
-def _guarding(facts: Iterable[Fact]) -> set[Fact]:
-    return {fact for fact in facts if isinstance(fact, AllowedSources | ForwardAccept)}
 
 
 def _link_of(fact: Fact) -> str:

@@ -10,7 +10,7 @@ from fairway.net.host.store import Store
 from fairway.net.kernel import Kernel
 from fairway.net.model.facts import Fact
 from fairway.net.model.pod import Pod
-from fairway.net.reconcile import apply, node_facts, plan
+from fairway.net.reconcile import apply, node_facts, plan, refusal_facts
 
 _NOT_LINKS = ("all", "default")
 
@@ -50,4 +50,6 @@ class Ground:
             return set()
         links = self._kernel.router_advertisement_links() if 6 in versions else []
         advertised = [link for link in links if link not in _NOT_LINKS]
-        return node_facts(self._kernel.home, ipv6=6 in versions, advertised=advertised)
+        facts = node_facts(self._kernel.home, ipv6=6 in versions, advertised=advertised)
+        carried = {*versions, *self._store.addresses.versions()}
+        return facts | refusal_facts(self._kernel.home, self._store.addresses.pools(), carried)

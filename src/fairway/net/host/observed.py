@@ -36,7 +36,7 @@ class Observer:
     def node(self, wanted: Iterable[Fact]) -> set[Fact]:
         """What there is of a node's own facts: the settings among `wanted`, the gateway's address, our table."""
         facts = self._settings(wanted)
-        facts |= {fact for fact in self._kernel.loopback_addresses() if isinstance(fact, Address)}
+        facts |= self._kernel.loopback_addresses() | self._kernel.refusals()
         if self._kernel.filter.firewall_is_whole(self._home):
             facts.add(Firewall(self._home))
         return facts
@@ -110,6 +110,7 @@ class Observer:
         home = self._kernel.view(self._home)
         facts = self._settings(wanted)
         facts |= {fact for fact in home.own() if isinstance(fact, Route) or _links_host(fact)}
+        facts |= self._kernel.refusals()
         facts |= self._kernel.filter.firewall(self._home)
         facts |= self._kernel.filter.accepts(self._home)
         links = [link for link in home.links if link.name.startswith(INTERFACE_PREFIX)]

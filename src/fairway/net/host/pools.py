@@ -10,6 +10,7 @@ from fairway.net.kernel import Kernel
 from fairway.net.model.errors import ExhaustedError, UsageError
 from fairway.net.model.facts import IPAddress, IPNetwork
 from fairway.net.model.pool import Pool, PoolUse, Wish
+from fairway.net.reconcile import apply, plan, refusal_facts
 
 
 class Pools:
@@ -40,7 +41,7 @@ class Pools:
             check_pool(wanted, [other.block for other in self._store.addresses.pools()])
             uplink.check_overlap(self._kernel, wanted.block)
             self._store.addresses.add_pool(wanted)
-            self._masquerading.enforce()
+            self._enforce()
 
     def remove(self, block: IPNetwork) -> None:
         """Take no more addresses from the pool with that block; an error while a pod has one of them."""
@@ -50,7 +51,7 @@ class Pools:
             if self.in_use(block):
                 raise UsageError(f"a pod has an address of the pool {block}", mend="remove the pod first")
             self._store.addresses.delete_pool(block)
-            self._masquerading.enforce()
+            self._enforce()
 
     def in_use(self, block: IPNetwork) -> bool:
         """Whether a pod that is not being removed has an address of the pool with that block."""
@@ -65,8 +66,17 @@ class Pools:
         if not self._store.addresses.pools():
             uplink.check_overlap(self._kernel, DEFAULT_POOL)
             self._store.addresses.add_pool(Pool(DEFAULT_POOL))
+            self._enforce()
         chosen = eligible(pools, wish)
         return tuple(self._store.addresses.choose(some, wish.sticky) for some in chosen.values())
+
+    def _enforce(self) -> None:
+        """Bring what follows from the pools into the kernel, if there are pods."""
+        self._masquerading.enforce()
+        if not self._store.is_empty():
+            addresses = self._store.addresses
+            wanted = refusal_facts(self._kernel.home, addresses.pools(), addresses.versions())
+            apply(plan(wanted, self._kernel.refusals()), self._kernel.execute)
 
     def check_free(self, wish: Wish) -> None:
         """An error if a pod with that wish could have no address of some IP version; the others are not looked at."""

@@ -23,6 +23,7 @@ from fairway.net.model.facts import (
     Namespace,
     Neighbour,
     PolicyRules,
+    Refusal,
     Route,
     Sysctl,
     TunnelGuard,
@@ -37,7 +38,8 @@ from fairway.net.model.words import describe
 _GONE = (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL)
 """What the kernel says of a thing to be deleted that is not there: as good as deleted."""
 
-_NETLINK = (BridgePort, Up, Address, Neighbour, Route)
+_LINKED = (BridgePort, Up, Address, Neighbour, Route)
+_NETLINK = (*_LINKED, Refusal)
 
 Step = Callable[[Sessions, Sequence[Operation]], list[Failure]]
 
@@ -250,7 +252,7 @@ def _request(netlink: Netlink, operation: Operation) -> bytes | None:
     """The request that `operation` amounts to; None if its link is gone and it is a deletion."""
     fact = operation.fact
     new = not isinstance(operation, Delete)
-    name = fact.link if isinstance(fact, _NETLINK) else ""
+    name = fact.link if isinstance(fact, _LINKED) else ""
     index = netlink.index(name) if name else 0
     if name and not index:
         if not new:
@@ -265,6 +267,8 @@ def _request(netlink: Netlink, operation: Operation) -> bytes | None:
             return messages.address(fact, index, new=new)
         case Neighbour():
             return messages.neighbour(fact, index, new=new)
+        case Refusal():
+            return messages.new_refusal(fact) if new else messages.delete_refusal(fact)
         case Route():
             replace = isinstance(operation, Change)
             return messages.new_route(fact, index, replace=replace) if new else messages.delete_route(fact, index)

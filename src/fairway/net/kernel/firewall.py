@@ -26,8 +26,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
 from fairway.net.kernel import nfmessages
-from fairway.net.kernel.nfnetlink import ChainRecord, RuleRecord, TableSocket, compared_values
-from fairway.net.kernel.nftables import Json, Nft
+from fairway.net.kernel.nfnetlink import ChainRecord, RuleMessage, RuleRecord, compared_values
+from fairway.net.kernel.nftables import Json
+from fairway.net.kernel.nftrules import ACCEPT, COUNT, DROP, TableDriver, add_rule, field, match, meta, network
 from fairway.net.model.errors import KernelError
 from fairway.net.model.facts import AllowedSources, Firewall, IPAddress
 from fairway.net.model.names import INTERFACE_PREFIX
@@ -46,27 +47,8 @@ _OLDEST = "Linux 5.10 or newer is needed, with CONFIG_NETFILTER_INGRESS and CONF
 _TRIES = 4  # a change by another program between our look and our transaction makes the transaction fail
 
 
-def _match(left: Json, right: object, op: str = "==") -> Json:
-    return {"match": {"op": op, "left": left, "right": right}}
-
-
-def _meta(key: str) -> Json:
-    return {"meta": {"key": key}}
-
-
-def _field(protocol: str, field: str) -> Json:
-    return {"payload": {"protocol": protocol, "field": field}}
-
-
-def _network(address: str, length: int) -> Json:
-    return {"prefix": {"addr": address, "len": length}}
-
-
-_ARP_SENDER = _field("arp", "saddr ip")
-_COUNT: Json = {"counter": None}
-_ACCEPT: Json = {"accept": None}
-_DROP: Json = {"drop": None}
-_ON_LINK = _match(_field("ip6", "daddr"), {"set": [_network("fe80::", 10), _network("ff02::", 16)]})
+_ARP_SENDER = field("arp", "saddr ip")
+_ON_LINK = match(field("ip6", "daddr"), {"set": [network("fe80::", 10), network("ff02::", 16)]})
 _NEIGHBOURLY = [
     "nd-neighbor-solicit",
     "nd-neighbor-advert",
@@ -82,52 +64,48 @@ _BEFORE_AN_ADDRESS = ["nd-neighbor-solicit", "nd-router-solicit", "mld-listener-
 # How many IPv6 packets a second, and at once, that are not from a pod's own address are looked at for what finds
 # neighbours. A limit that a link has not used for a minute is whole again, and forgotten.
 _SELDOM: Json = {"limit": {"rate": 20, "burst": 40, "per": "second", "inv": True}}
-_A_LINK: Json = {"elem": {"val": _meta("iif"), "timeout": 60}}
+_A_LINK: Json = {"elem": {"val": meta("iif"), "timeout": 60}}
 _TOO_OFTEN: Json = {"meter": {"name": "neighbourly", "key": _A_LINK, "stmt": _SELDOM, "size": 65535}}
 
 # A rule is known by its comment: whoever changes a rule changes its comment, or a running host keeps the old one.
 _RULES: dict[str, list[Json]] = {
     "fairway: IPv6 from a pod, not its own source, too often": [
-        _match(_meta("protocol"), "ip6"),
+        match(meta("protocol"), "ip6"),
         _TOO_OFTEN,
-        _COUNT,
-        _DROP,
+        COUNT,
+        DROP,
     ],
     "fairway: IPv6 from a pod, link-local, to its neighbours": [
-        _match(_field("ip6", "saddr"), _network("fe80::", 10)),
+        match(field("ip6", "saddr"), network("fe80::", 10)),
         _ON_LINK,
-        _match(_field("icmpv6", "type"), {"set": _NEIGHBOURLY}),
-        _ACCEPT,
+        match(field("icmpv6", "type"), {"set": _NEIGHBOURLY}),
+        ACCEPT,
     ],
     "fairway: IPv6 from a pod, before it has an address": [
-        _match(_field("ip6", "saddr"), "::"),
-        _match(_field("ip6", "daddr"), _network("ff02::", 16)),
-        _match(_field("icmpv6", "type"), {"set": _BEFORE_AN_ADDRESS}),
-        _ACCEPT,
+        match(field("ip6", "saddr"), "::"),
+        match(field("ip6", "daddr"), network("ff02::", 16)),
+        match(field("icmpv6", "type"), {"set": _BEFORE_AN_ADDRESS}),
+        ACCEPT,
     ],
     # RFC 826: for Ethernet and IPv4, as the kernel reads no other here.
-    "fairway: ARP from a pod, a probe": [_match(_ARP_SENDER, "0.0.0.0"), _ACCEPT],
-    "fairway: IPv4 from a pod, not its own source": [_match(_meta("protocol"), "ip"), _COUNT, _DROP],
-    "fairway: IPv6 from a pod, not its own source": [_match(_meta("protocol"), "ip6"), _COUNT, _DROP],
-    "fairway: from a pod, ARP of others or neither IP nor ARP": [_COUNT, _DROP],
+    "fairway: ARP from a pod, a probe": [match(_ARP_SENDER, "0.0.0.0"), ACCEPT],
+    "fairway: IPv4 from a pod, not its own source": [match(meta("protocol"), "ip"), COUNT, DROP],
+    "fairway: IPv6 from a pod, not its own source": [match(meta("protocol"), "ip6"), COUNT, DROP],
+    "fairway: from a pod, ARP of others or neither IP nor ARP": [COUNT, DROP],
 }
 _OWN = "fairway: from a pod, its own source"
 _OWN_ARP = "fairway: ARP from a pod, its own address"
 _OTHER = "fairway: from a pod, not its own source"
 
 
-class FirewallDriver:
+class FirewallDriver(TableDriver):
     """The table of the network namespace of the thread that makes the driver; `namespace` is its name in the facts."""
 
     def __init__(self, namespace: str) -> None:
+        super().__init__()
         self._namespace = namespace
-        self._nft = Nft()
-        self._socket = TableSocket()
-
-    def close(self) -> None:
-        """End the sockets; the table stays."""
-        self._nft.close()
-        self._socket.close()
+        self._read: dict[str, tuple[int, AllowedSources]] = {}
+        """By pod's link: a hash of its rules as they were when they were last read, and what they say."""
 
     def install(self) -> None:
         """Make the table whole in one transaction: what is right in it, and the pods' chains, stay as they are."""
@@ -210,10 +188,19 @@ class FirewallDriver:
 
     def _pods(self) -> Iterator[AllowedSources]:
         """Each pod's chain as a fact."""
-        rules = _by_chain(self._socket.rules(TABLE, family=_NETDEV))
+        rules: dict[str, list[RuleMessage]] = {}
+        for rule in self._socket.rule_messages(TABLE, _NETDEV):
+            rules.setdefault(rule.chain, []).append(rule)
+        read, self._read = self._read, {}
         for chain in self._socket.chains(_NETDEV):
             if chain.table == TABLE and chain.name.startswith(INTERFACE_PREFIX):
-                yield self._sources(chain, rules.get(chain.name, []))
+                there = rules.get(chain.name, [])
+                seen = hash((chain, tuple(there)))
+                known = read.get(chain.name)
+                if known is None or known[0] != seen:
+                    known = seen, self._sources(chain, [rule.read() for rule in there])
+                self._read[chain.name] = known
+                yield known[1]
 
     def _sources(self, chain: ChainRecord, rules: list[RuleRecord]) -> AllowedSources:
         """A pod's chain; where it is not as it should be, nothing is certain: no addresses."""
@@ -237,8 +224,7 @@ class FirewallDriver:
         # Another process may have filled the chain since we looked: our rules are in it once all the same.
         yield {"flush": {"chain": _STRANGERS}}
         for comment, expressions in _RULES.items():
-            rule = {"family": "netdev", "table": TABLE, "chain": STRANGERS, "comment": comment, "expr": expressions}
-            yield {"add": {"rule": rule}}
+            yield add_rule("netdev", TABLE, STRANGERS, comment, expressions)
 
 
 def _without(link: str) -> list[nfmessages.Request]:
@@ -255,13 +241,6 @@ def _rules_for(addresses: Iterable[IPAddress]) -> Iterator[tuple[str, bytes]]:
         if address.version == 4:
             yield _OWN_ARP, nfmessages.arp_sender_is(address) + nfmessages.accept()
     yield _OTHER, nfmessages.goto(STRANGERS)
-
-
-def _by_chain(rules: Iterable[RuleRecord]) -> dict[str, list[RuleRecord]]:
-    found: dict[str, list[RuleRecord]] = {}
-    for rule in rules:
-        found.setdefault(rule.chain, []).append(rule)
-    return found
 
 
 def _is_at_its_link(chain: ChainRecord) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from fairway.net.kernel import firewall, xtables
 from fairway.net.kernel.nfnetlink import TableSocket
 from fairway.net.kernel.nftables import Json, Nft
+from fairway.net.kernel.nftrules import ACCEPT, COUNT, match, meta
 from fairway.net.model.errors import FairwayError, KernelError
 from fairway.net.model.facts import ForeignChain, ForwardAccept
 
@@ -218,12 +219,7 @@ def _insertions(found: _Found, wanted: list[ForwardAccept]) -> list[Json]:
 
 
 def _insertion(chain: ForeignChain, link: str, entering: bool) -> Json:
-    key = "iifname" if entering else "oifname"
-    expressions: list[Json] = [
-        {"match": {"op": "==", "left": {"meta": {"key": key}}, "right": link}},
-        {"counter": None},
-        {"accept": None},
-    ]
+    expressions = [match(meta("iifname" if entering else "oifname"), link), COUNT, ACCEPT]
     return {"insert": {"rule": {**_rule_of(chain), "comment": TAG, "expr": expressions}}}
 
 

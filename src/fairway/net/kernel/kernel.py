@@ -93,6 +93,10 @@ class Kernel:
         found = (records.address(self.home, {1: "lo"}, m) for m in netlink.dump(messages.dump_addresses(index=1)))
         return {r.fact for r in found if r.fact.link == "lo" and r.ours}
 
+    def refusals(self) -> set[Fact]:
+        """Our routes of the home namespace that refuse."""
+        return observe.refusals(self.home, self._sessions.netlink(self.home))
+
     def routes(
         self, namespace: str, destinations: Collection[IPNetwork] | None = None, *, far: bool = False
     ) -> list[Route]:

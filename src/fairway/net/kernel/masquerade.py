@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import errno
 
-from fairway.net.kernel.nfnetlink import TableSocket
-from fairway.net.kernel.nftables import Json, Nft
+from fairway.net.kernel.nftables import Json
+from fairway.net.kernel.nftrules import TableDriver, add_rule, address, match, network
 from fairway.net.model.errors import KernelError
 from fairway.net.model.facts import IPNetwork, Masquerade
 
 CHAIN = "masquerading"
 _POSTROUTING = 4  # NF_INET_POST_ROUTING: linux/netfilter.h
 _SOURCE_NAT = 100  # NF_IP_PRI_NAT_SRC: linux/netfilter_ipv4.h
-_PROTOCOLS = {4: "ip", 6: "ip6"}
 
 
-class MasqueradeDriver:
+class MasqueradeDriver(TableDriver):
     """Our table `name` of the inet family, in the namespace of the thread that makes the driver."""
 
     def __init__(self, namespace: str, name: str) -> None:
+        super().__init__()
         self._namespace = namespace
         self._table = name
-        self._nft = Nft()
-        self._socket = TableSocket()
-
-    def close(self) -> None:
-        """End the sockets; what is in the kernel stays."""
-        self._nft.close()
-        self._socket.close()
 
     def replace(self, wanted: Masquerade | None) -> None:
         """Make the chain what it should be, in one transaction; None: take it away."""
@@ -39,9 +32,9 @@ class MasqueradeDriver:
         base = {**place, "type": "nat", "hook": "postrouting", "prio": _SOURCE_NAT, "policy": "accept"}
         commands: list[Json] = [{"add": {"chain": base}}, {"flush": {"chain": place}}]
         for version in (4, 6):
-            sources = [network for network in wanted.sources if network.version == version]
+            sources = [each for each in wanted.sources if each.version == version]
             if sources:
-                spared = [network for network in wanted.spared if network.version == version]
+                spared = [each for each in wanted.spared if each.version == version]
                 commands.append(self._rule(version, sources, spared, wanted.mark))
         try:
             self._nft.run(commands)
@@ -63,26 +56,14 @@ class MasqueradeDriver:
 
     def _rule(self, version: int, sources: list[IPNetwork], spared: list[IPNetwork], mark: str) -> Json:
         expressions = [
-            _match(version, "saddr", "==", sources),
-            *([_match(version, "daddr", "!=", spared)] if spared else []),
+            match(address(version, "saddr"), _ordered(sources)),
+            *([match(address(version, "daddr"), _ordered(spared), "!=")] if spared else []),
             {"masquerade": None},
         ]
         comment = f"fairway: from pods to outside the network, IPv{version} #{mark}"
-        return {
-            "add": {
-                "rule": {
-                    "family": "inet",
-                    "table": self._table,
-                    "chain": CHAIN,
-                    "comment": comment,
-                    "expr": expressions,
-                }
-            }
-        }
+        return add_rule("inet", self._table, CHAIN, comment, expressions)
 
 
-def _match(version: int, field: str, operator: str, networks: list[IPNetwork]) -> Json:
-    left = {"payload": {"protocol": _PROTOCOLS[version], "field": field}}
-    ordered = sorted(networks, key=lambda network: (int(network.network_address), network.prefixlen))
-    right = [{"prefix": {"addr": str(each.network_address), "len": each.prefixlen}} for each in ordered]
-    return {"match": {"op": operator, "left": left, "right": {"set": right}}}
+def _ordered(networks: list[IPNetwork]) -> Json:
+    ordered = sorted(networks, key=lambda each: (int(each.network_address), each.prefixlen))
+    return {"set": [network(str(each.network_address), each.prefixlen) for each in ordered]}

@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import struct
 
-from fairway.net.model.facts import Address, Bridge, IPAddress, Neighbour, Route, Up, Veth, Vxlan
+from fairway.net.model.facts import Address, Bridge, IPAddress, Neighbour, Refusal, Route, Up, Veth, Vxlan
 
 ROUTE_PROTOCOL = 70
 """Every route, address and neighbour of ours bears this number (rtm_protocol; 0 to 15 are the kernel's and fixed)."""
 
 LEARNED_METRIC = 0x4600
 """Routes that other nodes told bear this metric (rtm_priority): those that a person wrote come before them."""
+REFUSAL_METRIC = 0x46000000
+"""What refuses counts less than any other route to the same network."""
 
 TUNNEL_NETWORK = 70
 """The VNI of all that Fairway sends within VXLAN."""
@@ -56,7 +58,7 @@ _NUD_PERMANENT = 0x80
 _RTNH_F_ONLINK = 4
 RT_TABLE_MAIN = 254
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
-_RTN_UNICAST = 1
+_RTN_UNICAST, RTN_UNREACHABLE = 1, 7
 AF_UNSPEC, AF_INET, AF_INET6 = 0, 2, 10
 
 
@@ -178,6 +180,16 @@ def delete_route(fact: Route, index: int) -> bytes:
     return _request(RTM_DELROUTE, _ASK, _route(fact, index))
 
 
+def new_refusal(fact: Refusal) -> bytes:
+    """Add the route that refuses."""
+    return _request(RTM_NEWROUTE, _NEW, _refusal(fact))
+
+
+def delete_refusal(fact: Refusal) -> bytes:
+    """Delete it; ours only, by its protocol number."""
+    return _request(RTM_DELROUTE, _ASK, _refusal(fact))
+
+
 def dump_links() -> bytes:
     """Ask for all interfaces."""
     return _link(_DUMP, b"", kind=RTM_GETLINK)
@@ -197,6 +209,12 @@ def dump_routes(family: int, *, ours: bool, index: int = 0) -> bytes:
     """Ask for the main table's routes of a family; only those with our protocol number if `ours`, by one interface."""
     body = _ROUTE.pack(family, 0, 0, 0, RT_TABLE_MAIN, ROUTE_PROTOCOL if ours else 0, 0, 0, 0)
     return _request(RTM_GETROUTE, _DUMP, body + (_number(_RTA_OIF, index) if index else b""))
+
+
+def dump_refusals(family: int) -> bytes:
+    """Ask for those of our routes in the main table that refuse."""
+    body = _ROUTE.pack(family, 0, 0, 0, RT_TABLE_MAIN, ROUTE_PROTOCOL, 0, RTN_UNREACHABLE, 0)
+    return _request(RTM_GETROUTE, _DUMP, body)
 
 
 def get_route(destination: IPAddress) -> bytes:
@@ -226,6 +244,13 @@ def _route(fact: Route, index: int) -> bytes:
     if fact.tunnel is not None:
         body += _encapsulation(fact.tunnel)
     return body + (_number(_RTA_OIF, index) if index else b"")
+
+
+def _refusal(fact: Refusal) -> bytes:
+    network = fact.destination
+    kind = (RT_TABLE_MAIN, ROUTE_PROTOCOL, _RT_SCOPE_UNIVERSE, RTN_UNREACHABLE, 0)
+    body = _ROUTE.pack(_family(network.version), network.prefixlen, 0, 0, *kind)
+    return body + _attribute(_RTA_DST, network.network_address.packed) + _number(_RTA_PRIORITY, REFUSAL_METRIC)
 
 
 def _encapsulation(target: IPAddress) -> bytes:

@@ -62,6 +62,19 @@ class RuleRecord:
     values: tuple[bytes, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class RuleMessage:
+    """A rule of a chain, not read: to read thousands takes a while, to see that they are as they were does not."""
+
+    chain: str
+    expressions: bytes
+    userdata: bytes
+
+    def read(self) -> RuleRecord:
+        """What it says."""
+        return RuleRecord(self.chain, _comment_in(self.userdata), tuple(compared_values(self.expressions)))
+
+
 class TableSocket:
     """A socket in the network namespace of the thread that makes it; what is not said is of the inet family."""
 
@@ -94,7 +107,12 @@ class TableSocket:
         """The rules of a chain, or of all chains of the table, in order."""
         place = nfmessages.string(nfmessages.RULE_TABLE, table)
         place += nfmessages.string(nfmessages.RULE_CHAIN, chain) if chain else b""
-        return [_rule(message) for message in self.dump(_GET_RULE, place, family)]
+        return [_rule_message(message).read() for message in self.dump(_GET_RULE, place, family)]
+
+    def rule_messages(self, table: str, family: int = nfmessages.NFPROTO_INET) -> list[RuleMessage]:
+        """The rules of all chains of the table, in order, as they are."""
+        place = nfmessages.string(nfmessages.RULE_TABLE, table)
+        return [_rule_message(message) for message in self.dump(_GET_RULE, place, family)]
 
     def chains(self, family: int = _NFPROTO_UNSPEC) -> list[ChainRecord]:
         """The chains of every table of that family, or of all."""
@@ -246,12 +264,12 @@ def _devices(hook: dict[int, bytes]) -> tuple[str, ...] | None:
     return tuple(text(name) for _, name in listed)
 
 
-def _rule(message: bytes) -> RuleRecord:
+def _rule_message(message: bytes) -> RuleMessage:
     found = dict(attributes(family_body(message)))
-    return RuleRecord(
+    return RuleMessage(
         chain=text(found[nfmessages.RULE_CHAIN]),
-        comment=_comment_in(found.get(nfmessages.RULE_USERDATA, b"")),
-        values=tuple(compared_values(found.get(nfmessages.RULE_EXPRESSIONS, b""))),
+        expressions=found.get(nfmessages.RULE_EXPRESSIONS, b""),
+        userdata=found.get(nfmessages.RULE_USERDATA, b""),
     )
 
 

@@ -72,6 +72,16 @@ def routes(
     return [record.fact for record in ours if record.protocol == messages.ROUTE_PROTOCOL]
 
 
+def refusals(namespace: str, netlink: Netlink) -> set[Fact]:
+    """Our routes that refuse; the kernel does the filtering, if it is new enough to."""
+    return {
+        records.refusal(namespace, message)
+        for family in _ADDRESS_BYTES
+        for message in netlink.dump(messages.dump_refusals(family))
+        if records.refuses(message)
+    }
+
+
 def settings(namespace: str, paths: Iterable[str]) -> set[Fact]:
     """The settings at `paths`, as the calling thread's namespace has them; those that do not exist are left out."""
     values = {path: sysctl.read(path) for path in paths}

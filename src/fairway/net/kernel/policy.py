@@ -15,9 +15,9 @@ import errno
 from collections.abc import Iterable
 
 from fairway.net.kernel import nfmessages, nfsets
-from fairway.net.kernel.nfnetlink import TableSocket
 from fairway.net.kernel.nfsets import SetRecord
-from fairway.net.kernel.nftables import Json, Nft
+from fairway.net.kernel.nftables import Json
+from fairway.net.kernel.nftrules import ACCEPT, COUNT, DROP, TableDriver, add_rule, address, field, match, meta, network
 from fairway.net.model.errors import KernelError
 from fairway.net.model.policy import Direction
 from fairway.net.model.policy_table import (
@@ -41,22 +41,15 @@ _MAPS = {
     (Direction.INGRESS, 4): "policy-to-4",
     (Direction.INGRESS, 6): "policy-to-6",
 }
-_PROTOCOLS = {4: "ip", 6: "ip6"}
 _TYPES = {4: "ipv4_addr", 6: "ipv6_addr"}
 
 
-class PolicyDriver:
+class PolicyDriver(TableDriver):
     """Our table `name` of the inet family, in the namespace of the thread that makes the driver; it must be there."""
 
     def __init__(self, name: str) -> None:
+        super().__init__()
         self._table = name
-        self._nft = Nft()
-        self._socket = TableSocket()
-
-    def close(self) -> None:
-        """End the sockets; what is in the kernel stays."""
-        self._nft.close()
-        self._socket.close()
 
     def replace(self, wanted: PolicyTable) -> None:
         """Put `wanted` in the place of all that there is, in one transaction: no packet passes in between.
@@ -178,7 +171,7 @@ class PolicyDriver:
             commands.append(self._chain("add", chain.name))
             *lines, last = chain.lines
             commands += [self._rule(chain.name, line.comment, _passing(line, chain.direction)) for line in lines]
-            commands.append(self._rule(chain.name, last.comment, [{"counter": None}, {"drop": None}]))
+            commands.append(self._rule(chain.name, last.comment, [COUNT, DROP]))
         return commands + self._ways("add", isolated)
 
     def _ways(self, verb: str, isolated: Iterable[Isolated]) -> list[Json]:
@@ -192,8 +185,7 @@ class PolicyDriver:
         return {verb: {"element": {**self._named(name), "elem": list(elements)}}}
 
     def _rule(self, chain: str, comment: str, expressions: list[Json]) -> Json:
-        place = {"family": "inet", "table": self._table, "chain": chain}
-        return {"add": {"rule": {**place, "comment": comment, "expr": expressions}}}
+        return add_rule("inet", self._table, chain, comment, expressions)
 
     def _chain(self, verb: str, name: str) -> Json:
         return {verb: {"chain": self._named(name)}}
@@ -211,15 +203,15 @@ def _base_rules() -> list[tuple[str, list[Json]]]:
     rules: list[tuple[str, list[Json]]] = [
         (
             "fairway: what belongs to an allowed connection",
-            [_match({"ct": {"key": "state"}}, {"set": ["established", "related"]}, "=="), {"accept": None}],
+            [match({"ct": {"key": "state"}}, {"set": ["established", "related"]}), ACCEPT],
         )
     ]
-    for direction, field, words in (
+    for direction, which, words in (
         (Direction.EGRESS, "saddr", "fairway: what a pod's policies let it send"),
         (Direction.INGRESS, "daddr", "fairway: what a pod's policies let it get"),
     ):
         for version in (4, 6):
-            key = _address(version, field)
+            key = address(version, which)
             choice = {"vmap": {"key": key, "data": f"@{_MAPS[direction, version]}"}}
             rules.append((f"{words}, IPv{version}", [choice]))
     return rules
@@ -227,39 +219,31 @@ def _base_rules() -> list[tuple[str, list[Json]]]:
 
 def _passing(line: RuleLine, direction: Direction) -> list[Json]:
     """The expressions of a rule that lets pass what `line` says, the peer being the other side of the pod."""
-    field = "saddr" if direction is Direction.INGRESS else "daddr"
+    which = "saddr" if direction is Direction.INGRESS else "daddr"
     expressions: list[Json] = []
     if line.set_name:
-        key = _address(line.version, field)
+        key = address(line.version, which)
         if line.with_port:
-            key = {"concat": [key, {"meta": {"key": "l4proto"}}, {"payload": {"protocol": "th", "field": "dport"}}]}
-        expressions.append(_match(key, f"@{line.set_name}"))
+            key = {"concat": [key, meta("l4proto"), field("th", "dport")]}
+        expressions.append(match(key, f"@{line.set_name}"))
     if line.ports:
         ranges: list[object] = [first if first == last else {"range": [first, last]} for first, last in line.ports]
-        port = {"payload": {"protocol": line.protocol, "field": "dport"}}
-        expressions.append(_match(port, ranges[0] if len(ranges) == 1 else {"set": ranges}))
+        port = field(line.protocol, "dport")
+        expressions.append(match(port, ranges[0] if len(ranges) == 1 else {"set": ranges}))
     elif line.protocol:
-        expressions.append(_match({"meta": {"key": "l4proto"}}, line.protocol))
+        expressions.append(match(meta("l4proto"), line.protocol))
     return [*expressions, {"return": None}]
 
 
-def _match(left: Json, right: object, op: str = "==") -> Json:
-    return {"match": {"op": op, "left": left, "right": right}}
-
-
-def _address(version: int, field: str) -> Json:
-    return {"payload": {"protocol": _PROTOCOLS[version], "field": field}}
-
-
 def _declared(kind: SetKind) -> Json:
-    address = _TYPES[kind.version]
+    addresses = _TYPES[kind.version]
     if kind.with_port:
-        return {"type": [address, "inet_proto", "inet_service"]}
-    return {"type": address, "flags": ["interval"]} if kind.networks else {"type": address}
+        return {"type": [addresses, "inet_proto", "inet_service"]}
+    return {"type": addresses, "flags": ["interval"]} if kind.networks else {"type": addresses}
 
 
 def _written(element: Element) -> object:
     if isinstance(element, tuple):
         return {"concat": list(element)}
-    address, slash, length = element.partition("/")
-    return {"prefix": {"addr": address, "len": int(length)}} if slash else address
+    first, slash, length = element.partition("/")
+    return network(first, int(length)) if slash else first

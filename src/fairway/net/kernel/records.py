@@ -20,9 +20,22 @@ from fairway.net.kernel.messages import (
     LEARNED_METRIC,
     ROUTE_PROTOCOL,
     RT_TABLE_MAIN,
+    RTN_UNREACHABLE,
     is_ours,
 )
-from fairway.net.model.facts import Address, Bridge, BridgePort, Fact, IPAddress, Neighbour, Route, Up, Veth, Vxlan
+from fairway.net.model.facts import (
+    Address,
+    Bridge,
+    BridgePort,
+    Fact,
+    IPAddress,
+    Neighbour,
+    Refusal,
+    Route,
+    Up,
+    Veth,
+    Vxlan,
+)
 from fairway.net.model.pod import GATEWAYS
 
 _IFF_UP = 1
@@ -143,6 +156,18 @@ def route(namespace: str, links: Mapping[int, str], message: bytes) -> RouteReco
         tunnel=tunnel_target(message),
     )
     return RouteRecord(fact, decoded["proto"], metric)
+
+
+def refuses(message: bytes) -> bool:
+    """Whether an RTM_NEWROUTE describes a route of ours that refuses."""
+    _, protocol, _, kind = message[_NLMSG_HEADER + 4 : _NLMSG_HEADER + 8]
+    return (protocol, kind) == (ROUTE_PROTOCOL, RTN_UNREACHABLE)
+
+
+def refusal(namespace: str, message: bytes) -> Refusal:
+    """The route that refuses which an RTM_NEWROUTE describes, one that was asked for by `messages.dump_refusals`."""
+    length, packed = destination(message)
+    return Refusal(namespace, ip_network((packed, length)))
 
 
 def may_have_gateway(message: bytes) -> bool:

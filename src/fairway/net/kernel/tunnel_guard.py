@@ -9,8 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fairway.net.kernel.nfnetlink import TableSocket
-from fairway.net.kernel.nftables import Json, Nft
+from fairway.net.kernel.nftables import Json
+from fairway.net.kernel.nftrules import (
+    ACCEPT,
+    COUNT,
+    DROP,
+    PROTOCOLS,
+    TableDriver,
+    add_rule,
+    address,
+    field,
+    match,
+    meta,
+)
 from fairway.net.model.facts import TunnelGuard
 from fairway.net.model.names import INTERFACE_PREFIX
 
@@ -22,22 +33,15 @@ _CHAINS = {  # by name: the hook, its number (linux/netfilter.h), and the priori
     "contents": ("prerouting", 0, -300),
     "pods": ("forward", 2, -1),
 }
-_PROTOCOLS = {4: "ip", 6: "ip6"}
-_COUNTED_OUT: list[Json] = [{"counter": None}, {"drop": None}]
+_COUNTED_OUT = [COUNT, DROP]
 
 
-class TunnelGuardDriver:
+class TunnelGuardDriver(TableDriver):
     """The table in the namespace of the thread that makes the driver."""
 
     def __init__(self, namespace: str) -> None:
+        super().__init__()
         self._namespace = namespace
-        self._nft = Nft()
-        self._socket = TableSocket()
-
-    def close(self) -> None:
-        """End the sockets; what is in the kernel stays."""
-        self._nft.close()
-        self._socket.close()
 
     def replace(self, wanted: TunnelGuard | None) -> None:
         """Make the table what it should be, in one transaction; None: take it away."""
@@ -66,30 +70,24 @@ class TunnelGuardDriver:
 
 
 def _rules(wanted: TunnelGuard) -> Iterator[Json]:
-    to_tunnel = _match({"payload": {"protocol": "udp", "field": "dport"}}, wanted.port)
-    inside = _match({"meta": {"key": "iifname"}}, wanted.link)
-    for version, protocol in _PROTOCOLS.items():
+    to_tunnel = match(field("udp", "dport"), wanted.port)
+    inside = match(meta("iifname"), wanted.link)
+    for version in PROTOCOLS:
         peers = sorted(str(peer) for peer in wanted.peers if peer.version == version)
-        source = {"payload": {"protocol": protocol, "field": "saddr"}}
-        others = [_match(source, {"set": peers}, "!=")] if peers else []
-        family = _match({"meta": {"key": "nfproto"}}, f"ipv{version}")
+        source = address(version, "saddr")
+        others = [match(source, {"set": peers}, "!=")] if peers else []
+        family = match(meta("nfproto"), f"ipv{version}")
         what = f"VXLAN from no peer, IPv{version}"
         yield _rule("senders", what, [family, to_tunnel, *others, *_COUNTED_OUT], wanted)
         if peers:  # a peer itself, not a pod of it
-            passing = [inside, _match(source, {"set": peers}), {"accept": None}]
+            passing = [inside, match(source, {"set": peers}), ACCEPT]
             yield _rule("contents", f"from a peer, IPv{version}", passing, wanted)
     back = {"fib": {"result": "oif", "flags": ["saddr", "iif"]}}
-    contents = [inside, _match(back, False), *_COUNTED_OUT]
+    contents = [inside, match(back, False), *_COUNTED_OUT]
     yield _rule("contents", "from where no route leads back by the tunnel", contents, wanted)
-    pods = _match({"meta": {"key": "iifname"}}, f"{INTERFACE_PREFIX}*")
+    pods = match(meta("iifname"), f"{INTERFACE_PREFIX}*")
     yield _rule("pods", "from a pod to a tunnel", [pods, to_tunnel, *_COUNTED_OUT], wanted)
 
 
 def _rule(chain: str, what: str, expressions: list[Json], wanted: TunnelGuard) -> Json:
-    comment = f"fairway: {what} #{wanted.mark}"
-    place = {"family": "inet", "table": TABLE, "chain": chain}
-    return {"add": {"rule": {**place, "comment": comment, "expr": expressions}}}
-
-
-def _match(left: Json, right: object, operator: str = "==") -> Json:
-    return {"match": {"op": operator, "left": left, "right": right}}
+    return add_rule("inet", TABLE, chain, f"fairway: {what} #{wanted.mark}", expressions)

@@ -309,6 +309,20 @@ class Route:
         return ("route", self.namespace, self.destination, self.learned)
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Packets to an address of `destination` to which no other route leads are sent back as unreachable."""
+
+    rank: ClassVar[int] = 9
+    namespace: str
+    destination: IPNetwork
+
+    @property
+    def key(self) -> Key:
+        """One a network, whatever routes of ours there are to it."""
+        return ("refusal", self.namespace, self.destination)
+
+
 Fact = (
     Namespace
     | Veth
@@ -326,5 +340,6 @@ Fact = (
     | Address
     | Neighbour
     | Route
+    | Refusal
 )
 """In the order of their ranks: what stands on a thing is made after it and taken away before it."""

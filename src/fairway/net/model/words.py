@@ -18,6 +18,7 @@ from fairway.net.model.facts import (
     Namespace,
     Neighbour,
     PolicyRules,
+    Refusal,
     Route,
     Sysctl,
     TunnelGuard,
@@ -86,4 +87,5 @@ _THINGS: dict[type[Fact], Callable[[Any], str]] = {
     Address: lambda fact: f"the address {fact.interface} of {fact.link}",
     Neighbour: lambda fact: f"the neighbour entry for {fact.address} on {fact.link}",
     Route: _route,
+    Refusal: lambda fact: f"the route that refuses what no pod of {fact.destination} has",
 }

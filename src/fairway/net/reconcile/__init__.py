@@ -2,12 +2,14 @@
 
 from fairway.net.reconcile.apply import apply
 from fairway.net.reconcile.desired import (
+    guard_facts,
     learned_facts,
     masquerade_fact,
     node_facts,
     outer_facts,
     pod_facts,
     pod_mac,
+    refusal_facts,
     route_facts,
     tunnel_facts,
 )
@@ -15,6 +17,7 @@ from fairway.net.reconcile.plan import plan
 
 __all__ = [
     "apply",
+    "guard_facts",
     "learned_facts",
     "masquerade_fact",
     "node_facts",
@@ -22,6 +25,7 @@ __all__ = [
     "plan",
     "pod_facts",
     "pod_mac",
+    "refusal_facts",
     "route_facts",
     "tunnel_facts",
 ]

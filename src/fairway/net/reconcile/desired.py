@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_interface, ip_network
 
@@ -19,6 +19,7 @@ from fairway.net.model.facts import (
     Masquerade,
     Namespace,
     Neighbour,
+    Refusal,
     Route,
     Sysctl,
     TunnelGuard,
@@ -47,6 +48,14 @@ def node_facts(home: str, *, ipv6: bool, advertised: Iterable[str] = ()) -> set[
         facts.add(Sysctl(home, "net/ipv6/conf/all/forwarding", "1"))
         facts.update(Sysctl(home, f"net/ipv6/conf/{name}/accept_ra", "2") for name in advertised)
     return facts
+
+
+def refusal_facts(home: str, pools: Iterable[Pool], versions: Collection[int]) -> set[Fact]:
+    """What is sent to addresses that no pod has is refused: by the host's default route it would go back and forth.
+
+    So for the pools of the IP versions that pods have addresses of.
+    """
+    return {Refusal(home, pool.block) for pool in pools if pool.block.version in versions}
 
 
 def route_facts(home: str, routes: Iterable[StaticRoute]) -> set[Fact]:
@@ -116,7 +125,7 @@ def pod_facts(home: str, site: Site, pod: Pod, chains: Iterable[ForeignChain] = 
     mac = pod.mac or pod_mac(namespace)
     facts: set[Fact] = {
         Veth(home, pod.link, namespace, inside, pod.mtu, GATEWAY_MAC, mac, shared_peer=not site.own),
-        AllowedSources(home, pod.link, frozenset(pod.addresses)),
+        *guard_facts(home, pod, chains),
         Up(home, pod.link, site.mark),
         Up(namespace, inside, site.mark),
     }
@@ -133,7 +142,12 @@ def pod_facts(home: str, site: Site, pod: Pod, chains: Iterable[ForeignChain] = 
         if pod.default_route:
             everywhere = ip_network("0.0.0.0/0" if address.version == 4 else "::/0")
             facts.add(Route(namespace, everywhere, link=inside, gateway=gateway))
-    facts |= _settings(home, namespace, pod)
+    return facts | _settings(home, namespace, pod)
+
+
+def guard_facts(home: str, pod: Pod, chains: Iterable[ForeignChain] = ()) -> set[Fact]:
+    """What of one pod is in nftables: what it may send from, and that foreign `chains` let it through."""
+    facts: set[Fact] = {AllowedSources(home, pod.link, frozenset(pod.addresses))}
     for chain in chains:
         if any(_filters(chain, address.version) for address in pod.addresses):
             facts |= {ForwardAccept(home, chain, pod.link, entering) for entering in (True, False)}
