@@ -25,7 +25,10 @@ _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|\A[ \t]|[ \t]\Z").search
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+\-.]*").fullmatch
 _PATH = re.compile(rb"(?:/[!\"$-~\x80-\xff]*|\*)").fullmatch  # no fragment
-_AUTHORITY = re.compile(rb"[A-Za-z0-9\-._~!$&'()*+,;=%:\[\]]*").fullmatch  # no user, no path (RFC 3986 section 3.2)
+_AUTHORITY = re.compile(  # host and perhaps port, no user (RFC 3986 section 3.2)
+    rb"(?:\[[A-Za-z0-9\-._~!$&'()*+,;=%:]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]+)(?::[0-9]*)?"
+).fullmatch
+_PORT = re.compile(rb".*:([0-9]{1,5})").fullmatch
 _LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
 _STATUS = re.compile(rb"[1-9][0-9][0-9]").fullmatch
 
@@ -35,7 +38,7 @@ _PLAIN_REQUEST = frozenset({b":method", b":scheme", b":path"})
 _TUNNEL_REQUEST = frozenset({b":method", b":authority"})
 _RESPONSE_PSEUDO = frozenset({b":status"})
 _NO_PSEUDO: frozenset[bytes] = frozenset()
-_JUDGED = frozenset({b"content-length", b"host", b"priority"})
+_JUDGED = frozenset({b"content-length", b"host", b"priority", b"te"})
 """Fields whose values mean something to the rules of a message."""
 
 _KNOWN_LINES = 2048
@@ -85,7 +88,7 @@ def check_request(fields: Fields, *, extended_connect: bool = False) -> RequestL
             length = _content_length(value, length)
         elif name == b"host":
             _check_host(value, pseudo)
-        else:
+        elif name == b"priority":
             priority = value if priority is None else priority + b"," + value
     if method == b"CONNECT":
         length = None  # what follows is a tunnel's (RFC 9110 section 9.3.6)
@@ -100,8 +103,11 @@ def _check_target(method: bytes, protocol: bytes | None, pseudo: dict[bytes, byt
     if authority is not None and not _AUTHORITY(authority):
         raise _malformed(":authority is no host and port", "4.3.1")
     if method == b"CONNECT" and protocol is None:
-        if pseudo.keys() != _TUNNEL_REQUEST or not authority:
+        if pseudo.keys() != _TUNNEL_REQUEST or authority is None:
             raise _malformed("CONNECT has :method and :authority, nothing else", "4.4")
+        port = _PORT(authority)
+        if port is None or not 0 < int(port[1]) < 1 << 16:
+            raise _malformed("the :authority of CONNECT has no port", "4.4")
         return
     missing = _PLAIN_REQUEST - pseudo.keys()
     if missing:
@@ -111,17 +117,15 @@ def _check_target(method: bytes, protocol: bytes | None, pseudo: dict[bytes, byt
         raise _malformed(":scheme is no scheme", "4.3.1")
     if not _PATH(path) or (path == b"*" and method != b"OPTIONS"):
         raise _malformed(":path does not begin with a slash or has characters that no path has", "4.3.1")
-    if protocol is not None and not authority:
+    if protocol is not None and authority is None:
         raise _malformed("extended CONNECT has no :authority", "4.3.1")
-    if authority == b"" and scheme.lower() in (b"http", b"https"):
-        raise _malformed(":authority is empty", "4.3.1")
 
 
 def _check_host(value: bytes, pseudo: dict[bytes, bytes]) -> None:
     """`host` and `:authority` say the same, so that nobody can read them differently."""
     authority = pseudo.get(b":authority")
     if authority is None:
-        if not value or not _AUTHORITY(value):
+        if not _AUTHORITY(value):
             raise _malformed("host is no host and port", "4.3.1")
         pseudo[b":authority"] = value  # a second host must be the same
     elif value != authority:
@@ -140,14 +144,16 @@ def check_response(fields: Fields) -> tuple[int, int | None]:
     for name, value in judged:
         if name == b"content-length":
             length = _content_length(value, length)
+        elif name == b"te":
+            raise _malformed("te in a response", "4.2")
     return int(status), length
 
 
 def check_trailers(fields: Fields) -> None:
-    """`MessageError` unless these may follow a body: no pseudo-fields (section 4.3), no framing."""
+    """`MessageError` unless these may follow a body: no pseudo-fields (section 4.3), none about the whole."""
     for name, _ in _split(fields, _NO_PSEUDO)[1]:
         if name != b"priority":
-            raise _malformed(f"{name.decode()} among the trailers", "4.1")
+            raise MessageError(f"{name.decode()} among the trailers", section="RFC 9110 section 6.5.1")
 
 
 def check_own_request(fields: Fields) -> RequestLine:

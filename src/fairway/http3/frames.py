@@ -29,6 +29,9 @@ RESERVED = frozenset({0x02, 0x06, 0x08, 0x09})
 CONTROL_ONLY = frozenset({CANCEL_PUSH, SETTINGS, GOAWAY, MAX_PUSH_ID, PRIORITY_UPDATE, PRIORITY_UPDATE_PUSH})
 REQUEST_ONLY = frozenset({DATA, HEADERS, PUSH_PROMISE})
 
+ONE_INTEGER = frozenset({CANCEL_PUSH, GOAWAY, MAX_PUSH_ID})
+"""Frames whose payload is one integer, and so 8 bytes at most."""
+
 NAMES = {
     DATA: "DATA",
     HEADERS: "HEADERS",
@@ -134,7 +137,7 @@ class PriorityUpdate:
         try:
             return cls(reader.varint(), reader.rest())
         except WireError:
-            raise _wrong_length(PRIORITY_UPDATE) from None
+            raise wrong_length(PRIORITY_UPDATE) from None
 
     @classmethod
     def decode_push(cls, payload: bytes) -> PriorityUpdate:
@@ -162,11 +165,12 @@ def _one_integer(payload: bytes, frame_type: int) -> int:
         value = reader.varint()
         reader.finish()
     except WireError:
-        raise _wrong_length(frame_type) from None
+        raise wrong_length(frame_type) from None
     return value
 
 
-def _wrong_length(frame_type: int) -> Http3Error:
+def wrong_length(frame_type: int) -> Http3Error:
+    """What ends the connection of a peer whose frame is longer or shorter than what it should hold."""
     return Http3Error(
         H3Code.H3_FRAME_ERROR, f"{name(frame_type)} has another length than its fields", section="RFC 9114 section 7.1"
     )

@@ -28,6 +28,7 @@ from fairway.http3.limits import (
 from fairway.http3.message import Arriving, Leaving, Message
 from fairway.http3.priorities import DEFAULT, Priority
 from fairway.http3.state import Http3State
+from fairway.http3.webtransport import PROTOCOLS, check_capsules
 
 HEADER_READ = 32
 """Bytes read between two DATA frames: a frame's header, and hardly anything of what follows."""
@@ -165,11 +166,7 @@ class RequestReceiver:
     def _frame(self, message: Message, kind: int, length: int, after: int) -> bool:
         """Handle a frame that begins; False if more of it has to arrive first."""
         if message.stream_id & 1 and kind != frames.WEBTRANSPORT_STREAM:
-            raise Http3Error(
-                H3Code.H3_STREAM_CREATION_ERROR,
-                f"{frames.name(kind)} on a bidirectional stream of the server",
-                section="RFC 9114 section 6.1",
-            )
+            raise server_stream(f"{frames.name(kind)} on a bidirectional stream")
         if kind == frames.HEADERS:
             return self._headers_frame(message, length, after)
         if kind == frames.DATA:
@@ -181,6 +178,8 @@ class RequestReceiver:
         elif kind in frames.CONTROL_ONLY or kind in frames.RESERVED:
             raise _unexpected(kind, "on a request stream", "7.2.8" if kind in frames.RESERVED else "7.2")
         elif kind == frames.PUSH_PROMISE:
+            if message.tunnel:
+                raise _unexpected(kind, "in a tunnel", "4.4")
             if self._state.is_client:
                 raise Http3Error(
                     H3Code.H3_ID_ERROR, "a push, though none was allowed", section="RFC 9114 section 7.2.5"
@@ -288,7 +287,10 @@ class RequestReceiver:
             self._state.count_abandoned(message)
             return
         line = check_request(fields, extended_connect=self._state.local.enable_connect_protocol)
+        if line.protocol in PROTOCOLS:
+            check_capsules(fields)
         message.method = line.method
+        message.protocol = line.protocol
         message.expected = line.content_length
         message.tunnel = line.method == b"CONNECT"
         message.arrive(Arriving.BODY)
@@ -310,11 +312,13 @@ class RequestReceiver:
                 raise MessageError(f"more than {MAX_INTERIM_RESPONSES} interim responses")
             self._state.events.append(InformationalReceived(message.stream_id, fields))
             return
-        if message.method == b"HEAD" or status in _NO_CONTENT:
-            length = 0
-        elif message.method == b"CONNECT" and status < 300:
+        if message.method == b"CONNECT" and status < 300:
+            if message.protocol in PROTOCOLS:
+                check_capsules(fields)
             message.tunnel = True
-            length = None
+            length = None  # what follows is a tunnel's (RFC 9110 section 9.3.6)
+        elif message.method == b"HEAD" or status in _NO_CONTENT:
+            length = 0
         message.expected = length
         message.arrive(Arriving.BODY)
         ended = self._ends_here(message)
@@ -338,6 +342,11 @@ def check_session_id(session_id: int) -> None:
             f"{session_id} is no request stream, so no session",
             section="draft-ietf-webtrans-http3-16 section 4",
         )
+
+
+def server_stream(what: str) -> Http3Error:
+    """A server may open no bidirectional streams but those of WebTransport sessions."""
+    return Http3Error(H3Code.H3_STREAM_CREATION_ERROR, f"{what} of a server", section="RFC 9114 section 6.1")
 
 
 def _unexpected(kind: int, where: str, section: str) -> Http3Error:
