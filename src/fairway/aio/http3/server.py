@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Unpack
 
 from fairway.aio.driver import Outlet
@@ -19,7 +20,7 @@ from fairway.http3 import ALPN, DEFAULT_SETTINGS, Fields, H3Code, RequestReceive
 from fairway.http3.limits import MAX_SESSIONS, REQUEST_TIMEOUT_S
 from fairway.http3.session_protocols import available, choice
 from fairway.http3.webtransport import PROTOCOL, session_protocol, session_response, with_webtransport
-from fairway.quic import Connection, ConnectionClosed, UsageError
+from fairway.quic import Connection, ConnectionClosed, QuicConfiguration, UsageError
 from fairway.quic.events import ConnectionTerminated
 
 SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})  # RFC 9110 section 9.2.1
@@ -287,6 +288,12 @@ class ServerConnection(HttpConnection):
     }
 
 
+def bound_to(settings: Settings, configuration: QuicConfiguration | None) -> QuicConfiguration:
+    """A configuration that takes early data only from who saw these settings (RFC 9114 section 7.2.4.2)."""
+    configuration = configuration or QuicConfiguration()
+    return replace(configuration, early_context=configuration.early_context + settings.encode())
+
+
 async def _attend(connection: ServerConnection) -> None:
     await connection.serve_until_over()
 
@@ -318,6 +325,7 @@ class serve(Listener[ServerConnection]):  # noqa: N801 - used like a function
         if webtransport:
             settings = with_webtransport(settings)
             options["configuration"] = taking_datagrams(options.get("configuration"))
+        options["configuration"] = bound_to(settings, options.get("configuration"))
         make = functools.partial(
             ServerConnection,
             handler=handler,
