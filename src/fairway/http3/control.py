@@ -198,7 +198,7 @@ class PeerStreams:
         return Http3Error(
             H3Code.H3_FRAME_UNEXPECTED,
             f"{frames.name(kind)} on the control stream, from a {'server' if self._state.is_client else 'client'}",
-            section="RFC 9114 section 7.2",
+            section=frames.section(kind),
         )
 
     def _count(self) -> None:

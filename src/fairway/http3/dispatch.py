@@ -135,10 +135,11 @@ class EventHandlers:
     def _stopped(self, event: quic_events.StopSendingReceived) -> None:
         stream_id = event.stream_id
         if stream_id in (self._state.control_id, self._state.encoder_id, self._state.decoder_id):
+            control = stream_id == self._state.control_id
             raise Http3Error(
                 H3Code.H3_CLOSED_CRITICAL_STREAM,
                 "the peer does not read a critical stream",
-                section="RFC 9114 section 6.2.1",
+                section="RFC 9114 section 6.2.1" if control else "RFC 9204 section 4.2",
             )
         message = self._state.messages.get(stream_id)
         if message is None or message.leaving is Leaving.ENDED:

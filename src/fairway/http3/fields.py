@@ -1,4 +1,4 @@
-"""What a field section must look like (RFC 9114 sections 4.2 and 4.3, RFC 9110 section 5, RFC 9220).
+"""What a field section must look like (RFC 9114 sections 4.2 to 4.4, RFC 9110 section 5, RFC 9220 with RFC 8441).
 
 A message that breaks a rule is malformed: it is not repaired, it is refused. What one side takes and another reads
 differently is how requests are smuggled.
@@ -78,9 +78,9 @@ def check_request(fields: Fields, *, extended_connect: bool = False) -> RequestL
     protocol = pseudo.get(b":protocol")
     if protocol is not None:
         if not extended_connect or method != b"CONNECT":
-            raise _malformed(":protocol is only for extended CONNECT, which was not offered or not used", "4.3.1")
+            raise _malformed(":protocol is only for extended CONNECT, which was not offered or not used", "4.3")
         if not _METHOD(protocol):
-            raise _malformed(":protocol is no token", "4.3.1")
+            raise _malformed(":protocol is no token", "4", rfc=8441)
     _check_target(method, protocol, pseudo)
     length = priority = None
     for name, value in judged:
@@ -118,7 +118,7 @@ def _check_target(method: bytes, protocol: bytes | None, pseudo: dict[bytes, byt
     if not _PATH(path) or (path == b"*" and method != b"OPTIONS"):
         raise _malformed(":path does not begin with a slash or has characters that no path has", "4.3.1")
     if protocol is not None and authority is None:
-        raise _malformed("extended CONNECT has no :authority", "4.3.1")
+        raise _malformed("extended CONNECT has no :authority", "5", rfc=8441)
 
 
 def _check_host(value: bytes, pseudo: dict[bytes, bytes]) -> None:
@@ -153,7 +153,7 @@ def check_trailers(fields: Fields) -> None:
     """`MessageError` unless these may follow a body: no pseudo-fields (section 4.3), none about the whole."""
     for name, _ in _split(fields, _NO_PSEUDO)[1]:
         if name != b"priority":
-            raise MessageError(f"{name.decode()} among the trailers", section="RFC 9110 section 6.5.1")
+            raise _malformed(f"{name.decode()} among the trailers", "6.5.1", rfc=9110)
 
 
 def check_own_request(fields: Fields) -> RequestLine:
@@ -208,7 +208,7 @@ def _check_line(name: bytes, value: bytes) -> None:
     if name in _CONNECTION_SPECIFIC:
         raise _malformed(f"{_shown(name)} is a field of HTTP/1.1 connections", "4.2")
     if _BAD_VALUE(value):
-        raise _malformed(f"the value of {_shown(name)} has characters that no value has, or space around it", "4.2")
+        raise _malformed(f"the value of {_shown(name)} has characters that no value has, or space around it", "10.3")
     if name == b"te" and value.lower() != b"trailers":
         raise _malformed("te may only say trailers", "4.2")
 
@@ -227,5 +227,5 @@ def _shown(name: bytes) -> str:
     return repr(name[:40].decode("ascii", "backslashreplace"))
 
 
-def _malformed(reason: str, section: str) -> MessageError:
-    return MessageError(reason, section=f"RFC 9114 section {section}")
+def _malformed(reason: str, section: str, *, rfc: int = 9114) -> MessageError:
+    return MessageError(reason, section=f"RFC {rfc} section {section}")

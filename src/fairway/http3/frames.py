@@ -44,6 +44,18 @@ NAMES = {
     PRIORITY_UPDATE_PUSH: "PRIORITY_UPDATE of a push",
 }
 
+_SECTIONS = {
+    DATA: "RFC 9114 section 7.2.1",
+    HEADERS: "RFC 9114 section 7.2.2",
+    CANCEL_PUSH: "RFC 9114 section 7.2.3",
+    SETTINGS: "RFC 9114 section 7.2.4",
+    PUSH_PROMISE: "RFC 9114 section 7.2.5",
+    GOAWAY: "RFC 9114 section 7.2.6",
+    MAX_PUSH_ID: "RFC 9114 section 7.2.7",
+    PRIORITY_UPDATE: "RFC 9218 section 7.2",
+    PRIORITY_UPDATE_PUSH: "RFC 9218 section 7.2",
+}
+
 # Unidirectional streams (RFC 9114 section 6.2, RFC 9204 section 4.2)
 CONTROL_STREAM = 0x00
 PUSH_STREAM = 0x01
@@ -55,6 +67,11 @@ WEBTRANSPORT_UNI_STREAM = 0x54
 def name(frame_type: int) -> str:
     """A frame type's name, for people."""
     return NAMES.get(frame_type, f"frame {frame_type:#x}")
+
+
+def section(frame_type: int) -> str:
+    """Where it says on which streams a frame may come."""
+    return _SECTIONS.get(frame_type, "RFC 9114 section 7.2.8")
 
 
 def decode_header(buffer: bytes, offset: int = 0) -> tuple[int, int, int] | None:

@@ -176,15 +176,15 @@ class RequestReceiver:
             self._tunnel(message, length, after)
             return True
         elif kind in frames.CONTROL_ONLY or kind in frames.RESERVED:
-            raise _unexpected(kind, "on a request stream", "7.2.8" if kind in frames.RESERVED else "7.2")
+            raise _unexpected(kind, "on a request stream", frames.section(kind))
         elif kind == frames.PUSH_PROMISE:
             if message.tunnel:
-                raise _unexpected(kind, "in a tunnel", "4.4")
+                raise _unexpected(kind, "in a tunnel", "RFC 9114 section 4.4")
             if self._state.is_client:
                 raise Http3Error(
                     H3Code.H3_ID_ERROR, "a push, though none was allowed", section="RFC 9114 section 7.2.5"
                 )
-            raise _unexpected(kind, "from a client", "7.2.5")
+            raise _unexpected(kind, "from a client", frames.section(kind))
         else:
             message.skipping = length
             self._count_idle(message)
@@ -193,7 +193,7 @@ class RequestReceiver:
 
     def _data_frame(self, message: Message, length: int) -> None:
         if message.arriving is not Arriving.BODY:
-            raise _unexpected(frames.DATA, f"while {message.arriving.value}", "4.1")
+            raise _unexpected(frames.DATA, f"while {message.arriving.value}", "RFC 9114 section 4.1")
         message.count_body(length)
         message.remaining = length
         if length:
@@ -208,7 +208,7 @@ class RequestReceiver:
 
     def _headers_frame(self, message: Message, length: int, after: int) -> bool:
         if message.arriving is Arriving.TRAILERS or message.tunnel:
-            section = "4.4" if message.tunnel else "4.1"
+            section = "RFC 9114 section 4.4" if message.tunnel else "RFC 9114 section 4.1"
             raise _unexpected(frames.HEADERS, f"while {message.arriving.value}", section)
         if length > MAX_ENCODED_FIELDS:
             raise FieldsTooLargeError(f"a HEADERS frame of {length} bytes")
@@ -350,7 +350,7 @@ def server_stream(what: str) -> Http3Error:
 
 
 def _unexpected(kind: int, where: str, section: str) -> Http3Error:
-    return Http3Error(H3Code.H3_FRAME_UNEXPECTED, f"{frames.name(kind)} {where}", section=f"RFC 9114 section {section}")
+    return Http3Error(H3Code.H3_FRAME_UNEXPECTED, f"{frames.name(kind)} {where}", section=section)
 
 
 def _cut_short(message: Message) -> Http3Error:

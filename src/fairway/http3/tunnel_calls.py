@@ -1,4 +1,7 @@
-"""What an application does with WebTransport sessions and HTTP datagrams of a connection."""
+"""What an application does with WebTransport sessions and HTTP datagrams of a connection.
+
+Sections without a name are those of draft-ietf-webtrans-http3-16.
+"""
 
 from __future__ import annotations
 

@@ -186,7 +186,10 @@ class ServerConnection(HttpConnection):
         return sum(other.wants_session for other in self._tasks.values())
 
     async def _settle_session(self, request: Request, version: bytes) -> bool:
-        """Whether the client may ask for a session; else the request is given up (section 3.1 and 5.1)."""
+        """Whether the client may ask for a session; else the request is given up.
+
+        draft-ietf-webtrans-http3-16 sections 3.1 and 5.1.
+        """
         await self.wait_settings()
         if not self.takes_sessions:
             return True  # a request like any other, which the handler answers
@@ -229,7 +232,7 @@ class ServerConnection(HttpConnection):
             session.abandoned()
         if self.closing is None and not self.http.is_over(request.stream_id):
             if code is H3Code.H3_NO_ERROR:
-                self.http.stop_reading(request.stream_id)  # section 4.1: the answer did not need the rest
+                self.http.stop_reading(request.stream_id)  # RFC 9114 section 4.1: the rest was not needed
                 if session is not None and self.http.can_send(request.stream_id):
                     self.http.send_data(request.stream_id, b"", end=True)
                 code = H3Code.H3_INTERNAL_ERROR  # for an answer that was not ended
@@ -243,7 +246,10 @@ class ServerConnection(HttpConnection):
             self._drained.fire()
 
     def shut_down(self) -> None:
-        """Tell the client that this connection ends, and a little later which request was the last (section 5.2)."""
+        """Tell the client that this connection ends, and a little later which request was the last.
+
+        RFC 9114 section 5.2.
+        """
         if self.closing is None and self.handshake is not None and not self._leaving:
             self._leaving = True
             self.http.goaway(final=False)

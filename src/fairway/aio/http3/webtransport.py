@@ -1,4 +1,7 @@
-"""WebTransport sessions: streams and datagrams of either side, within one request's lifetime."""
+"""WebTransport sessions: streams and datagrams of either side, within one request's lifetime.
+
+Sections without a name are those of draft-ietf-webtrans-http3-16.
+"""
 
 from __future__ import annotations
 
