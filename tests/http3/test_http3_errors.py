@@ -377,8 +377,23 @@ class TestQpackStreams:  # RFC 9204 section 6
             b"\xff\x40\x00",  # the name of an entry that the static table has not (4.3.2)
             b"\x3f\x45\x80\x00",  # the name of an entry that was never inserted
             b"\x3f\x45\x00",  # a duplicate of it (4.3.4)
+            b"\x3f\x29" + b"\x41a\x01v" * 3 + b"\x02",  # of an entry that was evicted (2.2.3)
+            b"\x3f\x29" + b"\x41a\x01v" * 3 + b"\x82\x01v",  # the name of one
+            b"\x3f\x29\x41a\x64" + b"v" * 100,  # an entry larger than the table (3.2.2)
+            b"\x3f\x45\x41a\x84\xff\xff\xff\xff",  # a string with the symbol of its end
+            b"\x3f" + b"\xff" * 12 + b"\x01",  # an integer beyond all
         ],
-        ids=["capacity", "static name", "dynamic name", "duplicate"],
+        ids=[
+            "capacity",
+            "static name",
+            "dynamic name",
+            "duplicate",
+            "evicted",
+            "evicted name",
+            "large",
+            "string",
+            "integer",
+        ],
     )
     def test_an_instruction_that_cannot_be_obeyed(self, instructions: bytes) -> None:
         peer = RawPeer(client=True)
@@ -390,8 +405,31 @@ class TestQpackStreams:  # RFC 9204 section 6
         peer.stream(encode_varint(frames.QPACK_ENCODER_STREAM) + b"\x3f\x45\x45nname\x00\x00")
         assert peer.code is None
 
-    @pytest.mark.parametrize("instruction", [b"\x80", b"\x00", b"\x01"], ids=["section", "none", "inserts"])
+    @pytest.mark.parametrize(
+        "instruction",
+        [b"\x80", b"\x00", b"\x01", b"\x3f" + b"\xff" * 12 + b"\x01"],
+        ids=["section", "none", "inserts", "integer"],
+    )
     def test_an_acknowledgement_of_what_was_not_sent(self, instruction: bytes) -> None:
         peer = RawPeer(client=True)
         peer.stream(encode_varint(frames.QPACK_DECODER_STREAM) + instruction)
         assert peer.code == H3Code.QPACK_DECODER_STREAM_ERROR
+
+    @pytest.mark.parametrize(
+        ("instructions", "code"),
+        [
+            (b"\x02", None),
+            (b"\x84", None),
+            (b"\x84\x44", None),  # the cancelled stream has nothing left to cancel
+            (b"\x84\x84", H3Code.QPACK_DECODER_STREAM_ERROR),
+            (b"\x02\x01", H3Code.QPACK_DECODER_STREAM_ERROR),
+            (b"\x03", H3Code.QPACK_DECODER_STREAM_ERROR),
+        ],
+        ids=["inserts", "section", "cancelled", "section twice", "an insert twice", "more inserts"],
+    )
+    def test_an_acknowledgement_of_what_was_sent_counts_once(self, instructions: bytes, code: H3Code | None) -> None:
+        peer = RawPeer(client=False)
+        for _ in range(2):  # the second refers to two entries: of its authority, and of x-the-same
+            peer.asked([*GET, (b"x-the-same", b"again and again")])
+        peer.stream(encode_varint(frames.QPACK_DECODER_STREAM) + instructions)
+        assert peer.code == code

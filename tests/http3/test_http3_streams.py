@@ -191,6 +191,18 @@ class TestGivingUp:  # RFC 9114 section 4.1.1
         pair.server_http.abort(stream_id)
         pair.server_http.stop_reading(stream_id)
 
+    @pytest.mark.parametrize("code", [0, 0x1F * 9 + 0x21, 0x0110, (1 << 62) - 1])
+    def test_a_code_that_nobody_knows_or_expects_says_no_more_than_no_error(self, code: int) -> None:  # section 8
+        peer = RawPeer(client=True)
+        body, answer = (peer.request(headers(POST)) for _ in range(2))
+        peer.core.reset(body, code)
+        peer.core.stop_sending(answer, code)
+        peer.pair.run_for(0.1)
+        assert peer.tested.of(StreamAborted) == [StreamAborted(body, code)]
+        assert peer.tested.of(ReadingStopped) == [ReadingStopped(answer, code)]
+        peer.http.respond(body, OK, end=True)
+        assert peer.code is None
+
     def test_a_body_that_was_cut_never_looks_whole(self) -> None:
         pair = HttpPair()
         stream_id = pair.request()

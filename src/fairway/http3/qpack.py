@@ -1,4 +1,9 @@
-"""Field sections to bytes and back (RFC 9204), by ls-qpack; here stand its bounds and the meaning of its errors."""
+"""Field sections to bytes and back (RFC 9204), by ls-qpack; here stand its bounds and the meaning of its errors.
+
+ls-qpack lets two breaches pass that do no harm, and that only a second reading of the whole encoder stream would show:
+an entry that exceeds the table by less than its name and overhead (section 3.2.2), which it drops at once, and a base
+below zero where all references point past it (section 4.5.1.2).
+"""
 
 from __future__ import annotations
 
