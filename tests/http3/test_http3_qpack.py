@@ -164,6 +164,15 @@ class TestDynamicTable:  # RFC 9204 section 3.2
             coder.encode(4 * number, [(b"x-the-same", b"again and again")])
         assert bool(coder.encoder_out) == used
 
+    @pytest.mark.parametrize("capacity", [0, 1 << 30])
+    def test_where_no_table_is_used_no_instructions_are_sent(self, capacity: int) -> None:  # section 3.2.3
+        coder = FieldCoder(DEFAULT_SETTINGS)
+        coder.encode(0, EXTRA)
+        coder.use(Settings(qpack_max_table_capacity=capacity, qpack_blocked_streams=16))
+        for number in range(1, 4):
+            coder.encode(4 * number, EXTRA)
+        assert coder.encoder_out == b""
+
     def test_our_decoder_takes_what_our_settings_say(self) -> None:
         coder = FieldCoder(Settings(qpack_max_table_capacity=8192, qpack_blocked_streams=1))
         coder.feed_encoder(b"\x3f\xe1\x3f")  # a capacity of 8192
