@@ -250,6 +250,9 @@ class TestRequestStreams:  # RFC 9114 sections 4.1, 7.1, 7.2
                 for kind in sorted(frames.CONTROL_ONLY | frames.RESERVED)
             ],
             (headers(OK) + frame(frames.PUSH_PROMISE, b"\0" + headers(GET)), H3Code.H3_ID_ERROR),
+            (headers(OK) + frame(frames.PUSH_PROMISE), H3Code.H3_FRAME_ERROR),
+            (headers(OK) + frame(frames.PUSH_PROMISE, b"\x40"), H3Code.H3_FRAME_ERROR),
+            (headers(OK) + frame(frames.PUSH_PROMISE, b"\0")[:-1], H3Code.H3_FRAME_ERROR),
             (headers(OK) + data(b"12345")[:-1], H3Code.H3_FRAME_ERROR),
             (headers(OK)[:-1], H3Code.H3_FRAME_ERROR),
             (frame(frames.HEADERS, b"\0\0\x80"), H3Code.QPACK_DECOMPRESSION_FAILED),

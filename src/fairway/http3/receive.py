@@ -178,18 +178,24 @@ class RequestReceiver:
         elif kind in frames.CONTROL_ONLY or kind in frames.RESERVED:
             raise _unexpected(kind, "on a request stream", frames.section(kind))
         elif kind == frames.PUSH_PROMISE:
-            if message.tunnel:
-                raise _unexpected(kind, "in a tunnel", "RFC 9114 section 4.4")
-            if self._state.is_client:
-                raise Http3Error(
-                    H3Code.H3_ID_ERROR, "a push, though none was allowed", section="RFC 9114 section 7.2.5"
-                )
-            raise _unexpected(kind, "from a client", frames.section(kind))
+            return self._push_promise(message, length, message.buffer[after : after + 1])
         else:
             message.skipping = length
             self._count_idle(message)
         message.buffer = message.buffer[after:]
         return True
+
+    def _push_promise(self, message: Message, length: int, first: bytes) -> bool:
+        """No push is allowed, but a frame too short for its ID is wrong in itself; False if that is not known yet."""
+        if not self._state.is_client:
+            raise _unexpected(frames.PUSH_PROMISE, "from a client", frames.section(frames.PUSH_PROMISE))
+        if message.tunnel:
+            raise _unexpected(frames.PUSH_PROMISE, "in a tunnel", "RFC 9114 section 4.4")
+        if length and not first:
+            return False
+        if not length or length < 1 << (first[0] >> 6):  # an integer's first two bits are its length
+            raise frames.wrong_length(frames.PUSH_PROMISE)
+        raise Http3Error(H3Code.H3_ID_ERROR, "a push, though none was allowed", section="RFC 9114 section 7.2.5")
 
     def _data_frame(self, message: Message, length: int) -> None:
         if message.arriving is not Arriving.BODY:
