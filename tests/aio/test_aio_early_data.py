@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from fairway.aio import QuicConnection, connect, http3, serve
+from fairway.http3 import DEFAULT_SETTINGS, Settings
 from fairway.quic import MemorySessionStore
 from fairway.tls import ServerConfig, Tickets, self_signed_identity
 
@@ -123,5 +125,43 @@ def test_http_requests_that_came_early_are_marked_and_unsafe_ones_answered_by_42
                     statuses.append(again.status)
         assert statuses == [200, 200, 200, 200, 425, 200]
         assert seen == [(b"GET", False), (b"GET", False), (b"GET", True), (b"GET", False), (b"POST", False)]
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+@pytest.mark.parametrize(
+    ("settings", "early"),
+    [
+        (DEFAULT_SETTINGS, True),
+        (replace(DEFAULT_SETTINGS, max_field_section_size=1000), False),
+        (replace(DEFAULT_SETTINGS, qpack_max_table_capacity=8192), False),
+    ],
+    ids=["the same", "smaller fields", "another table"],
+)
+def test_requests_come_early_only_where_the_settings_are_those_that_the_client_knows(
+    settings: Settings, early: bool
+) -> None:
+    """RFC 9114 section 7.2.4.2."""
+
+    async def handler(request: http3.Request) -> None:
+        request.respond([(b":status", b"200")], end=True)
+
+    async def scenario() -> None:
+        store, port = MemorySessionStore(), 0
+        h3 = ServerConfig((IDENTITY,), ("h3",), tickets=Tickets(early_data=True))
+        for told in (DEFAULT_SETTINGS, settings):
+            async with http3.serve(
+                handler, "127.0.0.1", port, identities=(), tls=h3, grace_s=0, settings=told
+            ) as server:
+                port = server.port
+                async with http3.connect(
+                    "127.0.0.1", port, verify=False, session_store=store, early_data=True
+                ) as connection:
+                    for _ in range(2):  # a ticket has arrived by the second
+                        assert (await connection.request("GET", "localhost")).status == 200
+                    await connection.wait_connected()
+        assert connection.handshake is not None
+        assert connection.handshake.resumed
+        assert connection.early is early
 
     asyncio.run(asyncio.wait_for(scenario(), 20))

@@ -259,8 +259,9 @@ def test_a_session_that_is_not_granted_says_with_which_status() -> None:
         async with session_with(echo_streams) as session:
             connection = session.connection
             assert isinstance(connection, http3.ClientConnection)
-            with pytest.raises(http3.RequestError, match="404"):
+            with pytest.raises(http3.RequestError, match="404") as raised:
                 await connection.webtransport("localhost", "/elsewhere")
+            assert not raised.value.retryable, "the server has answered"
 
     asyncio.run(main())
 

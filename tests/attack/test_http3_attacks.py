@@ -120,11 +120,20 @@ class TestFrames:  # 26
         peer.write(peer.control, frames.encode(UNKNOWN, b"") * 20)
         assert peer.code == H3Code.H3_EXCESSIVE_LOAD
 
-    @pytest.mark.parametrize("kind", [frames.GOAWAY, frames.MAX_PUSH_ID, frames.PRIORITY_UPDATE])
-    def test_26_an_oversize_frame_is_refused_before_it_is_there(self, kind: int) -> None:
+    @pytest.mark.parametrize(
+        ("kind", "size", "code"),
+        [
+            (frames.GOAWAY, 9, H3Code.H3_FRAME_ERROR),
+            (frames.MAX_PUSH_ID, 9, H3Code.H3_FRAME_ERROR),
+            (frames.CANCEL_PUSH, 1 << 40, H3Code.H3_FRAME_ERROR),
+            (frames.PRIORITY_UPDATE, 5000, H3Code.H3_EXCESSIVE_LOAD),
+        ],
+        ids=["GOAWAY", "MAX_PUSH_ID", "CANCEL_PUSH", "PRIORITY_UPDATE"],
+    )
+    def test_26_an_oversize_frame_is_refused_before_it_is_there(self, kind: int, size: int, code: H3Code) -> None:
         peer = RawPeer(client=True)
-        peer.write(peer.control, frames.encode_header(kind, 5000))
-        assert peer.code == H3Code.H3_EXCESSIVE_LOAD
+        peer.write(peer.control, frames.encode_header(kind, size))
+        assert peer.code == code
 
     def test_26_an_oversize_field_section_is_refused_before_it_is_there(self) -> None:
         peer = RawPeer(client=True)

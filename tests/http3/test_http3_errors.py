@@ -9,12 +9,22 @@ from http3_pair import GET, OK, POST
 from quic_pair import CLIENT_ADDRESS
 from raw_peers import SETTINGS, RawPeer, data, headers
 
-from fairway.http3 import DEFAULT_SETTINGS, H3Code, MessageFailed, RequestReceived, ResponseReceived, frames
+from fairway.http3 import (
+    DEFAULT_SETTINGS,
+    DatagramReceived,
+    H3Code,
+    MessageFailed,
+    RequestReceived,
+    ResponseReceived,
+    frames,
+)
+from fairway.http3.webtransport import with_webtransport
 from fairway.quic import ClosedBy, QuicConfiguration
 from fairway.quic.events import ConnectionTerminated
 from fairway.wire import encode_varint
 
 UNKNOWN = 0x1F * 7 + 0x21
+TUNNEL = [(b":method", b"CONNECT"), (b":authority", b"example.org:443")]
 
 
 def frame(kind: int, payload: bytes = b"") -> bytes:
@@ -37,6 +47,7 @@ class TestControlStream:  # RFC 9114 sections 6.2.1, 7.2
             (integer(frames.GOAWAY, 0), H3Code.H3_MISSING_SETTINGS),
             (frame(UNKNOWN), H3Code.H3_MISSING_SETTINGS),
             (data(b"x"), H3Code.H3_MISSING_SETTINGS),
+            (setting(0x00, 1), H3Code.H3_SETTINGS_ERROR),
             (setting(0x02, 1), H3Code.H3_SETTINGS_ERROR),
             (setting(0x03, 1), H3Code.H3_SETTINGS_ERROR),
             (setting(0x04, 1), H3Code.H3_SETTINGS_ERROR),
@@ -45,7 +56,6 @@ class TestControlStream:  # RFC 9114 sections 6.2.1, 7.2
             (setting(UNKNOWN, 1, UNKNOWN, 2), H3Code.H3_SETTINGS_ERROR),
             (setting(0x08, 2), H3Code.H3_SETTINGS_ERROR),
             (setting(0x33, 2), H3Code.H3_SETTINGS_ERROR),
-            (setting(0x33, 1), H3Code.H3_SETTINGS_ERROR),  # without QUIC datagrams
             (setting(0x06), H3Code.H3_FRAME_ERROR),
             (frame(frames.SETTINGS, b"\x06\x40"), H3Code.H3_FRAME_ERROR),
             (SETTINGS + SETTINGS, H3Code.H3_FRAME_UNEXPECTED),
@@ -61,6 +71,7 @@ class TestControlStream:  # RFC 9114 sections 6.2.1, 7.2
             (SETTINGS + integer(frames.GOAWAY, 4) + integer(frames.GOAWAY, 8), H3Code.H3_ID_ERROR),
             (SETTINGS + integer(frames.CANCEL_PUSH, 0), H3Code.H3_ID_ERROR),
             (SETTINGS + frame(frames.CANCEL_PUSH, b"\x40"), H3Code.H3_FRAME_ERROR),
+            (SETTINGS + frame(frames.CANCEL_PUSH, b"\0\0"), H3Code.H3_FRAME_ERROR),
         ],
     )  # fmt: skip
     def test_a_wrong_frame_ends_the_connection(self, from_client: bool, first: bytes, code: H3Code) -> None:
@@ -92,6 +103,7 @@ class TestControlStream:  # RFC 9114 sections 6.2.1, 7.2
             (integer(frames.PRIORITY_UPDATE_PUSH, 0), H3Code.H3_FRAME_UNEXPECTED),
             (integer(frames.GOAWAY, 1), H3Code.H3_ID_ERROR),
             (integer(frames.GOAWAY, 2), H3Code.H3_ID_ERROR),
+            (integer(frames.GOAWAY, 3), H3Code.H3_ID_ERROR),
         ],
     )
     def test_a_wrong_frame_of_a_server(self, frames_: bytes, code: H3Code) -> None:
@@ -103,6 +115,12 @@ class TestControlStream:  # RFC 9114 sections 6.2.1, 7.2
         assert peer.code is None
         assert peer.http.peer_settings is not None
         assert peer.http.peer_settings.max_field_section_size == 1000
+
+    @pytest.mark.parametrize("from_client", [True, False], ids=["from a client", "from a server"])
+    def test_who_takes_http_datagrams_need_not_take_those_of_quic(self, from_client: bool) -> None:
+        peer = RawPeer(client=from_client, settings=setting(0x33, 1))
+        assert peer.code is None
+        assert peer.http.max_datagram_size(0) == 0
 
     def test_frames_arrive_in_any_pieces(self) -> None:
         peer = RawPeer(client=True, settings=None)
@@ -116,9 +134,10 @@ class TestControlStream:  # RFC 9114 sections 6.2.1, 7.2
 
 
 class TestUnidirectionalStreams:  # RFC 9114 section 6.2, RFC 9204 section 4.2
+    @pytest.mark.parametrize("from_client", [True, False])
     @pytest.mark.parametrize("kind", [0x00, 0x02, 0x03])
-    def test_a_second_critical_stream_is_an_error(self, kind: int) -> None:
-        peer = RawPeer(client=True)
+    def test_a_second_critical_stream_is_an_error(self, kind: int, from_client: bool) -> None:
+        peer = RawPeer(client=from_client)
         if kind:  # the first control stream is there
             peer.stream(encode_varint(kind))
         peer.stream(encode_varint(kind))
@@ -157,6 +176,18 @@ class TestUnidirectionalStreams:  # RFC 9114 section 6.2, RFC 9204 section 4.2
         peer.request(headers(OK))
         assert peer.code == H3Code.H3_STREAM_CREATION_ERROR
 
+    @pytest.mark.parametrize("when", ["before its settings", "after its settings"])
+    def test_a_bidirectional_stream_of_a_server_that_speaks_no_webtransport_is_an_error(self, when: str) -> None:
+        early = when == "before its settings"
+        peer = RawPeer(
+            client=False, settings=None if early else SETTINGS, client_settings=with_webtransport(DEFAULT_SETTINGS)
+        )
+        peer.request(encode_varint(frames.WEBTRANSPORT_STREAM) + b"\0")
+        if early:
+            assert peer.code is None
+            peer.stream(encode_varint(frames.CONTROL_STREAM) + SETTINGS)
+        assert peer.code == H3Code.H3_STREAM_CREATION_ERROR
+
     def test_a_stream_of_an_unknown_kind_is_refused_and_nothing_else_happens(self) -> None:
         peer = RawPeer(client=True)
         stream_id = peer.stream(encode_varint(UNKNOWN) + b"whatever")
@@ -181,8 +212,7 @@ class TestRequestStreams:  # RFC 9114 sections 4.1, 7.1, 7.2
             (data(b""), H3Code.H3_FRAME_UNEXPECTED),
             (headers(POST) + headers([(b"a", b"b")]) + data(b"x"), H3Code.H3_FRAME_UNEXPECTED),
             (headers(POST) + headers([(b"a", b"b")]) + headers([(b"a", b"b")]), H3Code.H3_FRAME_UNEXPECTED),
-            (headers([(b":method", b"CONNECT"), (b":authority", b"a:1")]) + headers([(b"a", b"b")]),
-             H3Code.H3_FRAME_UNEXPECTED),
+            (headers(TUNNEL) + headers([(b"a", b"b")]), H3Code.H3_FRAME_UNEXPECTED),
             (headers(POST) + frame(frames.PUSH_PROMISE, b"\0"), H3Code.H3_FRAME_UNEXPECTED),
             *[
                 (headers(POST) + integer(kind, 0), H3Code.H3_FRAME_UNEXPECTED)
@@ -213,9 +243,19 @@ class TestRequestStreams:  # RFC 9114 sections 4.1, 7.1, 7.2
         [
             (data(b"x"), H3Code.H3_FRAME_UNEXPECTED),
             (headers([(b":status", b"103")]) + data(b"x"), H3Code.H3_FRAME_UNEXPECTED),
-            (headers(OK) + integer(frames.GOAWAY, 0), H3Code.H3_FRAME_UNEXPECTED),
+            (headers(OK) + headers([(b"a", b"b")]) + data(b"x"), H3Code.H3_FRAME_UNEXPECTED),
+            (headers(OK) + headers([(b"a", b"b")]) + headers([(b"a", b"b")]), H3Code.H3_FRAME_UNEXPECTED),
+            *[
+                (headers(OK) + integer(kind, 0), H3Code.H3_FRAME_UNEXPECTED)
+                for kind in sorted(frames.CONTROL_ONLY | frames.RESERVED)
+            ],
             (headers(OK) + frame(frames.PUSH_PROMISE, b"\0" + headers(GET)), H3Code.H3_ID_ERROR),
+            (headers(OK) + frame(frames.PUSH_PROMISE), H3Code.H3_FRAME_ERROR),
+            (headers(OK) + frame(frames.PUSH_PROMISE, b"\x40"), H3Code.H3_FRAME_ERROR),
+            (headers(OK) + frame(frames.PUSH_PROMISE, b"\0")[:-1], H3Code.H3_FRAME_ERROR),
             (headers(OK) + data(b"12345")[:-1], H3Code.H3_FRAME_ERROR),
+            (headers(OK)[:-1], H3Code.H3_FRAME_ERROR),
+            (frame(frames.HEADERS, b"\0\0\x80"), H3Code.QPACK_DECOMPRESSION_FAILED),
         ],
     )
     def test_a_wrong_frame_of_a_response(self, content: bytes, code: H3Code) -> None:
@@ -226,6 +266,15 @@ class TestRequestStreams:  # RFC 9114 sections 4.1, 7.1, 7.2
         for _ in range(5):
             peer.http.read(stream_id)
         assert peer.code == code
+
+    @pytest.mark.parametrize("kind", sorted(frames.CONTROL_ONLY | frames.RESERVED | {frames.PUSH_PROMISE}))
+    def test_nothing_but_data_may_come_through_a_tunnel(self, kind: int) -> None:  # section 4.4
+        peer = RawPeer(client=False)
+        stream_id = peer.asked(TUNNEL)
+        peer.write(stream_id, headers(OK) + frame(UNKNOWN) + data(b"x") + integer(kind, 0))
+        for _ in range(2):
+            peer.http.read(stream_id)
+        assert peer.code == H3Code.H3_FRAME_UNEXPECTED
 
     def test_unknown_frames_are_passed_over_wherever_they_stand(self) -> None:
         peer = RawPeer(client=True)
@@ -269,10 +318,10 @@ class TestRequestStreams:  # RFC 9114 sections 4.1, 7.1, 7.2
         assert [type(event) for event in peer.tested.events][-2:][0] is RequestReceived
 
 
-class TestDatagrams:  # RFC 9297 section 2.1
+class TestDatagrams:  # RFC 9297 section 2
     @staticmethod
     def peer() -> RawPeer:
-        settings = replace(DEFAULT_SETTINGS, h3_datagram=True)
+        settings = replace(DEFAULT_SETTINGS, h3_datagram=True, enable_connect_protocol=True)
         configuration = QuicConfiguration(handshake_timeout_s=120.0, max_datagram_frame_size=65535)
         return RawPeer(client=True, configuration=configuration, server_settings=settings)
 
@@ -294,14 +343,27 @@ class TestDatagrams:  # RFC 9297 section 2.1
         peer.core.send_datagram(content)
         assert peer.code == code
 
-    def test_a_request_that_has_no_datagrams_ends_with_one(self) -> None:  # section 2
+    @pytest.mark.parametrize("fields", [POST, TUNNEL], ids=["POST", "CONNECT"])
+    def test_a_request_that_has_no_datagrams_ends_with_one(self, fields: list[tuple[bytes, bytes]]) -> None:
         peer = self.peer()
-        stream_id = peer.request(headers(POST))
-        peer.core.send_datagram(encode_varint(stream_id >> 2) + b"of a POST")
+        stream_id = peer.request(headers(fields))
+        peer.core.send_datagram(encode_varint(stream_id >> 2) + b"of a request that knows none")
         assert peer.code is None
         assert peer.resets() == peer.stops() == {stream_id: H3Code.H3_DATAGRAM_ERROR}
         (failed,) = peer.tested.of(MessageFailed)
         assert failed.stream_id == stream_id  # type: ignore[union-attr]
+
+    def test_a_datagram_after_the_end_of_its_request_is_dropped(self) -> None:
+        peer = self.peer()
+        stream_id = peer.request(headers([TUNNEL[0], (b":protocol", b"connect-udp"), *GET[1:]]))
+        datagram = encode_varint(stream_id >> 2) + b"x"
+        peer.core.send_datagram(datagram)
+        peer.write(stream_id, b"", end=True)
+        peer.http.read(stream_id)
+        peer.core.send_datagram(datagram)
+        assert peer.code is None
+        assert peer.tested.of(DatagramReceived) == [DatagramReceived(stream_id, b"x")]
+        assert peer.resets() == {}
 
 
 class TestConnections:  # RFC 9114 section 6.2
@@ -318,8 +380,23 @@ class TestQpackStreams:  # RFC 9204 section 6
             b"\xff\x40\x00",  # the name of an entry that the static table has not (4.3.2)
             b"\x3f\x45\x80\x00",  # the name of an entry that was never inserted
             b"\x3f\x45\x00",  # a duplicate of it (4.3.4)
+            b"\x3f\x29" + b"\x41a\x01v" * 3 + b"\x02",  # of an entry that was evicted (2.2.3)
+            b"\x3f\x29" + b"\x41a\x01v" * 3 + b"\x82\x01v",  # the name of one
+            b"\x3f\x29\x41a\x64" + b"v" * 100,  # an entry larger than the table (3.2.2)
+            b"\x3f\x45\x41a\x84\xff\xff\xff\xff",  # a string with the symbol of its end
+            b"\x3f" + b"\xff" * 12 + b"\x01",  # an integer beyond all
         ],
-        ids=["capacity", "static name", "dynamic name", "duplicate"],
+        ids=[
+            "capacity",
+            "static name",
+            "dynamic name",
+            "duplicate",
+            "evicted",
+            "evicted name",
+            "large",
+            "string",
+            "integer",
+        ],
     )
     def test_an_instruction_that_cannot_be_obeyed(self, instructions: bytes) -> None:
         peer = RawPeer(client=True)
@@ -331,8 +408,31 @@ class TestQpackStreams:  # RFC 9204 section 6
         peer.stream(encode_varint(frames.QPACK_ENCODER_STREAM) + b"\x3f\x45\x45nname\x00\x00")
         assert peer.code is None
 
-    @pytest.mark.parametrize("instruction", [b"\x80", b"\x00", b"\x01"], ids=["section", "none", "inserts"])
+    @pytest.mark.parametrize(
+        "instruction",
+        [b"\x80", b"\x00", b"\x01", b"\x3f" + b"\xff" * 12 + b"\x01"],
+        ids=["section", "none", "inserts", "integer"],
+    )
     def test_an_acknowledgement_of_what_was_not_sent(self, instruction: bytes) -> None:
         peer = RawPeer(client=True)
         peer.stream(encode_varint(frames.QPACK_DECODER_STREAM) + instruction)
         assert peer.code == H3Code.QPACK_DECODER_STREAM_ERROR
+
+    @pytest.mark.parametrize(
+        ("instructions", "code"),
+        [
+            (b"\x02", None),
+            (b"\x84", None),
+            (b"\x84\x44", None),  # the cancelled stream has nothing left to cancel
+            (b"\x84\x84", H3Code.QPACK_DECODER_STREAM_ERROR),
+            (b"\x02\x01", H3Code.QPACK_DECODER_STREAM_ERROR),
+            (b"\x03", H3Code.QPACK_DECODER_STREAM_ERROR),
+        ],
+        ids=["inserts", "section", "cancelled", "section twice", "an insert twice", "more inserts"],
+    )
+    def test_an_acknowledgement_of_what_was_sent_counts_once(self, instructions: bytes, code: H3Code | None) -> None:
+        peer = RawPeer(client=False)
+        for _ in range(2):  # the second refers to two entries: of its authority, and of x-the-same
+            peer.asked([*GET, (b"x-the-same", b"again and again")])
+        peer.stream(encode_varint(frames.QPACK_DECODER_STREAM) + instructions)
+        assert peer.code == code

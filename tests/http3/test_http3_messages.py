@@ -44,6 +44,11 @@ BAD_REQUESTS = {
     "path in authority": instead(b":authority", b"localhost/x"),
     "backslash in authority": instead(b":authority", b"localhost\\x"),
     "space in authority": instead(b":authority", b"local host"),
+    "two ports in authority": instead(b":authority", b"localhost:1:2"),
+    "words for a port in authority": instead(b":authority", b"localhost:https"),
+    "no host in authority": instead(b":authority", b":443"),
+    "open bracket in authority": instead(b":authority", b"[::1"),
+    "empty authority, another scheme": [METHOD, (b":scheme", b"ftp"), (b":authority", b""), PATH],
     "host differs": [*GET, (b"host", b"evil")],
     "second host differs": [METHOD, SCHEME, PATH, (b"host", b"a"), (b"host", b"b")],
     "empty path": instead(b":path", b""),
@@ -67,6 +72,10 @@ BAD_REQUESTS = {
     "CONNECT with scheme": [*CONNECT, SCHEME],
     "CONNECT without authority": CONNECT[:1],
     "CONNECT with empty authority": [CONNECT[0], (b":authority", b"")],
+    "CONNECT without port": [CONNECT[0], (b":authority", b"example.org")],
+    "CONNECT with empty port": [CONNECT[0], (b":authority", b"example.org:")],
+    "CONNECT with port 0": [CONNECT[0], (b":authority", b"example.org:0")],
+    "CONNECT with port 65536": [CONNECT[0], (b":authority", b"example.org:65536")],
     "name in capitals": [*GET, (b"X-A", b"b")],
     "empty name": [*GET, (b" ", b"b")],
     "space in name": [*GET, (b"a b", b"b")],
@@ -98,6 +107,11 @@ BAD_RESPONSES = {
     "late status": [(b"a", b"b"), *OK],
     "status twice": [*OK, *OK],
     "path in a response": [*OK, PATH],
+    "unknown pseudo-field": [*OK, (b":x", b"y")],
+    "name in capitals": [*OK, (b"X-A", b"b")],
+    "LF in value": [*OK, (b"a", b"b\nc: d")],
+    "connection": [*OK, (b"connection", b"close")],
+    "te": [*OK, (b"te", b"trailers")],
     "status with a reason": [(b":status", b"200 OK")],
     "short status": [(b":status", b"20")],
     "status 0": [(b":status", b"099")],
@@ -112,6 +126,7 @@ BAD_TRAILERS = {
     "content-length": [(b"content-length", b"3")],
     "host": [(b"host", b"localhost")],
     "transfer-encoding": [(b"transfer-encoding", b"chunked")],
+    "te": [(b"te", b"trailers")],
     "capitals": [(b"A", b"b")],
 }
 
@@ -163,6 +178,7 @@ class TestFields:  # sections 4.2, 4.3, 4.4
             [METHOD, SCHEME, PATH, (b"host", b"localhost")],
             [*GET, (b"host", b"localhost")],
             instead(b":authority", b"[::1]:443"),
+            instead(b":authority", b"localhost:"),
             instead(b":path", b"/%20?a=b&c='\"\\"),
             [(b":method", b"OPTIONS"), SCHEME, AUTHORITY, (b":path", b"*")],
             [*GET, (b"te", b"trailers"), (b"a", b""), (b"a", b"b\tc d"), (b"a", b"\xff")],
@@ -170,12 +186,20 @@ class TestFields:  # sections 4.2, 4.3, 4.4
             CONNECT,
             [*GET, (b"cookie", b"a=1"), (b"cookie", b"b=2")],
         ],
-        ids=range(10),
+        ids=range(11),
     )
     def test_a_request_that_is_right_arrives_as_it_was_sent(self, fields: list[tuple[bytes, bytes]]) -> None:
         pair = HttpPair()
         pair.request(fields)
         assert pair.first(pair.server, RequestReceived).fields == fields
+
+    @pytest.mark.parametrize("missing", [SCHEME, AUTHORITY, PATH], ids=["scheme", "authority", "path"])
+    def test_extended_connect_names_what_it_is_for(self, missing: tuple[bytes, bytes]) -> None:  # RFC 8441 section 4
+        peer = RawPeer(client=True, server_settings=Settings(enable_connect_protocol=True))
+        stream_id = peer.request(headers([field for field in EXTENDED if field != missing]))
+        assert peer.code is None
+        assert peer.resets() == peer.stops() == {stream_id: H3Code.H3_MESSAGE_ERROR}
+        assert not peer.tested.of(RequestReceived)
 
     def test_extended_connect_is_taken_where_it_was_offered_and_sent_where_it_is_taken(self) -> None:
         pair = HttpPair(server_settings=Settings(enable_connect_protocol=True))
@@ -232,13 +256,15 @@ class TestLengths:  # section 4.1.2
         peer.write(stream_id, headers(fields) + (data(body) if body else b""), end=True)
         peer.http.read(stream_id)
         peer.pair.run_for(0.1)
-        assert bool(peer.tested.of(MessageFailed)) is not ok
+        codes = [event.code for event in peer.tested.of(MessageFailed)]  # type: ignore[union-attr]
+        assert codes == ([] if ok else [H3Code.H3_MESSAGE_ERROR])
         assert peer.code is None
 
-    def test_a_tunnel_has_no_length(self) -> None:
+    @pytest.mark.parametrize("status", [b"200", b"204"])
+    def test_a_tunnel_has_no_length(self, status: bytes) -> None:
         peer = RawPeer(client=False)
         stream_id = peer.asked(CONNECT)
-        peer.write(stream_id, headers([*OK, (b"content-length", b"1")]) + data(b"12345"))
+        peer.write(stream_id, headers([(b":status", status), (b"content-length", b"1")]) + data(b"12345"))
         assert peer.http.read(stream_id) == b"12345"
         peer.write(stream_id, headers([(b"a", b"b")]))
         peer.http.read(stream_id)
@@ -292,6 +318,18 @@ class TestSizes:  # section 4.2.2
 
 
 class TestOrder:  # section 4.1
+    @pytest.mark.parametrize("more", [OK, [(b":status", b"103")], GET], ids=["final", "interim", "request"])
+    def test_after_a_final_response_comes_no_other(self, more: list[tuple[bytes, bytes]]) -> None:
+        peer = RawPeer(client=False)
+        stream_id = peer.asked(GET)
+        peer.write(stream_id, headers(OK) + data(b"body") + headers(more), end=True)
+        peer.http.read(stream_id)
+        peer.pair.run_for(0.1)
+        assert not peer.http.at_end(stream_id) or peer.tested.of(MessageFailed)
+        (failed,) = peer.tested.of(MessageFailed)
+        assert (failed.stream_id, failed.code) == (stream_id, H3Code.H3_MESSAGE_ERROR)  # type: ignore[union-attr]
+        assert peer.code is None
+
     def test_trailers_may_be_empty(self) -> None:
         pair = HttpPair()
         stream_id = pair.request(POST, b"body", end=False)

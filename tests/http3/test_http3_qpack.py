@@ -164,6 +164,15 @@ class TestDynamicTable:  # RFC 9204 section 3.2
             coder.encode(4 * number, [(b"x-the-same", b"again and again")])
         assert bool(coder.encoder_out) == used
 
+    @pytest.mark.parametrize("capacity", [0, 1 << 30])
+    def test_where_no_table_is_used_no_instructions_are_sent(self, capacity: int) -> None:  # section 3.2.3
+        coder = FieldCoder(DEFAULT_SETTINGS)
+        coder.encode(0, EXTRA)
+        coder.use(Settings(qpack_max_table_capacity=capacity, qpack_blocked_streams=16))
+        for number in range(1, 4):
+            coder.encode(4 * number, EXTRA)
+        assert coder.encoder_out == b""
+
     def test_our_decoder_takes_what_our_settings_say(self) -> None:
         coder = FieldCoder(Settings(qpack_max_table_capacity=8192, qpack_blocked_streams=1))
         coder.feed_encoder(b"\x3f\xe1\x3f")  # a capacity of 8192
@@ -198,6 +207,54 @@ class TestDynamicTable:  # RFC 9204 section 3.2
         pair.run(lambda: read == 1999)
         assert streams == list(range(0, 4 * 1999, 4))
         assert pair.client_http.unfinished(pair.now) == pair.server_http.unfinished(pair.now) == []
+
+
+SET_72 = b"\x3f\x29"
+"""A capacity of 72 bytes: two entries of `instructions_and_block`."""
+
+INVALID_SECTIONS = {  # where two entries were inserted
+    "more inserts needed than said": b"\x02\x01\x80",
+    "the same, past the base": b"\x02\x00\x10",
+    "the same, for a name": b"\x02\x01\x40\x01v",
+    "the same, for a name past the base": b"\x02\x00\x00\x01v",
+    "an entry, though none is said to be needed": b"\x00\x02\x80",
+    "an entry before the first": b"\x03\x00\x82",
+    "a static entry that there is not": b"\x00\x00\xff\x24",
+    "a static name that there is not": b"\x00\x00\x5f\x54\x01v",
+    "a count of none that is not 0": b"\x01\x00\xd1",
+    "a count past the range": b"\xff\x02\x00\xd1",
+    "a count past what can be inserted": b"\xf0\x00\xd1",
+    "a base below zero": b"\x00\x80\xd1",
+    "an entry behind a base below zero": b"\x02\x81\x80",
+    "a string with the symbol of its end": b"\x00\x00\x51\x84\xff\xff\xff\xff",
+    "a string cut short": b"\x00\x00\x51\x05/",
+}
+
+
+class TestInvalidSections:  # RFC 9204 sections 2.2.1, 2.2.3, 3.1, 4.5.1
+    @staticmethod
+    def code(block: bytes, inserted: int) -> int | None:
+        """The code with which the connection ends."""
+        peer = RawPeer(client=True)
+        inserts = b"".join(instructions_and_block(index)[0] for index in range(inserted))
+        peer.stream(encode_varint(frames.QPACK_ENCODER_STREAM) + SET_72 + inserts)
+        peer.request(frames.encode(frames.HEADERS, block))
+        return peer.code
+
+    @pytest.mark.parametrize("block", INVALID_SECTIONS.values(), ids=INVALID_SECTIONS)
+    def test_each_ends_the_connection(self, block: bytes) -> None:
+        assert self.code(block, 2) == H3Code.QPACK_DECOMPRESSION_FAILED
+
+    def test_so_does_a_reference_to_an_entry_that_was_evicted(self) -> None:
+        assert self.code(b"\x04\x00\x80" + section(GET)[2:] + b"\x81", 3) is None
+        assert self.code(b"\x04\x00\x80" + section(GET)[2:] + b"\x82", 3) == H3Code.QPACK_DECOMPRESSION_FAILED
+
+    @pytest.mark.parametrize("block", [b"\x03\x00\x80", b"\x03\x80\x10", b"\x00\x05\xd1", b"\x00\x00\xff\x23"])
+    def test_what_is_next_to_them_is_right(self, block: bytes) -> None:
+        coder = FieldCoder(DEFAULT_SETTINGS)
+        coder.feed_encoder(SET_72 + instructions_and_block(0)[0] + instructions_and_block(1)[0])
+        fields = coder.decode(0, block)
+        assert fields in ([(b"x-1", b"v")], [(b":method", b"GET")], [(b"x-frame-options", b"sameorigin")])
 
 
 class TestCountingLines:

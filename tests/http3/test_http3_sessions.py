@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from http3_pair import OK, HttpPair
+from http3_pair import OK, POST, HttpPair
 from hypothesis import given
 from hypothesis import strategies as st
+from raw_peers import RawPeer, headers
 
 from fairway.http3 import DEFAULT_SETTINGS, H3Code, Settings, capsules, frames
 from fairway.http3 import events as ev
@@ -134,6 +135,69 @@ class TestWhoMayHaveSessions:  # section 3.1
         assert session_response([]) == OK
         assert session_protocol([(b":method", b"CONNECT"), (b":protocol", b"websocket")]) is None
         assert session_protocol([(b":method", b"GET"), (b":protocol", PROTOCOL)]) is None
+
+
+class TestMessages:  # RFC 9297 section 3.2
+    ASK = session_request(b"localhost", b"/", [])
+
+    @pytest.mark.parametrize("field", [(b"content-length", b"5"), (b"content-type", b"text/plain")])
+    def test_a_request_for_a_session_describes_no_content(self, field: tuple[bytes, bytes]) -> None:
+        peer = RawPeer(client=True, configuration=DATAGRAMS, server_settings=CURRENT)
+        stream_id = peer.request(headers([*self.ASK, field]))
+        assert peer.code is None
+        assert peer.resets() == peer.stops() == {stream_id: H3Code.H3_MESSAGE_ERROR}
+        assert not peer.tested.of(ev.RequestReceived)
+
+    @pytest.mark.parametrize(
+        ("response", "ok"),
+        [
+            ([(b":status", b"204")], False),
+            ([(b":status", b"205")], False),
+            ([(b":status", b"206")], False),
+            ([*OK, (b"content-length", b"0")], False),
+            ([*OK, (b"content-type", b"text/plain")], False),
+            (OK, True),
+            ([(b":status", b"404"), (b"content-length", b"0")], True),
+        ],
+    )
+    def test_a_response_that_grants_a_session_has_no_content(
+        self, response: list[tuple[bytes, bytes]], ok: bool
+    ) -> None:
+        settings = frames.encode(frames.SETTINGS, CURRENT.encode())
+        peer = RawPeer(client=False, settings=settings, configuration=DATAGRAMS, client_settings=CURRENT)
+        stream_id = peer.http.request(self.ASK)
+        assert stream_id is not None
+        peer.pair.run_for(0.1)
+        peer.write(stream_id, headers(response))
+        assert peer.code is None
+        assert peer.stops() == ({} if ok else {stream_id: H3Code.H3_MESSAGE_ERROR})
+        assert bool(peer.tested.of(ev.ResponseReceived)) is ok
+
+    def test_nor_does_anybody_send_such(self) -> None:
+        pair = SessionPair(begin=False)
+        with pytest.raises(UsageError, match="content-type"):
+            pair.client_http.request([*self.ASK, (b"content-type", b"text/plain")])
+        with pytest.raises(UsageError, match="204"):
+            pair.server_http.respond(pair.session, [(b":status", b"204")])
+        pair.server_http.respond(pair.session, [(b":status", b"404"), (b"content-type", b"text/plain")], end=True)
+
+
+class TestDatagrams:  # RFC 9297 section 2.1
+    def test_they_are_sent_as_long_as_their_request_may_send(self) -> None:
+        pair = SessionPair()
+        assert pair.client_http.send_datagram(pair.session, b"x")
+        pair.client_http.send_data(pair.session, b"", end=True)
+        assert not pair.client_http.send_datagram(pair.session, b"too late")
+        pair.run_for(0.1)
+        assert pair.server.of(ev.DatagramReceived) == [ev.DatagramReceived(pair.session, b"x")]
+
+    def test_they_go_with_requests_that_know_them_and_between_ends_that_take_them(self) -> None:
+        pair = SessionPair()
+        with pytest.raises(UsageError, match="no extended CONNECT"):
+            pair.client_http.send_datagram(pair.request(POST, end=False), b"x")
+        silent = SessionPair(client=replace(OLDER, h3_datagram=False))
+        with pytest.raises(UsageError, match="our own settings"):
+            silent.client_http.send_datagram(silent.session, b"x")
 
 
 class TestStreamLimits:  # section 5.3
@@ -316,15 +380,26 @@ class TestCapsules:  # section 5.6
             (capsules.WT_STREAMS_BLOCKED_UNI, encode_varint((1 << 60) + 1)),
             (capsules.WT_MAX_STREAM_DATA, b"\x00\x05"),  # section 5.4: prohibited
             (capsules.WT_STREAM_DATA_BLOCKED, b"\x00\x05"),
-            (capsules.WT_MAX_DATA, b""),
-            (capsules.WT_MAX_DATA, encode_varint(5000) + b"x"),
-            (capsules.WT_DATA_BLOCKED, b"\xff"),
         ],
     )
     def test_what_no_capsule_may_say_ends_the_session(self, kind: int, value: bytes) -> None:
         with pytest.raises(MessageError) as raised:
             self.flow().take(kind, value)
         assert raised.value.code is H3Code.WT_FLOW_CONTROL_ERROR
+
+    @pytest.mark.parametrize(
+        ("kind", "value"),
+        [
+            (capsules.WT_MAX_DATA, b""),
+            (capsules.WT_MAX_DATA, encode_varint(5000) + b"x"),
+            (capsules.WT_DATA_BLOCKED, b"\xff"),
+        ],
+    )
+    def test_a_capsule_that_is_not_its_fields_is_malformed(self, kind: int, value: bytes) -> None:
+        """RFC 9297 section 3.3."""
+        with pytest.raises(MessageError) as raised:
+            self.flow().take(kind, value)
+        assert raised.value.code is H3Code.H3_MESSAGE_ERROR
 
     @given(st.sampled_from(sorted(capsules.FLOW_CONTROL)), st.binary(max_size=12))
     def test_any_capsule_is_taken_or_ends_the_session(self, kind: int, value: bytes) -> None:

@@ -116,7 +116,7 @@ class TestShuttingDown:  # RFC 9114 section 5.2
         assert peer.tested.of(StreamAborted) == [
             StreamAborted(stream_id, H3Code.H3_REQUEST_REJECTED) for stream_id in streams[1:]
         ]
-        assert peer.resets() == {} or set(peer.resets()) <= set(streams[1:])
+        assert peer.stops() == dict.fromkeys(streams[1:], H3Code.H3_REQUEST_CANCELLED), "only servers reject"
         peer.write(streams[0], headers(OK), end=True)
         assert [event.stream_id for event in peer.tested.of(ResponseReceived)] == [streams[0]]  # type: ignore[union-attr]
         with pytest.raises(UsageError, match="shuts down"):
@@ -156,8 +156,14 @@ class TestShuttingDown:  # RFC 9114 section 5.2
 
 
 class TestGivingUp:  # RFC 9114 section 4.1.1
-    @pytest.mark.parametrize("how", ["reset", "stopped"])
-    def test_a_request_given_up_before_it_arrived_is_never_heard_of(self, how: str) -> None:
+    @pytest.mark.parametrize(
+        ("how", "code"),
+        [
+            ("reset", H3Code.H3_REQUEST_REJECTED),
+            ("stopped", H3Code.H3_REQUEST_CANCELLED),  # QUIC answers with the client's code (RFC 9000 section 3.5)
+        ],
+    )
+    def test_a_request_given_up_before_it_arrived_is_never_heard_of(self, how: str, code: H3Code) -> None:
         peer = RawPeer(client=True)
         stream_id = peer.request(headers(GET)[:5])
         if how == "reset":
@@ -168,8 +174,7 @@ class TestGivingUp:  # RFC 9114 section 4.1.1
         assert peer.http.is_over(stream_id)
         told = [event for event in peer.tested.events if getattr(event, "stream_id", None) == stream_id]
         assert told == []
-        assert peer.tested.core is not None
-        peer.pair.run_for(0.1)
+        assert peer.resets() == {stream_id: code}
         assert peer.code is None
 
     def test_a_client_that_gives_up_is_told_of(self) -> None:
@@ -185,6 +190,18 @@ class TestGivingUp:  # RFC 9114 section 4.1.1
         assert pair.server_http.read(stream_id) == b""
         pair.server_http.abort(stream_id)
         pair.server_http.stop_reading(stream_id)
+
+    @pytest.mark.parametrize("code", [0, 0x1F * 9 + 0x21, 0x0110, (1 << 62) - 1])
+    def test_a_code_that_nobody_knows_or_expects_says_no_more_than_no_error(self, code: int) -> None:  # section 8
+        peer = RawPeer(client=True)
+        body, answer = (peer.request(headers(POST)) for _ in range(2))
+        peer.core.reset(body, code)
+        peer.core.stop_sending(answer, code)
+        peer.pair.run_for(0.1)
+        assert peer.tested.of(StreamAborted) == [StreamAborted(body, code)]
+        assert peer.tested.of(ReadingStopped) == [ReadingStopped(answer, code)]
+        peer.http.respond(body, OK, end=True)
+        assert peer.code is None
 
     def test_a_body_that_was_cut_never_looks_whole(self) -> None:
         pair = HttpPair()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fairway.http3.errors import H3Code, MessageError
+from fairway.http3.errors import MessageError
 from fairway.http3.limits import MAX_CAPSULE
 from fairway.wire import WireError, decode_varint, encode_varint
 
@@ -49,7 +49,10 @@ class CapsuleReader:
         return not self._buffer and not self._skipping
 
     def feed(self, data: bytes) -> list[Capsule]:
-        """Capsules that are complete now; `MessageError` for one of a known type that is too large."""
+        """Capsules that are complete now; `MessageError` for one of a known type that is too large.
+
+        A datagram that is too large is dropped (RFC 9297 section 3.5), any other capsule ends the session.
+        """
         buffer = self._buffer + data
         capsules: list[Capsule] = []
         at, size = 0, len(buffer)
@@ -64,14 +67,12 @@ class CapsuleReader:
                 length, after = decode_varint(buffer, after)
             except WireError:
                 break
-            if kind not in KNOWN:
+            if kind not in KNOWN or (kind == DATAGRAM and length > MAX_CAPSULE):
                 self._skipping = length
                 at = after
                 continue
             if length > MAX_CAPSULE:
-                raise MessageError(
-                    f"a capsule of {length} bytes", code=H3Code.H3_DATAGRAM_ERROR, section="RFC 9297 section 3.3"
-                )
+                raise MessageError(f"a capsule of {length} bytes", section="RFC 9297 section 3.3")
             if size < after + length:
                 break
             at = after + length

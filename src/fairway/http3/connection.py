@@ -24,6 +24,7 @@ from fairway.http3.receive import RequestReceiver
 from fairway.http3.settings import Settings
 from fairway.http3.state import Http3State
 from fairway.http3.tunnel_calls import TunnelCalls
+from fairway.http3.webtransport import PROTOCOLS, check_capsules
 from fairway.quic import Connection, ConnectionClosed, UsageError
 from fairway.quic import events as quic_events
 
@@ -137,6 +138,8 @@ class Http3Connection(TunnelCalls):
         if state.goaway_received is not None:
             raise UsageError("the server shuts down and takes no more requests: use another connection")
         line = checked(check_own_request, fields)
+        if line.protocol in PROTOCOLS:
+            checked(check_capsules, fields)
         if line.protocol is not None and not (state.peer and state.peer.enable_connect_protocol):
             raise UsageError("the server has not said that it takes extended CONNECT: wait for SettingsReceived")
         self._check_limits(fields, data)
@@ -144,7 +147,7 @@ class Http3Connection(TunnelCalls):
         if stream_id is None:
             return None
         state.requests += 1
-        message = state.messages[stream_id] = Message(stream_id, method=line.method)
+        message = state.messages[stream_id] = Message(stream_id, method=line.method, protocol=line.protocol)
         self._send_fields(message, fields, data, end)
         return stream_id
 
@@ -154,6 +157,8 @@ class Http3Connection(TunnelCalls):
         if message.leaving is not Leaving.FIELDS:
             raise UsageError(f"the response on stream {stream_id} was begun already")
         status, _ = checked(check_response, fields)
+        if message.protocol in PROTOCOLS and 200 <= status < 300:
+            checked(check_capsules, fields)
         self._check_limits(fields, data)
         if status < 200:
             if data or end:

@@ -23,7 +23,7 @@ from fairway.http3.limits import (
 )
 from fairway.http3.message import Arriving, Leaving, Message
 from fairway.http3.priorities import Priority
-from fairway.http3.receive import RequestReceiver, check_session_id
+from fairway.http3.receive import RequestReceiver, check_session_id, server_stream
 from fairway.http3.settings import Settings
 from fairway.http3.state import Http3State
 from fairway.wire import WireError, decode_varint
@@ -187,6 +187,8 @@ class PeerStreams:
             frames.PRIORITY_UPDATE_PUSH,
         ):
             raise self._unexpected(kind)
+        if kind in frames.ONE_INTEGER and length > 8:
+            raise frames.wrong_length(kind)
         if kind in frames.DECODERS and length > (
             MAX_SETTINGS_BYTES if kind == frames.SETTINGS else MAX_CONTROL_PAYLOAD
         ):
@@ -196,7 +198,7 @@ class PeerStreams:
         return Http3Error(
             H3Code.H3_FRAME_UNEXPECTED,
             f"{frames.name(kind)} on the control stream, from a {'server' if self._state.is_client else 'client'}",
-            section="RFC 9114 section 7.2",
+            section=frames.section(kind),
         )
 
     def _count(self) -> None:
@@ -205,15 +207,12 @@ class PeerStreams:
             raise Http3Error(H3Code.H3_EXCESSIVE_LOAD, f"{self._frames} frames on the control stream")
 
     def _settings(self, settings: Settings) -> None:
-        if settings.h3_datagram and not self._state.quic.peer_parameters.max_datagram_frame_size:
-            raise Http3Error(
-                H3Code.H3_SETTINGS_ERROR,
-                "HTTP datagrams without QUIC datagrams",
-                section="RFC 9297 section 2.1.1",
-            )
-        self._state.peer = settings
-        self._state.coder.use(settings)
-        self._state.events.append(SettingsReceived(settings))
+        state = self._state
+        state.peer = settings
+        if state.is_client and not state.may_tunnel and any(stream_id & 3 == 1 for stream_id in state.messages):
+            raise server_stream("a bidirectional stream, before its settings,")
+        state.coder.use(settings)
+        state.events.append(SettingsReceived(settings))
 
     def _goaway(self, goaway: Goaway) -> None:
         state, identifier = self._state, goaway.identifier

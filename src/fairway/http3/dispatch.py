@@ -11,7 +11,7 @@ from fairway.http3.errors import H3Code, Http3Error, MessageError
 from fairway.http3.events import DatagramReceived, ReadingStopped, StreamAborted
 from fairway.http3.grease import Grease
 from fairway.http3.message import Arriving, Leaving, Message
-from fairway.http3.receive import RequestReceiver
+from fairway.http3.receive import RequestReceiver, server_stream
 from fairway.http3.state import Http3State
 from fairway.quic import ConnectionClosed
 from fairway.quic import events as quic_events
@@ -84,12 +84,8 @@ class EventHandlers:
             self._peer_streams.opened(stream_id)
             return
         if state.is_client:
-            if not state.webtransport:
-                raise Http3Error(
-                    H3Code.H3_STREAM_CREATION_ERROR,
-                    "a bidirectional stream from a server",
-                    section="RFC 9114 section 6.1",
-                )
+            if not state.may_tunnel:
+                raise server_stream("a bidirectional stream")
         else:
             state.requests += 1
             state.next_request_id = stream_id + 4
@@ -139,10 +135,11 @@ class EventHandlers:
     def _stopped(self, event: quic_events.StopSendingReceived) -> None:
         stream_id = event.stream_id
         if stream_id in (self._state.control_id, self._state.encoder_id, self._state.decoder_id):
+            control = stream_id == self._state.control_id
             raise Http3Error(
                 H3Code.H3_CLOSED_CRITICAL_STREAM,
                 "the peer does not read a critical stream",
-                section="RFC 9114 section 6.2.1",
+                section="RFC 9114 section 6.2.1" if control else "RFC 9204 section 4.2",
             )
         message = self._state.messages.get(stream_id)
         if message is None or message.leaving is Leaving.ENDED:
@@ -179,7 +176,7 @@ class EventHandlers:
         message = self._state.messages.get(quarter << 2)
         if message is None or message.arriving is Arriving.ENDED:
             return
-        if message.method not in (b"", b"CONNECT"):
+        if message.method and message.protocol is None:
             reason = f"a datagram of a {message.method.decode()} request"
             self._state.fail(message, MessageError(reason, code=H3Code.H3_DATAGRAM_ERROR, section="RFC 9297 section 2"))
         elif self._state.is_client or message.arriving is not Arriving.FIELDS:

@@ -1,4 +1,4 @@
-"""What a field section must look like (RFC 9114 sections 4.2 and 4.3, RFC 9110 section 5, RFC 9220).
+"""What a field section must look like (RFC 9114 sections 4.2 to 4.4, RFC 9110 section 5, RFC 9220 with RFC 8441).
 
 A message that breaks a rule is malformed: it is not repaired, it is refused. What one side takes and another reads
 differently is how requests are smuggled.
@@ -25,7 +25,10 @@ _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|\A[ \t]|[ \t]\Z").search
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+\-.]*").fullmatch
 _PATH = re.compile(rb"(?:/[!\"$-~\x80-\xff]*|\*)").fullmatch  # no fragment
-_AUTHORITY = re.compile(rb"[A-Za-z0-9\-._~!$&'()*+,;=%:\[\]]*").fullmatch  # no user, no path (RFC 3986 section 3.2)
+_AUTHORITY = re.compile(  # host and perhaps port, no user (RFC 3986 section 3.2)
+    rb"(?:\[[A-Za-z0-9\-._~!$&'()*+,;=%:]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]+)(?::[0-9]*)?"
+).fullmatch
+_PORT = re.compile(rb".*:([0-9]{1,5})").fullmatch
 _LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
 _STATUS = re.compile(rb"[1-9][0-9][0-9]").fullmatch
 
@@ -35,7 +38,7 @@ _PLAIN_REQUEST = frozenset({b":method", b":scheme", b":path"})
 _TUNNEL_REQUEST = frozenset({b":method", b":authority"})
 _RESPONSE_PSEUDO = frozenset({b":status"})
 _NO_PSEUDO: frozenset[bytes] = frozenset()
-_JUDGED = frozenset({b"content-length", b"host", b"priority"})
+_JUDGED = frozenset({b"content-length", b"host", b"priority", b"te"})
 """Fields whose values mean something to the rules of a message."""
 
 _KNOWN_LINES = 2048
@@ -75,9 +78,9 @@ def check_request(fields: Fields, *, extended_connect: bool = False) -> RequestL
     protocol = pseudo.get(b":protocol")
     if protocol is not None:
         if not extended_connect or method != b"CONNECT":
-            raise _malformed(":protocol is only for extended CONNECT, which was not offered or not used", "4.3.1")
+            raise _malformed(":protocol is only for extended CONNECT, which was not offered or not used", "4.3")
         if not _METHOD(protocol):
-            raise _malformed(":protocol is no token", "4.3.1")
+            raise _malformed(":protocol is no token", "4", rfc=8441)
     _check_target(method, protocol, pseudo)
     length = priority = None
     for name, value in judged:
@@ -85,7 +88,7 @@ def check_request(fields: Fields, *, extended_connect: bool = False) -> RequestL
             length = _content_length(value, length)
         elif name == b"host":
             _check_host(value, pseudo)
-        else:
+        elif name == b"priority":
             priority = value if priority is None else priority + b"," + value
     if method == b"CONNECT":
         length = None  # what follows is a tunnel's (RFC 9110 section 9.3.6)
@@ -100,8 +103,11 @@ def _check_target(method: bytes, protocol: bytes | None, pseudo: dict[bytes, byt
     if authority is not None and not _AUTHORITY(authority):
         raise _malformed(":authority is no host and port", "4.3.1")
     if method == b"CONNECT" and protocol is None:
-        if pseudo.keys() != _TUNNEL_REQUEST or not authority:
+        if pseudo.keys() != _TUNNEL_REQUEST or authority is None:
             raise _malformed("CONNECT has :method and :authority, nothing else", "4.4")
+        port = _PORT(authority)
+        if port is None or not 0 < int(port[1]) < 1 << 16:
+            raise _malformed("the :authority of CONNECT has no port", "4.4")
         return
     missing = _PLAIN_REQUEST - pseudo.keys()
     if missing:
@@ -111,17 +117,15 @@ def _check_target(method: bytes, protocol: bytes | None, pseudo: dict[bytes, byt
         raise _malformed(":scheme is no scheme", "4.3.1")
     if not _PATH(path) or (path == b"*" and method != b"OPTIONS"):
         raise _malformed(":path does not begin with a slash or has characters that no path has", "4.3.1")
-    if protocol is not None and not authority:
-        raise _malformed("extended CONNECT has no :authority", "4.3.1")
-    if authority == b"" and scheme.lower() in (b"http", b"https"):
-        raise _malformed(":authority is empty", "4.3.1")
+    if protocol is not None and authority is None:
+        raise _malformed("extended CONNECT has no :authority", "5", rfc=8441)
 
 
 def _check_host(value: bytes, pseudo: dict[bytes, bytes]) -> None:
     """`host` and `:authority` say the same, so that nobody can read them differently."""
     authority = pseudo.get(b":authority")
     if authority is None:
-        if not value or not _AUTHORITY(value):
+        if not _AUTHORITY(value):
             raise _malformed("host is no host and port", "4.3.1")
         pseudo[b":authority"] = value  # a second host must be the same
     elif value != authority:
@@ -140,14 +144,16 @@ def check_response(fields: Fields) -> tuple[int, int | None]:
     for name, value in judged:
         if name == b"content-length":
             length = _content_length(value, length)
+        elif name == b"te":
+            raise _malformed("te in a response", "4.2")
     return int(status), length
 
 
 def check_trailers(fields: Fields) -> None:
-    """`MessageError` unless these may follow a body: no pseudo-fields (section 4.3), no framing."""
+    """`MessageError` unless these may follow a body: no pseudo-fields (section 4.3), none about the whole."""
     for name, _ in _split(fields, _NO_PSEUDO)[1]:
         if name != b"priority":
-            raise _malformed(f"{name.decode()} among the trailers", "4.1")
+            raise _malformed(f"{name.decode()} among the trailers", "6.5.1", rfc=9110)
 
 
 def check_own_request(fields: Fields) -> RequestLine:
@@ -202,7 +208,7 @@ def _check_line(name: bytes, value: bytes) -> None:
     if name in _CONNECTION_SPECIFIC:
         raise _malformed(f"{_shown(name)} is a field of HTTP/1.1 connections", "4.2")
     if _BAD_VALUE(value):
-        raise _malformed(f"the value of {_shown(name)} has characters that no value has, or space around it", "4.2")
+        raise _malformed(f"the value of {_shown(name)} has characters that no value has, or space around it", "10.3")
     if name == b"te" and value.lower() != b"trailers":
         raise _malformed("te may only say trailers", "4.2")
 
@@ -221,5 +227,5 @@ def _shown(name: bytes) -> str:
     return repr(name[:40].decode("ascii", "backslashreplace"))
 
 
-def _malformed(reason: str, section: str) -> MessageError:
-    return MessageError(reason, section=f"RFC 9114 section {section}")
+def _malformed(reason: str, section: str, *, rfc: int = 9114) -> MessageError:
+    return MessageError(reason, section=f"RFC {rfc} section {section}")

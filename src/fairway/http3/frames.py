@@ -29,6 +29,9 @@ RESERVED = frozenset({0x02, 0x06, 0x08, 0x09})
 CONTROL_ONLY = frozenset({CANCEL_PUSH, SETTINGS, GOAWAY, MAX_PUSH_ID, PRIORITY_UPDATE, PRIORITY_UPDATE_PUSH})
 REQUEST_ONLY = frozenset({DATA, HEADERS, PUSH_PROMISE})
 
+ONE_INTEGER = frozenset({CANCEL_PUSH, GOAWAY, MAX_PUSH_ID})
+"""Frames whose payload is one integer, and so 8 bytes at most."""
+
 NAMES = {
     DATA: "DATA",
     HEADERS: "HEADERS",
@@ -39,6 +42,18 @@ NAMES = {
     MAX_PUSH_ID: "MAX_PUSH_ID",
     PRIORITY_UPDATE: "PRIORITY_UPDATE",
     PRIORITY_UPDATE_PUSH: "PRIORITY_UPDATE of a push",
+}
+
+_SECTIONS = {
+    DATA: "RFC 9114 section 7.2.1",
+    HEADERS: "RFC 9114 section 7.2.2",
+    CANCEL_PUSH: "RFC 9114 section 7.2.3",
+    SETTINGS: "RFC 9114 section 7.2.4",
+    PUSH_PROMISE: "RFC 9114 section 7.2.5",
+    GOAWAY: "RFC 9114 section 7.2.6",
+    MAX_PUSH_ID: "RFC 9114 section 7.2.7",
+    PRIORITY_UPDATE: "RFC 9218 section 7.2",
+    PRIORITY_UPDATE_PUSH: "RFC 9218 section 7.2",
 }
 
 # Unidirectional streams (RFC 9114 section 6.2, RFC 9204 section 4.2)
@@ -52,6 +67,11 @@ WEBTRANSPORT_UNI_STREAM = 0x54
 def name(frame_type: int) -> str:
     """A frame type's name, for people."""
     return NAMES.get(frame_type, f"frame {frame_type:#x}")
+
+
+def section(frame_type: int) -> str:
+    """Where it says on which streams a frame may come."""
+    return _SECTIONS.get(frame_type, "RFC 9114 section 7.2.8")
 
 
 def decode_header(buffer: bytes, offset: int = 0) -> tuple[int, int, int] | None:
@@ -134,7 +154,7 @@ class PriorityUpdate:
         try:
             return cls(reader.varint(), reader.rest())
         except WireError:
-            raise _wrong_length(PRIORITY_UPDATE) from None
+            raise wrong_length(PRIORITY_UPDATE) from None
 
     @classmethod
     def decode_push(cls, payload: bytes) -> PriorityUpdate:
@@ -162,11 +182,12 @@ def _one_integer(payload: bytes, frame_type: int) -> int:
         value = reader.varint()
         reader.finish()
     except WireError:
-        raise _wrong_length(frame_type) from None
+        raise wrong_length(frame_type) from None
     return value
 
 
-def _wrong_length(frame_type: int) -> Http3Error:
+def wrong_length(frame_type: int) -> Http3Error:
+    """What ends the connection of a peer whose frame is longer or shorter than what it should hold."""
     return Http3Error(
         H3Code.H3_FRAME_ERROR, f"{name(frame_type)} has another length than its fields", section="RFC 9114 section 7.1"
     )

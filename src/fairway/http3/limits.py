@@ -56,7 +56,7 @@ BUFFER_READ = 4096
 """Bytes read from a stream at a time while its field section is awaited."""
 
 MAX_CAPSULE = 16 * 1024
-"""Bytes of a capsule of a known type; others are passed over."""
+"""Bytes of a capsule of a known type; others, and datagrams that are larger, are passed over."""
 
 MAX_SESSIONS = 16
 """WebTransport sessions at once on a server's connection, asked for or granted; said in SETTINGS."""

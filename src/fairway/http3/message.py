@@ -51,8 +51,8 @@ class Message:
     """A request and its response, or a stream of a WebTransport session, on one QUIC stream."""
 
     __slots__ = ("abandoned", "arriving", "awaited", "begun_at", "blocked", "buffer", "expected", "held", "idle_frames",
-                 "interim", "leaving", "method", "prefix", "prefix_sent", "received", "remaining", "sent", "session_id",
-                 "skipping", "stopped", "stream_id", "taken", "tunnel")  # fmt: skip
+                 "interim", "leaving", "method", "prefix", "prefix_sent", "protocol", "received", "remaining", "sent",
+                 "session_id", "skipping", "stopped", "stream_id", "taken", "tunnel")  # fmt: skip
 
     def __init__(
         self,
@@ -61,11 +61,14 @@ class Message:
         leaving: Leaving = Leaving.FIELDS,
         *,
         method: bytes = b"",
+        protocol: bytes | None = None,
     ) -> None:
         self.stream_id = stream_id
         self.arriving = arriving
         self.leaving = leaving
         self.method = method
+        self.protocol = protocol
+        """What an extended CONNECT asks for."""
         self.tunnel = False
         """True after CONNECT: only DATA may follow (RFC 9114 section 4.4)."""
         self.session_id: int | None = None

@@ -1,4 +1,9 @@
-"""Field sections to bytes and back (RFC 9204), by ls-qpack; here stand its bounds and the meaning of its errors."""
+"""Field sections to bytes and back (RFC 9204), by ls-qpack; here stand its bounds and the meaning of its errors.
+
+ls-qpack lets two breaches pass that do no harm, and that only a second reading of the whole encoder stream would show:
+an entry that exceeds the table by less than its name and overhead (section 3.2.2), which it drops at once, and a base
+below zero where all references point past it (section 4.5.1.2).
+"""
 
 from __future__ import annotations
 
@@ -51,6 +56,8 @@ class FieldCoder:
         """
         if block == _NO_LINES:
             return []
+        if block[:1] == b"\0" and block[1:2] >= b"\x80":
+            raise _failed(stream_id, "4.5.1.2")  # a negative base, which ls-qpack lets pass where nothing refers to it
         if len(block) > UNSCANNED_FIELDS and count_lines(block, MAX_FIELD_LINES) > MAX_FIELD_LINES:
             raise FieldsTooLargeError(f"more than {MAX_FIELD_LINES} field lines")
         try:
@@ -143,9 +150,9 @@ def _after_string(block: bytes, at: int, prefix: int) -> int:
     return after + length
 
 
-def _failed(stream_id: int) -> Http3Error:
+def _failed(stream_id: int, section: str = "2.2") -> Http3Error:
     return Http3Error(
         H3Code.QPACK_DECOMPRESSION_FAILED,
         f"the field section of stream {stream_id} cannot be decoded",
-        section="RFC 9204 section 2.2",
+        section=f"RFC 9204 section {section}",
     )

@@ -28,6 +28,7 @@ from fairway.http3.limits import (
 from fairway.http3.message import Arriving, Leaving, Message
 from fairway.http3.priorities import DEFAULT, Priority
 from fairway.http3.state import Http3State
+from fairway.http3.webtransport import PROTOCOLS, check_capsules
 
 HEADER_READ = 32
 """Bytes read between two DATA frames: a frame's header, and hardly anything of what follows."""
@@ -165,11 +166,7 @@ class RequestReceiver:
     def _frame(self, message: Message, kind: int, length: int, after: int) -> bool:
         """Handle a frame that begins; False if more of it has to arrive first."""
         if message.stream_id & 1 and kind != frames.WEBTRANSPORT_STREAM:
-            raise Http3Error(
-                H3Code.H3_STREAM_CREATION_ERROR,
-                f"{frames.name(kind)} on a bidirectional stream of the server",
-                section="RFC 9114 section 6.1",
-            )
+            raise server_stream(f"{frames.name(kind)} on a bidirectional stream")
         if kind == frames.HEADERS:
             return self._headers_frame(message, length, after)
         if kind == frames.DATA:
@@ -179,22 +176,30 @@ class RequestReceiver:
             self._tunnel(message, length, after)
             return True
         elif kind in frames.CONTROL_ONLY or kind in frames.RESERVED:
-            raise _unexpected(kind, "on a request stream", "7.2.8" if kind in frames.RESERVED else "7.2")
+            raise _unexpected(kind, "on a request stream", frames.section(kind))
         elif kind == frames.PUSH_PROMISE:
-            if self._state.is_client:
-                raise Http3Error(
-                    H3Code.H3_ID_ERROR, "a push, though none was allowed", section="RFC 9114 section 7.2.5"
-                )
-            raise _unexpected(kind, "from a client", "7.2.5")
+            return self._push_promise(message, length, message.buffer[after : after + 1])
         else:
             message.skipping = length
             self._count_idle(message)
         message.buffer = message.buffer[after:]
         return True
 
+    def _push_promise(self, message: Message, length: int, first: bytes) -> bool:
+        """No push is allowed, but a frame too short for its ID is wrong in itself; False if that is not known yet."""
+        if not self._state.is_client:
+            raise _unexpected(frames.PUSH_PROMISE, "from a client", frames.section(frames.PUSH_PROMISE))
+        if message.tunnel:
+            raise _unexpected(frames.PUSH_PROMISE, "in a tunnel", "RFC 9114 section 4.4")
+        if length and not first:
+            return False
+        if not length or length < 1 << (first[0] >> 6):  # an integer's first two bits are its length
+            raise frames.wrong_length(frames.PUSH_PROMISE)
+        raise Http3Error(H3Code.H3_ID_ERROR, "a push, though none was allowed", section="RFC 9114 section 7.2.5")
+
     def _data_frame(self, message: Message, length: int) -> None:
         if message.arriving is not Arriving.BODY:
-            raise _unexpected(frames.DATA, f"while {message.arriving.value}", "4.1")
+            raise _unexpected(frames.DATA, f"while {message.arriving.value}", "RFC 9114 section 4.1")
         message.count_body(length)
         message.remaining = length
         if length:
@@ -209,7 +214,7 @@ class RequestReceiver:
 
     def _headers_frame(self, message: Message, length: int, after: int) -> bool:
         if message.arriving is Arriving.TRAILERS or message.tunnel:
-            section = "4.4" if message.tunnel else "4.1"
+            section = "RFC 9114 section 4.4" if message.tunnel else "RFC 9114 section 4.1"
             raise _unexpected(frames.HEADERS, f"while {message.arriving.value}", section)
         if length > MAX_ENCODED_FIELDS:
             raise FieldsTooLargeError(f"a HEADERS frame of {length} bytes")
@@ -288,7 +293,10 @@ class RequestReceiver:
             self._state.count_abandoned(message)
             return
         line = check_request(fields, extended_connect=self._state.local.enable_connect_protocol)
+        if line.protocol in PROTOCOLS:
+            check_capsules(fields)
         message.method = line.method
+        message.protocol = line.protocol
         message.expected = line.content_length
         message.tunnel = line.method == b"CONNECT"
         message.arrive(Arriving.BODY)
@@ -310,11 +318,13 @@ class RequestReceiver:
                 raise MessageError(f"more than {MAX_INTERIM_RESPONSES} interim responses")
             self._state.events.append(InformationalReceived(message.stream_id, fields))
             return
-        if message.method == b"HEAD" or status in _NO_CONTENT:
-            length = 0
-        elif message.method == b"CONNECT" and status < 300:
+        if message.method == b"CONNECT" and status < 300:
+            if message.protocol in PROTOCOLS:
+                check_capsules(fields)
             message.tunnel = True
-            length = None
+            length = None  # what follows is a tunnel's (RFC 9110 section 9.3.6)
+        elif message.method == b"HEAD" or status in _NO_CONTENT:
+            length = 0
         message.expected = length
         message.arrive(Arriving.BODY)
         ended = self._ends_here(message)
@@ -340,8 +350,13 @@ def check_session_id(session_id: int) -> None:
         )
 
 
+def server_stream(what: str) -> Http3Error:
+    """A server may open no bidirectional streams but those of WebTransport sessions."""
+    return Http3Error(H3Code.H3_STREAM_CREATION_ERROR, f"{what} of a server", section="RFC 9114 section 6.1")
+
+
 def _unexpected(kind: int, where: str, section: str) -> Http3Error:
-    return Http3Error(H3Code.H3_FRAME_UNEXPECTED, f"{frames.name(kind)} {where}", section=f"RFC 9114 section {section}")
+    return Http3Error(H3Code.H3_FRAME_UNEXPECTED, f"{frames.name(kind)} {where}", section=section)
 
 
 def _cut_short(message: Message) -> Http3Error:

@@ -120,9 +120,9 @@ class SessionFlow:
         except WireError:
             limit, after = 0, -1
         if after != len(value):
-            raise flow_error("a flow control capsule that is not one integer", "5.6")
+            raise MessageError("a flow control capsule that is not one integer", section="RFC 9297 section 3.3")
         if kind not in (WT_MAX_DATA, WT_DATA_BLOCKED) and limit > MAX_STREAMS:
-            raise flow_error(f"a limit of {limit} streams", "5.6.2")
+            raise flow_error(f"a limit of {limit} streams", "5.6.3" if kind in _BLOCKED else "5.6.2")
         if kind in _BLOCKED:
             return  # it may not be waited for (section 5.6)
         credit = self.credit if kind == WT_MAX_DATA else self.stream_credit[kind == WT_MAX_STREAMS_UNI]

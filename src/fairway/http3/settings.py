@@ -22,7 +22,7 @@ WT_INITIAL_MAX_STREAMS_UNI = 0x2B64
 WT_INITIAL_MAX_STREAMS_BIDI = 0x2B65
 
 RESERVED = frozenset({0x00, 0x02, 0x03, 0x04, 0x05})
-"""Settings of HTTP/2 that have no meaning here (RFC 9114 section 7.2.4.1)."""
+"""Settings of HTTP/2 that have no meaning here (RFC 9114 sections 7.2.4.1 and 11.2.2)."""
 
 _FLAGS = {
     ENABLE_CONNECT_PROTOCOL: "RFC 8441 section 3",

@@ -55,6 +55,11 @@ class Http3State:
         """True if streams of WebTransport sessions may arrive: we said that we take them."""
         return self.local.webtransport
 
+    @property
+    def may_tunnel(self) -> bool:
+        """True if the server may open bidirectional streams: both sides speak WebTransport, as far as is known yet."""
+        return self.local.webtransport and (self.peer is None or self.peer.webtransport)
+
     def forget_if_over(self, message: Message) -> None:
         """Drop a stream on which nothing can happen any more."""
         if message.arriving is Arriving.ENDED and message.leaving is Leaving.ENDED:

@@ -1,4 +1,7 @@
-"""What an application does with WebTransport sessions and HTTP datagrams of a connection."""
+"""What an application does with WebTransport sessions and HTTP datagrams of a connection.
+
+Sections without a name are those of draft-ietf-webtrans-http3-16.
+"""
 
 from __future__ import annotations
 
@@ -96,10 +99,22 @@ class TunnelCalls:
             self._state.abort(message, H3Code.WT_SESSION_GONE)
 
     def send_datagram(self, stream_id: int, data: bytes) -> bool:
-        """Send an HTTP datagram of a request (RFC 9297); False if it was dropped since too many wait already."""
-        if self._state.peer is None or not (self._state.peer.h3_datagram or self._state.peer.webtransport):
+        """Send an HTTP datagram of a request (RFC 9297 section 2.1).
+
+        False if it was dropped: too many wait already, or the sending side of the stream is over. `UsageError` unless
+        both sides' settings allow datagrams, and for a request of a method that has none.
+        """
+        state = self._state
+        if state.peer is None or not (state.peer.h3_datagram or state.peer.webtransport):
             raise UsageError("the peer takes no HTTP datagrams")
-        return self._state.quic.send_datagram(encode_varint(stream_id >> 2) + data)
+        if not state.local.h3_datagram:
+            raise UsageError("our own settings do not say h3_datagram, without which none may be sent")
+        message = state.messages.get(stream_id)
+        if message is None or message.leaving is Leaving.ENDED:
+            return False
+        if message.protocol is None:
+            raise UsageError(f"stream {stream_id} is no extended CONNECT: nothing else has datagrams")
+        return state.quic.send_datagram(encode_varint(stream_id >> 2) + data)
 
     def max_datagram_size(self, stream_id: int) -> int:
         """Bytes of the largest HTTP datagram that can be sent now; 0 if the peer takes none."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from fairway.http3.capsules import CLOSE_SESSION, Capsule
-from fairway.http3.errors import H3Code, MessageError
+from fairway.http3.errors import MessageError
 from fairway.http3.fields import Fields
 from fairway.http3.limits import MAX_SESSIONS, SESSION_DATA, SESSION_STREAMS
 from fairway.http3.settings import Settings
@@ -19,6 +19,10 @@ from fairway.quic.transport_parameters import TransportParameters
 
 PROTOCOL = b"webtransport-h3"  # section 9.1
 OLDER_PROTOCOL = b"webtransport"
+PROTOCOLS = frozenset({PROTOCOL, OLDER_PROTOCOL})
+
+_NO_CAPSULES = frozenset({b"content-length", b"content-type"})
+_STATUS_WITHOUT_CAPSULES = frozenset({b"204", b"205", b"206"})
 
 MAX_CLOSE_REASON = 1024
 """Bytes of the reason in WT_CLOSE_SESSION (section 6)."""
@@ -75,13 +79,28 @@ def session_protocol(fields: Fields) -> bytes | None:
     if (b":method", b"CONNECT") not in fields:
         return None
     protocol = next((value for name, value in fields if name == b":protocol"), None)
-    return protocol if protocol in (PROTOCOL, OLDER_PROTOCOL) else None
+    return protocol if protocol in PROTOCOLS else None
+
+
+def check_capsules(fields: Fields) -> None:
+    """`MessageError` if capsules cannot follow a request or a successful response with these fields."""
+    for name, value in fields:
+        if name in _NO_CAPSULES or (name == b":status" and value in _STATUS_WITHOUT_CAPSULES):
+            raise MessageError(
+                f"{name.decode()} {value.decode('ascii', 'replace')} of a session", section="RFC 9297 section 3.2"
+            )
 
 
 def session_response(fields: Fields, *, protocol: bytes = PROTOCOL) -> Fields:
     """The response that grants a session."""
     older = [(b"sec-webtransport-http3-draft", b"draft02")] if protocol == OLDER_PROTOCOL else []
     return [(b":status", b"200"), *older, *fields]
+
+
+def check_drain(capsule: Capsule) -> None:
+    """`MessageError` if WT_DRAIN_SESSION says anything more."""
+    if capsule.value:
+        raise MessageError("WT_DRAIN_SESSION with something in it", section="RFC 9297 section 3.3")
 
 
 def to_http_code(code: int) -> int:
@@ -128,6 +147,5 @@ class SessionClosed:
             pass
         raise MessageError(
             "WT_CLOSE_SESSION without a code, or its message too long or no UTF-8",
-            code=H3Code.H3_MESSAGE_ERROR,
             section="draft-ietf-webtrans-http3-16 section 6",
         )

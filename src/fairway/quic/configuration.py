@@ -54,6 +54,8 @@ class QuicConfiguration:
     preferred_ipv6: tuple[str, int] | None = None
     max_datagram_frame_size: int = 0
     """The largest DATAGRAM frame that the peer may send us (RFC 9221): 65535 for any, 0 for none."""
+    early_context: bytes = b""
+    """What early data goes by of the protocol above QUIC: a server takes it only from clients that saw the same."""
     controller_factory: ControllerFactory = field(init=False, repr=False, compare=False)
     """What makes a path's congestion controller."""
     _hash: int = field(init=False, repr=False, compare=False)

@@ -166,10 +166,10 @@ class ClientConnection(HttpConnection):
         try:
             await stream.wait_response()
             if not 200 <= stream.status < 300:
-                raise RequestError(H3Code.H3_REQUEST_REJECTED, f"the session was refused with status {stream.status}")
+                raise RequestError(H3Code.H3_REQUEST_CANCELLED, f"the session was refused with status {stream.status}")
             chosen_protocol = chosen(stream.response or [])
             if chosen_protocol is not None and chosen_protocol not in protocols:
-                stream.abort(H3Code.WT_ALPN_ERROR)  # section 3.3
+                stream.abort(H3Code.WT_ALPN_ERROR)  # draft-ietf-webtrans-http3-16 section 3.3
                 raise RequestError(H3Code.WT_ALPN_ERROR, f"the server chose {chosen_protocol!r}, which was not offered")
         except BaseException:
             await stream.aclose()

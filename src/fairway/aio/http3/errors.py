@@ -21,5 +21,5 @@ class RequestError(Exception):
 
     @property
     def retryable(self) -> bool:
-        """True if the server has certainly not processed the request (RFC 9114 section 8.1)."""
+        """True if the server has certainly not processed the request (RFC 9114 section 4.1.1)."""
         return self.code == H3Code.H3_REQUEST_REJECTED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Unpack
 
 from fairway.aio.driver import Outlet
@@ -19,7 +20,7 @@ from fairway.http3 import ALPN, DEFAULT_SETTINGS, Fields, H3Code, RequestReceive
 from fairway.http3.limits import MAX_SESSIONS, REQUEST_TIMEOUT_S
 from fairway.http3.session_protocols import available, choice
 from fairway.http3.webtransport import PROTOCOL, session_protocol, session_response, with_webtransport
-from fairway.quic import Connection, ConnectionClosed, UsageError
+from fairway.quic import Connection, ConnectionClosed, QuicConfiguration, UsageError
 from fairway.quic.events import ConnectionTerminated
 
 SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})  # RFC 9110 section 9.2.1
@@ -185,7 +186,10 @@ class ServerConnection(HttpConnection):
         return sum(other.wants_session for other in self._tasks.values())
 
     async def _settle_session(self, request: Request, version: bytes) -> bool:
-        """Whether the client may ask for a session; else the request is given up (section 3.1 and 5.1)."""
+        """Whether the client may ask for a session; else the request is given up.
+
+        draft-ietf-webtrans-http3-16 sections 3.1 and 5.1.
+        """
         await self.wait_settings()
         if not self.takes_sessions:
             return True  # a request like any other, which the handler answers
@@ -228,7 +232,7 @@ class ServerConnection(HttpConnection):
             session.abandoned()
         if self.closing is None and not self.http.is_over(request.stream_id):
             if code is H3Code.H3_NO_ERROR:
-                self.http.stop_reading(request.stream_id)  # section 4.1: the answer did not need the rest
+                self.http.stop_reading(request.stream_id)  # RFC 9114 section 4.1: the rest was not needed
                 if session is not None and self.http.can_send(request.stream_id):
                     self.http.send_data(request.stream_id, b"", end=True)
                 code = H3Code.H3_INTERNAL_ERROR  # for an answer that was not ended
@@ -242,7 +246,10 @@ class ServerConnection(HttpConnection):
             self._drained.fire()
 
     def shut_down(self) -> None:
-        """Tell the client that this connection ends, and a little later which request was the last (section 5.2)."""
+        """Tell the client that this connection ends, and a little later which request was the last.
+
+        RFC 9114 section 5.2.
+        """
         if self.closing is None and self.handshake is not None and not self._leaving:
             self._leaving = True
             self.http.goaway(final=False)
@@ -287,6 +294,12 @@ class ServerConnection(HttpConnection):
     }
 
 
+def bound_to(settings: Settings, configuration: QuicConfiguration | None) -> QuicConfiguration:
+    """A configuration that takes early data only from who saw these settings (RFC 9114 section 7.2.4.2)."""
+    configuration = configuration or QuicConfiguration()
+    return replace(configuration, early_context=configuration.early_context + settings.encode())
+
+
 async def _attend(connection: ServerConnection) -> None:
     await connection.serve_until_over()
 
@@ -318,6 +331,7 @@ class serve(Listener[ServerConnection]):  # noqa: N801 - used like a function
         if webtransport:
             settings = with_webtransport(settings)
             options["configuration"] = taking_datagrams(options.get("configuration"))
+        options["configuration"] = bound_to(settings, options.get("configuration"))
         make = functools.partial(
             ServerConnection,
             handler=handler,

@@ -1,4 +1,7 @@
-"""WebTransport sessions: streams and datagrams of either side, within one request's lifetime."""
+"""WebTransport sessions: streams and datagrams of either side, within one request's lifetime.
+
+Sections without a name are those of draft-ietf-webtrans-http3-16.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from fairway.http3 import H3Code
 from fairway.http3.capsules import CLOSE_SESSION, DATAGRAM, DRAIN_SESSION, FLOW_CONTROL, Capsule, CapsuleReader
 from fairway.http3.errors import MessageError
 from fairway.http3.limits import CAPSULES_READ, MAX_UNACCEPTED_STREAMS
-from fairway.http3.webtransport import SessionClosed, to_http_code
+from fairway.http3.webtransport import SessionClosed, check_drain, to_http_code
 from fairway.quic import ConnectionClosed, QuicConfiguration
 from fairway.quic.datagrams import DatagramQueue
 
@@ -235,6 +238,7 @@ class Session:
                     last = capsule is capsules[-1] and reader.between
                     return SessionClosed.decode(capsule.value), None if last else H3Code.H3_MESSAGE_ERROR
                 if capsule.kind == DRAIN_SESSION:
+                    check_drain(capsule)
                     self._drained = True
                     self._arrived.fire()
                 elif capsule.kind == DATAGRAM:
@@ -243,9 +247,7 @@ class Session:
                     self.connection.http.take_capsule(self.session_id, capsule)
                     self.connection.dispatch()
         if not reader.between:
-            raise MessageError(
-                "the stream ends within a capsule", code=H3Code.H3_MESSAGE_ERROR, section="RFC 9297 section 3.3"
-            )
+            raise MessageError("the stream ends within a capsule", section="RFC 9297 section 3.3")
         return SessionClosed(), None
 
     def _part(self, last: Capsule | None) -> None:

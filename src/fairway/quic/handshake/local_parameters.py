@@ -63,10 +63,12 @@ def of_this_connection(configuration: QuicConfiguration, version: int, random: R
 def ticket_context(configuration: QuicConfiguration, version: int) -> TicketContext:
     """What tickets are bound to: to a version (RFC 9369 section 5), early data also to what it went by.
 
-    A server takes early data only while it allows what it did when the ticket was issued (RFC 9000 section 7.4.1).
+    A server takes early data only while it allows what it did when the ticket was issued, in QUIC (RFC 9000
+    section 7.4.1) and in the protocol above (RFC 9001 section 4.6.3).
     """
     name = version.to_bytes(4, "big")
-    return TicketContext(name, hashlib.sha256(name + shared_parameters(configuration)[1]).digest()[:16])
+    goes_by = name + shared_parameters(configuration)[1] + configuration.early_context
+    return TicketContext(name, hashlib.sha256(goes_by).digest()[:16])
 
 
 def preferred_address(configuration: QuicConfiguration, issued: IssuedId) -> bytes:
