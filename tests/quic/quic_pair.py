@@ -83,6 +83,8 @@ class SimulatedPath:
         for _ in range(2 if self.duplication and rng.random() < self.duplication else 1):
             data = datagram
             if self.corruption and rng.random() < self.corruption:
+                if datagram[0] & 0x80 and not any(datagram[1:5]):
+                    continue  # Version Negotiation, which only UDP's checksum protects: what it finds is lost
                 at = rng.randrange(len(data))
                 data = data[:at] + bytes((data[at] ^ rng.randrange(1, 256),)) + data[at + 1 :]
             arrivals.append((start + self.delay + rng.random() * self.jitter, data))
