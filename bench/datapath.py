@@ -28,7 +28,7 @@ from bench.isolation import isolated
 from bench.result import Result
 from fairway import lab
 from fairway.net.kernel import namespaces
-from fairway.net.kernel.firewall import FirewallDriver
+from fairway.net.kernel.netfilter.firewall import FirewallDriver
 from fairway.net.model.facts import AllowedSources
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "two-hosts.toml"

@@ -20,8 +20,8 @@ from bench.isolation import isolated
 from bench.result import Result
 from fairway.net.host import Host
 from fairway.net.kernel import namespaces
-from fairway.net.kernel.firewall import TABLE
-from fairway.net.kernel.policy import PolicyDriver
+from fairway.net.kernel.netfilter.firewall import TABLE
+from fairway.net.kernel.netfilter.policy import PolicyDriver
 from fairway.net.model.policy import Endpoint
 from fairway.net.model.policy_table import PolicyTable
 from fairway.net.policy import Compiler, read_documents

@@ -18,7 +18,7 @@ from ipaddress import ip_address
 from fairway.net.explain import Explanation, Place, Question, explain
 from fairway.net.host.snapshot import Namespaces
 from fairway.net.kernel import namespaces
-from fairway.net.kernel.firewall import FirewallDriver
+from fairway.net.kernel.netfilter.firewall import FirewallDriver
 from fairway.net.model.facts import AllowedSources
 
 PREFIX = "fwt-ex-"

@@ -20,8 +20,8 @@ import pytest
 from two_pods import HOST_LINK_LOCAL, PORT, STAYS_AWAY_S, Member, TwoPods, arrives, run, talk, two_pods
 
 from fairway.net.kernel import namespaces
-from fairway.net.kernel.firewall import FirewallDriver
-from fairway.net.kernel.nftables import Json, Nft
+from fairway.net.kernel.netfilter.firewall import FirewallDriver
+from fairway.net.kernel.netfilter.nftables import Json, Nft
 from fairway.net.model.errors import KernelError
 from fairway.net.model.facts import AllowedSources, Firewall
 
@@ -526,7 +526,7 @@ def test_an_address_cannot_be_allowed_without_the_table(network: TwoPods) -> Non
 def test_without_the_library_the_reader_is_told_what_to_install() -> None:
     program = (
         "import ctypes\n"
-        "from fairway.net.kernel.nftables import Nft\n"
+        "from fairway.net.kernel.netfilter.nftables import Nft\n"
         "def missing(*_, **__): raise OSError('no such library')\n"
         "ctypes.CDLL = missing\n"
         "try: Nft()\n"

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from two_pods import STAYS_AWAY_S, Member, TwoPods, arrives, run, talk, two_pods
 
-from fairway.net.kernel import namespaces, xtables
-from fairway.net.kernel.firewall import FirewallDriver
-from fairway.net.kernel.foreign import ForeignChains
+from fairway.net.kernel import namespaces
+from fairway.net.kernel.netfilter import xtables
+from fairway.net.kernel.netfilter.firewall import FirewallDriver
+from fairway.net.kernel.netfilter.foreign import ForeignChains
 from fairway.net.model.errors import FairwayError, KernelError
 from fairway.net.model.facts import ForeignChain, ForwardAccept
 

@@ -14,7 +14,7 @@ from test_firewall import HOST_LINK_LOCAL, allow_all, driver_in, on_the_wire
 from two_pods import Member, TwoPods, run, talk, two_pods
 
 from fairway.net.kernel import namespaces
-from fairway.net.kernel.firewall import FirewallDriver
+from fairway.net.kernel.netfilter.firewall import FirewallDriver
 
 pytestmark = [
     pytest.mark.root,

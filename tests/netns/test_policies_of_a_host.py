@@ -18,7 +18,7 @@ import pytest
 
 from fairway.net.host import Host, traces
 from fairway.net.kernel import namespaces
-from fairway.net.kernel.packet_filter import PacketFilter
+from fairway.net.kernel.netfilter.packet_filter import PacketFilter
 from fairway.net.model.attachment import AttachRequest, Kubernetes
 from fairway.net.model.errors import UsageError
 from fairway.net.model.pod import Pod

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from policy_world import NAMESPACES, POLICY_TESTS, World, policy_reference, policy_world
 
-from fairway.net.kernel.firewall import TABLE
-from fairway.net.kernel.policy import PolicyDriver
+from fairway.net.kernel.netfilter.firewall import TABLE
+from fairway.net.kernel.netfilter.policy import PolicyDriver
 from fairway.net.policy import Compiler, read_documents
 
 pytestmark = [

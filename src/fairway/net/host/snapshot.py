@@ -29,10 +29,11 @@ from fairway.net.explain.snapshot import (
     PolicyRule,
     Route,
 )
-from fairway.net.kernel import messages, namespaces, records, sysctl, xtables
+from fairway.net.kernel import messages, namespaces, records, sysctl
+from fairway.net.kernel.netfilter import xtables
+from fairway.net.kernel.netfilter.nftables import Json, Nft
+from fairway.net.kernel.netfilter.table_socket import TableSocket
 from fairway.net.kernel.netlink import Netlink
-from fairway.net.kernel.nfnetlink import TableSocket
-from fairway.net.kernel.nftables import Json, Nft
 from fairway.net.model.errors import FairwayError
 from fairway.net.model.facts import HERE, IPAddress
 

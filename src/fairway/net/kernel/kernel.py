@@ -10,8 +10,8 @@ from typing import TypeVar
 from fairway.net.kernel import messages, namespaces, observe, records, sysctl
 from fairway.net.kernel.events import Events
 from fairway.net.kernel.execute import execute
+from fairway.net.kernel.netfilter.packet_filter import PacketFilter
 from fairway.net.kernel.observe import View
-from fairway.net.kernel.packet_filter import PacketFilter
 from fairway.net.kernel.records import LinkRecord
 from fairway.net.kernel.sessions import Sessions
 from fairway.net.model.attachment import GivenNamespace

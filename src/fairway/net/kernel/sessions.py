@@ -7,13 +7,13 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from fairway.net.kernel import namespaces
-from fairway.net.kernel.connections import Connections
-from fairway.net.kernel.firewall import TABLE, FirewallDriver
-from fairway.net.kernel.foreign import ForeignChains
-from fairway.net.kernel.masquerade import MasqueradeDriver
+from fairway.net.kernel.netfilter.connections import Connections
+from fairway.net.kernel.netfilter.firewall import TABLE, FirewallDriver
+from fairway.net.kernel.netfilter.foreign import ForeignChains
+from fairway.net.kernel.netfilter.masquerade import MasqueradeDriver
+from fairway.net.kernel.netfilter.policy import PolicyDriver
+from fairway.net.kernel.netfilter.tunnel_guard import TunnelGuardDriver
 from fairway.net.kernel.netlink import Netlink
-from fairway.net.kernel.policy import PolicyDriver
-from fairway.net.kernel.tunnel_guard import TunnelGuardDriver
 from fairway.net.model.facts import HERE
 
 

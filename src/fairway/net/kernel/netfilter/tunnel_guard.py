@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fairway.net.kernel.nftables import Json
-from fairway.net.kernel.nftrules import (
+from fairway.net.kernel.netfilter.nftables import Json
+from fairway.net.kernel.netfilter.rules import (
     ACCEPT,
     COUNT,
     DROP,

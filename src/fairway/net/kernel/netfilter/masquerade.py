@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 
-from fairway.net.kernel.nftables import Json
-from fairway.net.kernel.nftrules import TableDriver, add_rule, address, match, network
+from fairway.net.kernel.netfilter.nftables import Json
+from fairway.net.kernel.netfilter.rules import TableDriver, add_rule, address, match, network
 from fairway.net.model.errors import KernelError
 from fairway.net.model.facts import IPNetwork, Masquerade
 

@@ -7,8 +7,8 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from fairway.net.kernel import nfmessages
-from fairway.net.kernel.nfnetlink import TableSocket, attributes, family_body, text
+from fairway.net.kernel.netfilter import wire
+from fairway.net.kernel.netfilter.table_socket import TableSocket, attributes, family_body, text
 from fairway.net.model.policy_table import Element, SetKind
 
 _GET_SET, _GET_ELEMENTS = 10 << 8 | 10, 10 << 8 | 13  # NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GET*
@@ -39,7 +39,7 @@ class SetRecord:
 
 def named_sets(socket: TableSocket, table: str) -> list[SetRecord]:
     """The named sets and maps of a table of the inet family; those of rules' own are left out."""
-    place = nfmessages.string(_SET_TABLE, table)
+    place = wire.string(_SET_TABLE, table)
     found = (dict(attributes(family_body(message))) for message in socket.dump(_GET_SET, place))
     return [
         SetRecord(text(each[_SET_NAME]), _kind(each), bool(_number(each.get(_SET_FLAGS, b"")) & _MAP))
@@ -90,11 +90,11 @@ def verdicts(socket: TableSocket, table: str, name: str) -> dict[str, str]:
 
 def _elements(socket: TableSocket, table: str, name: str) -> Iterator[tuple[bytes, bool, str]]:
     """Key, whether it is the end of an interval, and the chain that it leads to, of each element."""
-    place = nfmessages.string(_LIST_TABLE, table) + nfmessages.string(_LIST_SET, name)
+    place = wire.string(_LIST_TABLE, table) + wire.string(_LIST_SET, name)
     for message in socket.dump(_GET_ELEMENTS, place):
         for _, element in attributes(dict(attributes(family_body(message))).get(_LIST_ELEMENTS, b"")):
             found = dict(attributes(element))
-            key = dict(attributes(found.get(_ELEMENT_KEY, b""))).get(nfmessages.DATA_VALUE, b"")
+            key = dict(attributes(found.get(_ELEMENT_KEY, b""))).get(wire.DATA_VALUE, b"")
             verdict = dict(attributes(found.get(_ELEMENT_DATA, b""))).get(_DATA_VERDICT, b"")
             chain = text(dict(attributes(verdict)).get(_VERDICT_CHAIN, b""))
             yield key, bool(_number(found.get(_ELEMENT_FLAGS, b"")) & _INTERVAL_END), chain

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 
 from fairway.net.kernel import namespaces
-from fairway.net.kernel.nftables import Json, Nft
+from fairway.net.kernel.netfilter.nftables import Json, Nft
 from fairway.net.kernel.sessions import Sessions
 from fairway.net.model.facts import Fact, ForeignChain, ForwardAccept, IPAddress, Masquerade, PolicyRules, TunnelGuard
 from fairway.net.model.policy_table import PolicyDelta, PolicyTable

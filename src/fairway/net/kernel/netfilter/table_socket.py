@@ -9,8 +9,9 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fairway.net.kernel import nfmessages, ports
-from fairway.net.kernel.nfmessages import Request
+from fairway.net.kernel import ports
+from fairway.net.kernel.netfilter import wire
+from fairway.net.kernel.netfilter.wire import Request
 from fairway.net.model.errors import KernelError
 
 _NETLINK_NETFILTER = 12  # linux/netlink.h
@@ -92,35 +93,35 @@ class TableSocket:
         ports.forget(self._port)
         self._socket.close()
 
-    def flags(self, table: str, family: int = nfmessages.NFPROTO_INET) -> int | None:
+    def flags(self, table: str, family: int = wire.NFPROTO_INET) -> int | None:
         """The flags of `table`, such as 1 for dormant; None if there is no such table."""
         for message in self.dump(_GET_TABLE, b"", family):
             if _table_name(message) == table:
                 return int.from_bytes(dict(attributes(family_body(message))).get(_NFTA_TABLE_FLAGS, b""), "big")
         return None
 
-    def comments(self, table: str, chain: str, family: int = nfmessages.NFPROTO_INET) -> list[str]:
+    def comments(self, table: str, chain: str, family: int = wire.NFPROTO_INET) -> list[str]:
         """The comment of each rule of the chain, in order; empty where there is none. No such chain: no rules."""
         return [rule.comment for rule in self.rules(table, chain, family)]
 
-    def rules(self, table: str, chain: str = "", family: int = nfmessages.NFPROTO_INET) -> list[RuleRecord]:
+    def rules(self, table: str, chain: str = "", family: int = wire.NFPROTO_INET) -> list[RuleRecord]:
         """The rules of a chain, or of all chains of the table, in order."""
-        place = nfmessages.string(nfmessages.RULE_TABLE, table)
-        place += nfmessages.string(nfmessages.RULE_CHAIN, chain) if chain else b""
+        place = wire.string(wire.RULE_TABLE, table)
+        place += wire.string(wire.RULE_CHAIN, chain) if chain else b""
         return [_rule_message(message).read() for message in self.dump(_GET_RULE, place, family)]
 
-    def rule_messages(self, table: str, family: int = nfmessages.NFPROTO_INET) -> list[RuleMessage]:
+    def rule_messages(self, table: str, family: int = wire.NFPROTO_INET) -> list[RuleMessage]:
         """The rules of all chains of the table, in order, as they are."""
-        place = nfmessages.string(nfmessages.RULE_TABLE, table)
+        place = wire.string(wire.RULE_TABLE, table)
         return [_rule_message(message) for message in self.dump(_GET_RULE, place, family)]
 
     def chains(self, family: int = _NFPROTO_UNSPEC) -> list[ChainRecord]:
         """The chains of every table of that family, or of all."""
         return [_chain(message) for message in self.dump(_GET_CHAIN, b"", family)]
 
-    def chain(self, table: str, name: str, family: int = nfmessages.NFPROTO_INET) -> ChainRecord | None:
+    def chain(self, table: str, name: str, family: int = wire.NFPROTO_INET) -> ChainRecord | None:
         """One chain; None if there is no such."""
-        place = nfmessages.string(nfmessages.CHAIN_TABLE, table) + nfmessages.string(nfmessages.CHAIN_NAME, name)
+        place = wire.string(wire.CHAIN_TABLE, table) + wire.string(wire.CHAIN_NAME, name)
         found = self.ask(_GET_CHAIN, place, family)
         return _chain(found) if found is not None else None
 
@@ -136,7 +137,7 @@ class TableSocket:
         """Do all of `requests` in one transaction, or none; KernelError: the first that the kernel refused."""
         first = self._sequence + 1
         self._sequence += len(requests) + 2
-        self._socket.send(nfmessages.batch(requests, first))
+        self._socket.send(wire.batch(requests, first))
         refused: dict[int, int] = {}
         waited = len(requests)
         while waited and first not in refused:  # an answer to the batch as a whole is the only one, and a refusal
@@ -176,20 +177,20 @@ class TableSocket:
                     return None
                 raise _refusal(number)
 
-    def dump(self, kind: int, attributes: bytes, family: int = nfmessages.NFPROTO_INET) -> list[bytes]:
+    def dump(self, kind: int, attributes: bytes, family: int = wire.NFPROTO_INET) -> list[bytes]:
         """What answers a request of that type and those attributes: a message each, none where there is no such thing.
 
         It is whole: where the tables change while they are read, they are read again.
         """
         for _ in range(_TRIES):
-            messages, interrupted = self._dump_once(kind, attributes, family)
+            answers, interrupted = self._dump_once(kind, attributes, family)
             if not interrupted:
-                return messages
+                return answers
         raise KernelError("nftables: the tables changed during every try to read them", errno.EINTR, mend="try again")
 
     def _dump_once(self, kind: int, attributes: bytes, family: int) -> tuple[list[bytes], bool]:
         self._send(kind, _NLM_F_DUMP, attributes, family)
-        messages: list[bytes] = []
+        answers: list[bytes] = []
         interrupted = False
         while True:
             for answer, flags, sequence, message in self._receive():
@@ -197,13 +198,13 @@ class TableSocket:
                     continue
                 interrupted |= bool(flags & _NLM_F_DUMP_INTR)
                 if answer == _NLMSG_DONE:
-                    return messages, interrupted
+                    return answers, interrupted
                 if answer == _NLMSG_ERROR:
                     number = _number(message)
                     if number == errno.ENOENT:
                         return [], False
                     raise _refusal(number)
-                messages.append(message)
+                answers.append(message)
 
     def _send(self, kind: int, flags: int, attributes: bytes, family: int) -> None:
         self._sequence += 1
@@ -238,16 +239,16 @@ def _table_name(message: bytes) -> str:
 def _chain(message: bytes) -> ChainRecord:
     family = message[0]
     found = dict(attributes(family_body(message)))
-    hook = dict(attributes(found[nfmessages.CHAIN_HOOK])) if nfmessages.CHAIN_HOOK in found else None
-    policy = found.get(nfmessages.CHAIN_POLICY)
+    hook = dict(attributes(found[wire.CHAIN_HOOK])) if wire.CHAIN_HOOK in found else None
+    policy = found.get(wire.CHAIN_POLICY)
     return ChainRecord(
         family=_FAMILIES.get(family, str(family)),
-        table=text(found[nfmessages.CHAIN_TABLE]),
-        name=text(found[nfmessages.CHAIN_NAME]),
-        handle=int.from_bytes(found.get(nfmessages.CHAIN_HANDLE, b""), "big"),
-        kind=text(found.get(nfmessages.CHAIN_TYPE, b"")),
-        hook=int.from_bytes(hook[nfmessages.HOOK_NUMBER], "big") if hook else None,
-        priority=int.from_bytes(hook[nfmessages.HOOK_PRIORITY], "big", signed=True) if hook else 0,
+        table=text(found[wire.CHAIN_TABLE]),
+        name=text(found[wire.CHAIN_NAME]),
+        handle=int.from_bytes(found.get(wire.CHAIN_HANDLE, b""), "big"),
+        kind=text(found.get(wire.CHAIN_TYPE, b"")),
+        hook=int.from_bytes(hook[wire.HOOK_NUMBER], "big") if hook else None,
+        priority=int.from_bytes(hook[wire.HOOK_PRIORITY], "big", signed=True) if hook else 0,
         policy=int.from_bytes(policy, "big") if policy is not None else None,
         devices=_devices(hook or {}),
     )
@@ -255,10 +256,10 @@ def _chain(message: bytes) -> ChainRecord:
 
 def _devices(hook: dict[int, bytes]) -> tuple[str, ...] | None:
     """The devices of a hook, by their names; None if it has patterns of names (Linux 6.16) among them."""
-    if nfmessages.HOOK_DEVICE in hook:
-        listed = [(_NFTA_DEVICE_NAME, hook[nfmessages.HOOK_DEVICE])]
+    if wire.HOOK_DEVICE in hook:
+        listed = [(_NFTA_DEVICE_NAME, hook[wire.HOOK_DEVICE])]
     else:
-        listed = list(attributes(hook.get(nfmessages.HOOK_DEVICES, b"")))
+        listed = list(attributes(hook.get(wire.HOOK_DEVICES, b"")))
     if any(kind != _NFTA_DEVICE_NAME or not name.endswith(b"\0") for kind, name in listed):
         return None
     return tuple(text(name) for _, name in listed)
@@ -267,9 +268,9 @@ def _devices(hook: dict[int, bytes]) -> tuple[str, ...] | None:
 def _rule_message(message: bytes) -> RuleMessage:
     found = dict(attributes(family_body(message)))
     return RuleMessage(
-        chain=text(found[nfmessages.RULE_CHAIN]),
-        expressions=found.get(nfmessages.RULE_EXPRESSIONS, b""),
-        userdata=found.get(nfmessages.RULE_USERDATA, b""),
+        chain=text(found[wire.RULE_CHAIN]),
+        expressions=found.get(wire.RULE_EXPRESSIONS, b""),
+        userdata=found.get(wire.RULE_USERDATA, b""),
     )
 
 
@@ -282,9 +283,9 @@ def compared_values(expressions: bytes) -> Iterator[bytes]:
     """What a rule's expressions compare with, in their order."""
     for _, element in attributes(expressions):
         parts = dict(attributes(element))
-        if parts.get(nfmessages.EXPRESSION_NAME) == b"cmp\0":
-            compared = dict(attributes(parts[nfmessages.EXPRESSION_DATA])).get(nfmessages.CMP_DATA, b"")
-            yield dict(attributes(compared)).get(nfmessages.DATA_VALUE, b"")
+        if parts.get(wire.EXPRESSION_NAME) == b"cmp\0":
+            compared = dict(attributes(parts[wire.EXPRESSION_DATA])).get(wire.CMP_DATA, b"")
+            yield dict(attributes(compared)).get(wire.DATA_VALUE, b"")
 
 
 def text(value: bytes) -> str:
@@ -306,7 +307,7 @@ def _comment_in(userdata: bytes) -> str:
     offset = 0
     while offset + 2 <= len(userdata):
         kind, length = userdata[offset], userdata[offset + 1]
-        if kind == nfmessages.UDATA_COMMENT:
+        if kind == wire.UDATA_COMMENT:
             return text(userdata[offset + 2 : offset + 2 + length])
         offset += 2 + length
     return ""

@@ -12,10 +12,10 @@ import errno
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from fairway.net.kernel import firewall, xtables
-from fairway.net.kernel.nfnetlink import TableSocket
-from fairway.net.kernel.nftables import Json, Nft
-from fairway.net.kernel.nftrules import ACCEPT, COUNT, match, meta
+from fairway.net.kernel.netfilter import firewall, xtables
+from fairway.net.kernel.netfilter.nftables import Json, Nft
+from fairway.net.kernel.netfilter.rules import ACCEPT, COUNT, match, meta
+from fairway.net.kernel.netfilter.table_socket import TableSocket
 from fairway.net.model.errors import FairwayError, KernelError
 from fairway.net.model.facts import ForeignChain, ForwardAccept
 

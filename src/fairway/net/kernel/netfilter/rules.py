@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fairway.net.kernel.nfnetlink import TableSocket
-from fairway.net.kernel.nftables import Json, Nft
+from fairway.net.kernel.netfilter.nftables import Json, Nft
+from fairway.net.kernel.netfilter.table_socket import TableSocket
 
 PROTOCOLS = {4: "ip", 6: "ip6"}
 """What nft calls each version of IP."""

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from fairway.net.kernel import nfmessages
-from fairway.net.kernel.nfnetlink import TableSocket, attributes, family_body
+from fairway.net.kernel.netfilter import wire
+from fairway.net.kernel.netfilter.table_socket import TableSocket, attributes, family_body
 from fairway.net.model.errors import KernelError
 from fairway.net.model.facts import IPAddress
 
@@ -66,11 +66,11 @@ class Connections:
 
     def _forget(self, address: IPAddress, tuple_: int) -> int:
         family = _FAMILIES[address.version]
-        source = nfmessages.attribute(_SOURCES[address.version], address.packed)
-        wanted = nfmessages.nested(tuple_, nfmessages.nested(_TUPLE_IP, source))
-        flags = nfmessages.attribute(_FLAGS[tuple_], _SOURCE_FLAG.to_bytes(4, sys.byteorder))
+        source = wire.attribute(_SOURCES[address.version], address.packed)
+        wanted = wire.nested(tuple_, wire.nested(_TUPLE_IP, source))
+        flags = wire.attribute(_FLAGS[tuple_], _SOURCE_FLAG.to_bytes(4, sys.byteorder))
         try:
-            messages = self._socket.dump(_GET, wanted + nfmessages.nested(_FILTER, flags), family)
+            messages = self._socket.dump(_GET, wanted + wire.nested(_FILTER, flags), family)
         except KernelError as error:
             if error.errno in _NONE_TRACKED:
                 return 0
@@ -78,6 +78,6 @@ class Connections:
         return sum(self._delete(dict(attributes(family_body(message))), family) for message in messages)
 
     def _delete(self, found: dict[int, bytes], family: int) -> bool:
-        named = nfmessages.nested(_ORIGINAL, found[_ORIGINAL])
-        named += b"".join(nfmessages.attribute(kind, found[kind]) for kind in (_ID, _ZONE) if kind in found)
+        named = wire.nested(_ORIGINAL, found[_ORIGINAL])
+        named += b"".join(wire.attribute(kind, found[kind]) for kind in (_ID, _ZONE) if kind in found)
         return self._socket.delete(_DELETE, named, family)

@@ -14,10 +14,21 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable
 
-from fairway.net.kernel import nfmessages, nfsets
-from fairway.net.kernel.nfsets import SetRecord
-from fairway.net.kernel.nftables import Json
-from fairway.net.kernel.nftrules import ACCEPT, COUNT, DROP, TableDriver, add_rule, address, field, match, meta, network
+from fairway.net.kernel.netfilter import named_sets, wire
+from fairway.net.kernel.netfilter.named_sets import SetRecord
+from fairway.net.kernel.netfilter.nftables import Json
+from fairway.net.kernel.netfilter.rules import (
+    ACCEPT,
+    COUNT,
+    DROP,
+    TableDriver,
+    add_rule,
+    address,
+    field,
+    match,
+    meta,
+    network,
+)
 from fairway.net.model.errors import KernelError
 from fairway.net.model.policy import Direction
 from fairway.net.model.policy_table import (
@@ -92,10 +103,10 @@ class PolicyDriver(TableDriver):
             if record.is_map or record.kind is None:
                 continue
             if not record.kind.networks:
-                sets[name] = (record.kind, frozenset(nfsets.members(self._socket, self._table, record)))
+                sets[name] = (record.kind, frozenset(named_sets.members(self._socket, self._table, record)))
                 continue
             known = wanted.sets.get(name)
-            if known is not None and nfsets.intervals(self._socket, self._table, record) == nfsets.intervals_of(
+            if known is not None and named_sets.intervals(self._socket, self._table, record) == named_sets.intervals_of(
                 known[1]
             ):
                 sets[name] = known
@@ -104,13 +115,13 @@ class PolicyDriver(TableDriver):
     # What there is
 
     def _sets(self) -> list[SetRecord]:
-        return [each for each in nfsets.named_sets(self._socket, self._table) if each.name.startswith(PREFIX)]
+        return [each for each in named_sets.named_sets(self._socket, self._table) if each.name.startswith(PREFIX)]
 
     def _isolated(self) -> frozenset[Isolated]:
         return frozenset(
             Isolated(direction, address, version, chain)
             for (direction, version), name in _MAPS.items()
-            for address, chain in nfsets.verdicts(self._socket, self._table, name).items()
+            for address, chain in named_sets.verdicts(self._socket, self._table, name).items()
         )
 
     def _chains(self) -> dict[str, PolicyChain]:
@@ -134,7 +145,7 @@ class PolicyDriver(TableDriver):
         A chain or set that stays is not deleted first: nft would not find what was made under the same name.
         """
         kept = {*wanted.sets, *wanted.chains, *((BASE, *_MAPS.values()) if wanted.active else ())}
-        chains = self._socket.chains(nfmessages.NFPROTO_INET)
+        chains = self._socket.chains(wire.NFPROTO_INET)
         old_chains = [chain.name for chain in chains if chain.table == self._table and _is_ours(chain.name)]
         old_sets = {record.name: "map" if record.is_map else "set" for record in self._sets()}
         commands: list[Json] = [{"flush": {"chain": self._named(name)}} for name in old_chains]

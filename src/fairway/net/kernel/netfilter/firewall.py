@@ -25,10 +25,10 @@ import errno
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
-from fairway.net.kernel import nfmessages
-from fairway.net.kernel.nfnetlink import ChainRecord, RuleMessage, RuleRecord, compared_values
-from fairway.net.kernel.nftables import Json
-from fairway.net.kernel.nftrules import ACCEPT, COUNT, DROP, TableDriver, add_rule, field, match, meta, network
+from fairway.net.kernel.netfilter import wire
+from fairway.net.kernel.netfilter.nftables import Json
+from fairway.net.kernel.netfilter.rules import ACCEPT, COUNT, DROP, TableDriver, add_rule, field, match, meta, network
+from fairway.net.kernel.netfilter.table_socket import ChainRecord, RuleMessage, RuleRecord, compared_values
 from fairway.net.model.errors import KernelError
 from fairway.net.model.facts import AllowedSources, Firewall, IPAddress
 from fairway.net.model.names import INTERFACE_PREFIX
@@ -39,8 +39,8 @@ TABLE = "fairway"
 STRANGERS = "antispoof"
 """The chain for what a pod sends from another address than its own."""
 
-_NETDEV = nfmessages.NFPROTO_NETDEV
-_FAMILIES = {"netdev": _NETDEV, FAMILY: nfmessages.NFPROTO_INET}
+_NETDEV = wire.NFPROTO_NETDEV
+_FAMILIES = {"netdev": _NETDEV, FAMILY: wire.NFPROTO_INET}
 _STRANGERS: Json = {"family": "netdev", "table": TABLE, "name": STRANGERS}
 _PRIORITY = -300  # before connection tracking, as is a chain called "raw"
 _OLDEST = "Linux 5.10 or newer is needed, with CONFIG_NETFILTER_INGRESS and CONFIG_NF_TABLES_NETDEV"
@@ -147,8 +147,8 @@ class FirewallDriver(TableDriver):
         link = sources.link
         requests = [
             *_without(link),
-            nfmessages.ingress_chain(TABLE, link, link, _PRIORITY),
-            *(nfmessages.new_rule(TABLE, link, comment, rule) for comment, rule in _rules_for(sources.addresses)),
+            wire.ingress_chain(TABLE, link, link, _PRIORITY),
+            *(wire.new_rule(TABLE, link, comment, rule) for comment, rule in _rules_for(sources.addresses)),
         ]
         try:
             self._socket.change(requests)
@@ -173,9 +173,9 @@ class FirewallDriver(TableDriver):
     def end(self, link: str, handle: int) -> None:
         """Take the link's chain away if it has that handle, which no other is ever given; else nothing."""
         if handle and self._handle(link) == handle:
-            self._change_what_is_there([nfmessages.delete_chain_of_handle(TABLE, handle)])
+            self._change_what_is_there([wire.delete_chain_of_handle(TABLE, handle)])
 
-    def _change_what_is_there(self, requests: list[nfmessages.Request]) -> None:
+    def _change_what_is_there(self, requests: list[wire.Request]) -> None:
         try:
             self._socket.change(requests)
         except KernelError as error:
@@ -227,25 +227,25 @@ class FirewallDriver(TableDriver):
             yield add_rule("netdev", TABLE, STRANGERS, comment, expressions)
 
 
-def _without(link: str) -> list[nfmessages.Request]:
+def _without(link: str) -> list[wire.Request]:
     """Take the link's chain away. Deleting what is not there fails, so it is made first."""
-    return [nfmessages.plain_chain(TABLE, link), nfmessages.delete_chain(TABLE, link)]
+    return [wire.plain_chain(TABLE, link), wire.delete_chain(TABLE, link)]
 
 
 def _rules_for(addresses: Iterable[IPAddress]) -> Iterator[tuple[str, bytes]]:
     """The rules, each a comment and expressions, of a pod that has these addresses."""
     own = _in_order(addresses)
     for address in own:
-        yield _OWN, nfmessages.source_is(address) + nfmessages.accept()
+        yield _OWN, wire.source_is(address) + wire.accept()
     for address in own:
         if address.version == 4:
-            yield _OWN_ARP, nfmessages.arp_sender_is(address) + nfmessages.accept()
-    yield _OTHER, nfmessages.goto(STRANGERS)
+            yield _OWN_ARP, wire.arp_sender_is(address) + wire.accept()
+    yield _OTHER, wire.goto(STRANGERS)
 
 
 def _is_at_its_link(chain: ChainRecord) -> bool:
     place = (chain.hook, chain.priority, chain.policy, chain.devices)
-    return place == (nfmessages.NETDEV_INGRESS, _PRIORITY, nfmessages.DROP, (chain.name,))
+    return place == (wire.NETDEV_INGRESS, _PRIORITY, wire.DROP, (chain.name,))
 
 
 def _addresses(rules: Sequence[RuleRecord]) -> list[IPAddress]:
