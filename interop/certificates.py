@@ -27,7 +27,7 @@ class Certificates:
         place.mkdir(parents=True)
         # The chain of one is small; a longer one is there to be large, so its authorities have RSA keys.
         keys: list[Key] = [
-            rsa.generate_private_key(public_exponent=65537, key_size=2048)
+            rsa.generate_private_key(public_exponent=65537, key_size=3072)
             if length > 1
             else ec.generate_private_key(ec.SECP256R1())
             for _ in range(length)

@@ -14,8 +14,10 @@ from fairway.quic import events as ev
 from fairway.quic.delivery import Delivery
 from fairway.quic.frames import HandshakeDone
 from fairway.quic.handshake.handshake import Handshake
+from fairway.quic.packets.headers import PacketType, parse_long_header
 from fairway.quic.paths.migration import Migration
 from fairway.quic.receiving.dispatch import FrameHandlers
+from fairway.quic.receiving.receiver import Receiver
 from fairway.quic.recovery.sent import Run
 from fairway.quic.state import ConnectionState
 from fairway.quic.timers import Timer
@@ -190,3 +192,73 @@ def test_both_probes_of_a_handshake_carry_what_the_peer_lacks() -> None:
     ]
     assert len(initials) > 1
     assert not any("ping" in frames for frames in initials)
+
+
+ACKNOWLEDGEMENT = 70
+"""No Handshake packet that carries nothing else is longer."""
+
+
+def handshake_bytes(datagram: bytes) -> int:
+    """How long the Handshake packet in a datagram is; 0: there is none."""
+    offset = 0
+    while offset < len(datagram) and datagram[offset] & 0x80:
+        header = parse_long_header(datagram, offset, len(datagram))
+        if header.type is PacketType.HANDSHAKE:
+            return header.end - offset
+        offset = header.end
+    return 0
+
+
+class TestAFinishedThatIsLost:
+    """ngtcp2's client is known to have it lost five times in a row, each wait twice as long as the one before."""
+
+    TIMES = 10
+
+    def complete(self, *, asks: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[float, int]:
+        """When the server is done, and how many Handshake packets it sent in all; the client writes all the time."""
+        if not asks:
+            monkeypatch.setattr(Receiver, "_ask_for_finished", lambda *of: None)
+        left = self.TIMES
+
+        def drop(index: int, datagram: bytes) -> bool:
+            nonlocal left
+            lost = left > 0 and handshake_bytes(datagram) > ACKNOWLEDGEMENT
+            left -= lost
+            return lost
+
+        asked = 0
+
+        def count(index: int, datagram: bytes) -> bool:
+            nonlocal asked
+            asked += handshake_bytes(datagram) > 0
+            return False
+
+        there, back = SimulatedPath(delay=DELAY_S, drop=drop), SimulatedPath(delay=DELAY_S, drop=count)
+        pair = Pair(QuicConfiguration(handshake_timeout_s=60.0), there=there, back=back, connect=False)
+        pair.run(lambda: bool(pair.client.of(ev.HandshakeCompleted)))
+        assert pair.client.core is not None
+        stream_id = pair.client.core.open_stream()
+        assert stream_id is not None
+        while not pair.server.of(ev.HandshakeCompleted):
+            pair.client.core.write(stream_id, b"more")
+            pair.run_for(0.05)
+        return pair.now - 1000.0, asked
+
+    def test_is_asked_for_when_the_client_goes_on_without_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        soon, asked = self.complete(asks=True, monkeypatch=monkeypatch)
+        late, silent = self.complete(asks=False, monkeypatch=monkeypatch)
+        assert soon < 0.6 * late
+        assert asked <= silent + self.TIMES
+
+    def test_is_asked_for_once_a_probe_timeout_whatever_the_client_sends(self) -> None:
+        sent: list[int] = []
+        there = SimulatedPath(delay=DELAY_S, drop=lambda index, datagram: handshake_bytes(datagram) > 0)
+        back = SimulatedPath(delay=DELAY_S, drop=lambda index, datagram: bool(sent.append(len(datagram))))
+        pair = Pair(QuicConfiguration(handshake_timeout_s=60.0), there=there, back=back, connect=False)
+        pair.run(lambda: bool(pair.client.of(ev.HandshakeCompleted)))
+        assert pair.client.core is not None
+        pair.run_for(0.01)
+        before, destination = len(sent), pair.client.core._state.remote_ids.current
+        for number in range(1000):
+            pair.inject(bytes((0x40 | number & 3,)) + destination + bytes(30), to_server=True)
+        assert len(sent) - before <= 2

@@ -77,6 +77,9 @@ class Delivery:
         if newer:
             space.largest_acked = largest
         if not acked:
+            if newer:  # a bare ACK, which is not remembered: what was sent before it may be lost all the same
+                self._detect(space, now)
+                state.loss_timer_stale = True
             return
         if state.watch is not None:
             state.watch.acknowledged(space.kind, acked, now)
