@@ -26,17 +26,17 @@ class Work:
 def counted(limit: int = sys.maxsize) -> Iterator[Work]:
     """Count the steps of Python in what the block calls: each line as often as it is executed, each call and return.
 
-    `AssertionError`, at once, if they reach `limit`.
+    `AssertionError` if they reach `limit`, and at once if three times that, as it may be that they have no end.
     """
-    work, before = Work(), sys.gettrace()
-    ticks = repeat(None, limit)  # a count that makes no numbers, each of which would be memory that may be traced
+    work, before, most = Work(), sys.gettrace(), min(3 * limit, sys.maxsize)
+    ticks = repeat(None, most)  # a count that makes no numbers, each of which would be memory that may be traced
     tick = ticks.__next__
 
     def step(_frame: FrameType, _event: str, _argument: object) -> None:
         try:
             tick()
         except StopIteration:
-            raise AssertionError(f"{limit:,} steps") from None
+            raise AssertionError(f"{most:,} steps, and no end") from None
 
     def enter(frame: FrameType, event: str, argument: object) -> Callable[[FrameType, str, object], None]:
         step(frame, event, argument)
@@ -47,8 +47,8 @@ def counted(limit: int = sys.maxsize) -> Iterator[Work]:
         yield work
     finally:
         sys.settrace(before)
-        work.steps = limit - length_hint(ticks)
-    assert work.steps < limit, f"{limit:,} steps"
+        work.steps = most - length_hint(ticks)
+    assert work.steps < limit, f"{work.steps:,} steps"
 
 
 def allocated(work: Callable[[], object], times: int) -> int:
