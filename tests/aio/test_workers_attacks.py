@@ -31,12 +31,11 @@ class TestDeath:
                 download = asyncio.create_task(ask(kept, "bytes 1000000 100000"))
                 await asyncio.sleep(0.2)
                 os.kill(killed, signal.SIGKILL)
-                begun = time.monotonic()
                 with pytest.raises(ConnectionClosed):
                     await pid(orphan)
                 assert orphan.closing is not None
-                assert orphan.closing.by is ClosedBy.RESET  # by the other worker, or by who follows
-                assert time.monotonic() - begun < 2.0
+                # By the other worker, or by who follows; nobody's silence, which takes longer than `run` waits.
+                assert orphan.closing.by is ClosedBy.RESET
                 seen = set[int]()
                 while len(seen) < 2:
                     async with client(running.port) as connection:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from datetime import UTC, datetime
 
 from quic_pair import CLIENT_ADDRESS, Pair, Side, identity
 
+from effort import counted
 from fairway.quic import Closing, Connection, QuicConfiguration
 from fairway.quic import events as ev
 from fairway.quic.packets.headers import (
@@ -227,34 +227,15 @@ class Attacker(_FalsePeer):
 
 
 @contextmanager
-def bounded(*, seconds: float = 3.0, megabytes: float = 8.0) -> Iterator[None]:
-    """The block takes no more CPU time and keeps no more memory than this.
-
-    The time is that of an idle machine; on a busy one, where all work takes longer, it is longer.
-    """
+def bounded(*, steps: int, megabytes: float = 8.0, at_once: float | None = None) -> Iterator[None]:
+    """The block takes fewer steps of Python and keeps less memory than this; at no time has it `at_once` megabytes."""
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    slowness = _slowness()
-    begun = time.process_time()
     try:
-        yield
-        used = time.process_time() - begun
-        slowness = max(slowness, _slowness())
-        kept = tracemalloc.get_traced_memory()[0] - before
+        with counted(steps):
+            yield
+        kept, peak = (size - before for size in tracemalloc.get_traced_memory())
     finally:
         tracemalloc.stop()
-    assert used < seconds * slowness, f"{used:.2f} s of CPU, on a machine that is {slowness:.1f} times slower than idle"
     assert kept < megabytes * 1e6, f"{kept / 1e6:.1f} MB kept"
-
-
-_YARDSTICK_S = 0.03
-"""CPU time of `_slowness`'s work on an idle machine of the kind that runs the tests, memory traced."""
-
-
-def _slowness() -> float:
-    """How many times longer than on an idle machine work in Python takes just now; at least 1."""
-    begun = time.process_time()
-    table: dict[int, bytes] = {}
-    for number in range(20_000):
-        table[number % 64] = number.to_bytes(8, "big") + b"yardstick"
-    return max(1.0, (time.process_time() - begun) / _YARDSTICK_S)
+    assert at_once is None or peak < at_once * 1e6, f"{peak / 1e6:.1f} MB at once"

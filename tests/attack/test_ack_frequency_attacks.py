@@ -36,7 +36,7 @@ class TestRequests:
 
     def test_without_end_they_keep_nothing(self) -> None:
         attacker = Attacker()
-        with bounded(seconds=10.0, megabytes=0.5):
+        with bounded(steps=20_000_000, megabytes=0.5):
             for start in range(0, 50_000, 100):
                 attacker.send(b"".join(asks(start + index) for index in range(100)))
         assert attacker.code is None
@@ -64,7 +64,7 @@ class TestRequests:
     def test_odd_numbers_only_and_never_an_acknowledgement_are_bounded(self) -> None:
         attacker = Attacker()
         attacker.send(asks(0, threshold=VARINT_MAX, delay_us=MOST_US, reordering=0))
-        with bounded(seconds=10.0, megabytes=0.5):
+        with bounded(steps=10_000_000, megabytes=0.5):
             for number in range(3001, 9000, 2):
                 packet = attacker.packet(PING, number)
                 attacker.server.receive(packet, len(packet), attacker.pair.now)
@@ -79,7 +79,7 @@ class TestAtOnce:
         attacker = Attacker()
         attacker.pair.run_for(1.0)
         before, packets = attacker.answered, attacker.server.statistics()["packets_sent"]
-        with bounded(seconds=10.0):
+        with bounded(steps=50_000_000):
             for _ in range(500):
                 attacker.send(ImmediateAck().encode() * 1100)
         assert attacker.server.statistics()["packets_sent"] - packets <= 2 * 500

@@ -47,13 +47,13 @@ class TestAcknowledgements:  # 2 to 6
             (bytes([ack_frames.ACK]) + top + bytes([0, 0]) + top, ErrorCode.PROTOCOL_VIOLATION),
         ):
             attacker = Attacker()
-            with bounded():
+            with bounded(steps=1_500):
                 attacker.send(payload)
             assert attacker.code == code
 
     def test_5_odd_packet_numbers_only_leave_a_bounded_number_of_ranges(self) -> None:
         attacker = Attacker()
-        with bounded(megabytes=1.0):
+        with bounded(steps=25_000_000, megabytes=1.0):
             for number in range(10_001, 20_001, 2):
                 attacker.send(frames.Ping().encode(), number)
                 attacker.pair.run_for(0.001)

@@ -137,7 +137,7 @@ class TestReplay:  # 23
     def test_23_a_flood_of_tickets_does_not_make_the_register_forget(self) -> None:
         register = StrikeRegister(most=1000)
         assert register.strike(b"the payment", 0.0, 20.0)
-        with bounded(megabytes=1.0):
+        with bounded(steps=250_000, megabytes=1.0):
             for index in range(20_000):
                 register.strike(index.to_bytes(4, "big"), 1.0, 20.0)
         assert not register.strike(b"the payment", 2.0, 20.0)
@@ -202,7 +202,7 @@ class TestPackets:
 
     def test_15_packets_without_an_initial_are_kept_in_bounds_and_briefly(self) -> None:
         pair = Pair(server_tls=ServerConfig((identity(),), ("test",), tickets=Tickets(early_data=True)))
-        with bounded(megabytes=0.5):
+        with bounded(steps=400_000, megabytes=0.5):
             for index in range(2000):
                 header = encode_long_header(
                     PacketType.ZERO_RTT, VERSION_1, index.to_bytes(8, "big"), b"attacker", 0, 2, 1100

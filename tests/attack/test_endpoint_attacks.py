@@ -112,7 +112,7 @@ class TestVersions:  # 13
 
     def test_13_a_flood_of_unknown_versions_leaves_nothing_behind(self) -> None:
         attacker = Attacker()
-        with bounded(megabytes=0.5):
+        with bounded(steps=300_000, megabytes=0.5):
             for _ in range(2000):
                 attacker.batch([b"\xc0\x1a\x2a\x3a\x4a\xff" + os.urandom(255) + b"\xff" + os.urandom(255) + bytes(800)])
         assert len(attacker.pair.endpoint.replies) <= 100
@@ -139,7 +139,7 @@ class TestNewcomers:
     def test_forged_packets_leave_no_connection(self) -> None:
         attacker = Attacker()
         known = len(attacker.pair.endpoint)
-        with bounded(megabytes=1.0):
+        with bounded(steps=1_000_000, megabytes=1.0):
             for index in range(300):
                 packet = initial(index.to_bytes(8, "big"), BROKEN_HELLO)
                 attacker.batch([packet[:-1] + bytes((packet[-1] ^ 1,))])
@@ -150,7 +150,7 @@ class TestNewcomers:
         attacker = Attacker(connect=False)
         attacker.pair.run(lambda: attacker.pair.server.core is not None)
         attacker.take_over()
-        with bounded(megabytes=0.1):
+        with bounded(steps=20_000, megabytes=0.1):
             for _ in range(100):
                 attacker.batch([b"\x40" + attacker.server_id + os.urandom(60_000)])
         assert attacker.code is None

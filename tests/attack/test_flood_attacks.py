@@ -25,7 +25,7 @@ class TestFloods:  # 21
             + b"".join(frames.StreamsBlocked(n, False).encode() for n in range(100))
         )
         answered = attacker.answered
-        with bounded(seconds=20.0, megabytes=1.0):
+        with bounded(steps=10_000_000, megabytes=1.0):
             for _ in range(200):
                 attacker.send(flood)
         assert attacker.code is None
@@ -51,7 +51,7 @@ class TestWithheldAcknowledgements:  # 21
     )  # fmt: skip
     def test_21_no_frame_makes_us_remember_more_and_more(self, make) -> None:  # type: ignore[no-untyped-def]
         attacker = Attacker(STREAMS)
-        with bounded(seconds=20.0, megabytes=0.6):
+        with bounded(steps=8_000_000, megabytes=0.6):
             for i in range(4000):
                 attacker.push(make(i) * 3)
                 while attacker.server.transmit(attacker.pair.now) is not None:
@@ -74,7 +74,7 @@ class TestWithheldAcknowledgements:  # 21
 
     def test_21_tokens_without_end_are_bounded(self) -> None:
         server = FalseServer()
-        with bounded(megabytes=0.1):
+        with bounded(steps=600_000, megabytes=0.1):
             for size in (1, 500, 1000, 60_000):
                 for _ in range(100):
                     server.send(frames.NewToken(os.urandom(size)).encode())
@@ -82,7 +82,7 @@ class TestWithheldAcknowledgements:  # 21
 
     def test_21_frames_of_one_byte_in_a_large_datagram(self) -> None:
         attacker = Attacker()
-        with bounded(seconds=10.0):
+        with bounded(steps=4_000_000):
             attacker.push(b"\0\1" * 30_000)
         assert attacker.code is None
 

@@ -75,7 +75,7 @@ class TestCryptoData:  # 1
 
     def test_1_what_fits_is_kept_within_the_bound(self) -> None:
         attacker = Attacker()
-        with bounded(megabytes=1.0):
+        with bounded(steps=100_000, megabytes=1.0):
             for offset in range(1, 60_000, 1000):
                 attacker.send(frames.Crypto(offset, b"x" * 500).encode())
         assert attacker.code is None
@@ -86,7 +86,7 @@ class TestCrumbsOfHandshakes:  # 1
     def test_1_a_stranger_cannot_make_us_keep_a_map_of_crumbs(self) -> None:
         pair = Pair(connect=False)
         pair.client.core = None
-        with bounded(megabytes=0.2):
+        with bounded(steps=400_000, megabytes=0.2):
             for number in range(30):
                 start = 1 + 600 * number
                 crumbs = b"".join(frames.Crypto(offset, b"x").encode() for offset in range(start, start + 600, 3))
@@ -100,7 +100,7 @@ class TestCrumbsOfHandshakes:  # 1
         server, offset = FalseServer(), 0
         ticket = (3600).to_bytes(4, "big") + bytes(5) + (16_000).to_bytes(2, "big") + bytes(16_000) + bytes(2)
         message = b"\x04" + len(ticket).to_bytes(3, "big") + ticket
-        with bounded(megabytes=0.5):
+        with bounded(steps=150_000, megabytes=0.5):
             while server.code is None and offset < 4 << 20:
                 server.send(frames.Crypto(offset, message).encode())
                 offset += len(message)
@@ -321,7 +321,7 @@ class TestParametersInAHandshake:  # 30
         pair.client.core = None
         sent: list[bytes] = []
         pair.back.drop = lambda index, data: bool(sent.append(data))
-        with bounded():
+        with bounded(steps=15_000):
             pair.inject(initial(frames.Crypto(0, client_hello(parameters)).encode(), 0), to_server=True)
         close = closes_on_the_wire(sent[-1])
         assert close.code == ErrorCode.TRANSPORT_PARAMETER_ERROR
@@ -336,7 +336,7 @@ class TestParametersInAHandshake:  # 30
         pair = Pair(connect=False)
         pair.client.core = None
         hello = client_hello(OURS + b"".join(parameter(number, value) for number, value in greatest.items()))
-        with bounded():
+        with bounded(steps=15_000):
             pair.inject(initial(frames.Crypto(0, hello).encode(), 0), to_server=True)
             pair.run_for(1.0)
         assert pair.server.core is not None
@@ -364,7 +364,7 @@ class TestBombs:  # 33
         attacker = Attacker(connect=False)
         attacker.pair.settle()
         attacker.pair.client.core = None
-        with bounded(megabytes=2.0):
+        with bounded(steps=40_000, megabytes=2.0):
             for index in range(400):
                 hello = b"\x01\x00\x3f\xff" + bytes(996) if not index else bytes(1000)
                 crypto = frames.Crypto(index * 1000, hello)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gzip
 import ssl
-import time
 from typing import Any
 
 import pytest
@@ -47,7 +46,7 @@ class TestWebSocketFragments:
         messages = Messages(1 << 20)
         list(messages.receive(frame(opcode, payload)))
         block = frame(CONTINUED, payload) * 1000
-        with bounded(seconds=60.0, megabytes=1.0 if payload else 0.3):
+        with bounded(steps=25_000_000, megabytes=1.0 if payload else 0.3):
             for _ in range(50):
                 assert list(messages.receive(block)) == []
         whole = payload * 50_001
@@ -59,10 +58,9 @@ class TestDecoding:
     def test_a_body_of_many_gzip_members_costs_what_it_has(self) -> None:
         body = gzip.compress(b"") * 200_000
         undo = decoder("gzip")
-        begun = time.process_time()
-        assert b"".join(undo.decode(body)) == b""
-        undo.finish()
-        assert time.process_time() - begun < 3.0
+        with bounded(steps=4_000_000, at_once=0.2):
+            assert b"".join(undo.decode(body)) == b""
+            undo.finish()
 
     @pytest.mark.parametrize("coding", ["gzip", "br"])
     def test_a_bomb_comes_in_pieces(self, coding: str) -> None:
@@ -71,7 +69,7 @@ class TestDecoding:
         bomb = gzip.compress(zeros, 6) if coding == "gzip" else brotli.compress(zeros, quality=1)
         del zeros
         count = 0
-        with bounded(seconds=20.0, megabytes=3.0):
+        with bounded(steps=8_000, megabytes=3.0, at_once=6.0):
             for piece in decoder(coding).decode(bomb):
                 assert len(piece) <= 2 << 20
                 count += len(piece)
@@ -132,7 +130,8 @@ class TestAltSvc:
         ],
     )
     def test_no_field_takes_long(self, value: str) -> None:
-        with bounded(seconds=1.0, megabytes=2.0):
+        # A pattern that tries without end, which is inside one step, is for the limit that all tests have.
+        with bounded(steps=40_000, megabytes=2.0):
             parse(value)
 
     @pytest.mark.parametrize(
@@ -318,7 +317,7 @@ class TestManyAndSlow:
 
         async def main() -> None:
             async with serving(application, limits=Limits(write_timeout_s=0.2)) as served, served.dial() as client:
-                with bounded(seconds=20.0, megabytes=12.0):
+                with bounded(steps=1_000_000, megabytes=12.0):
                     stream = await client.request("GET", "localhost")
                     await idle(served.service)
                 stream.abort()

@@ -24,7 +24,7 @@ class TestPathsAndIds:  # 7, 8
         attacker.pair.settle()
         # One datagram answers the last four; it is padded to the size that proves the path: RFC 9000 section 8.2.2.
         assert attacker.answered - before <= 1200 + 100
-        with bounded(megabytes=1.0):
+        with bounded(steps=250_000, megabytes=1.0):
             for _ in range(300):
                 attacker.pair.endpoint.receive(
                     packet := attacker.packet(frames.PathChallenge(os.urandom(8)).encode()),
@@ -36,7 +36,7 @@ class TestPathsAndIds:  # 7, 8
 
     def test_8_connection_ids_that_retire_each_other_without_end_close(self) -> None:
         attacker = Attacker()
-        with bounded(megabytes=1.0):
+        with bounded(steps=80_000, megabytes=1.0):
             for sequence in range(100, 1000):
                 frame = frames.NewConnectionId(sequence, sequence, os.urandom(8), os.urandom(16))
                 attacker.send(frame.encode())
@@ -68,7 +68,7 @@ class TestRetirements:  # 8
     def test_8_what_was_issued_and_not_yet_sent_cannot_be_retired(self) -> None:
         """Without acknowledgements our frames wait; retiring them blindly would make ever more of them wait."""
         attacker = Attacker()
-        with bounded(megabytes=1.0):
+        with bounded(steps=2_000, megabytes=1.0):
             for sequence in range(1, 3000):
                 attacker.push(frames.RetireConnectionId(sequence).encode())
                 if attacker.code is not None:
@@ -78,7 +78,7 @@ class TestRetirements:  # 8
 
     def test_8_retiring_what_was_sent_without_acknowledging_is_bounded(self) -> None:
         attacker = Attacker()
-        with bounded(megabytes=1.0):
+        with bounded(steps=500_000, megabytes=1.0):
             for sequence in range(1, 3000):
                 attacker.send(frames.RetireConnectionId(sequence).encode())
                 if attacker.code is not None:
@@ -125,7 +125,7 @@ class TestRetirements:  # 8
 class TestChallenges:  # 7
     def test_7_challenges_without_acknowledgements_keep_nothing(self) -> None:
         attacker = Attacker()
-        with bounded(megabytes=1.0):
+        with bounded(steps=3_000_000, megabytes=1.0):
             for _ in range(1500):
                 attacker.send(frames.PathChallenge(os.urandom(8)).encode())
         assert attacker.code is None

@@ -65,7 +65,7 @@ class TestUpdates:  # 22
 
     def test_22_updates_that_are_answered_keep_nothing(self) -> None:
         attacker = Attacker()
-        with bounded(megabytes=1.0):
+        with bounded(steps=1_000_000, megabytes=1.0):
             for turn in range(1, 200):
                 attacker.update_keys()
                 attacker.push(frames.Ping().encode() * 2)

@@ -45,7 +45,7 @@ class TestStorms:  # 10
     def test_10_a_storm_of_addresses_keeps_a_few_paths(self) -> None:
         attacker = Attacker()
         pair = attacker.pair
-        with bounded(seconds=10.0, megabytes=1.0):
+        with bounded(steps=6_000_000, megabytes=1.0):
             for index in range(3000):
                 packet = attacker.packet(PING)
                 address = (f"198.51.{index >> 8}.{index & 255}", 4000)
@@ -75,7 +75,7 @@ class TestStorms:  # 10
     def test_10_packets_that_do_not_open_make_no_paths(self) -> None:
         attacker = Attacker()
         pair = attacker.pair
-        with bounded(megabytes=0.2):
+        with bounded(steps=1_500_000, megabytes=0.2):
             for index in range(2000):
                 packet = attacker.packet(PING)
                 packet = packet[:-1] + bytes((packet[-1] ^ 1,))
@@ -117,7 +117,7 @@ class TestResets:  # 14
         attacker = Attacker()
         endpoint = attacker.pair.endpoint
         answered = 0
-        with bounded(megabytes=0.2):
+        with bounded(steps=400_000, megabytes=0.2):
             for _ in range(5000):
                 endpoint.receive(b"\x40" + os.urandom(99), 100, ("192.0.2.50", 1), attacker.pair.now)
                 answered += len(endpoint.replies)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from ipaddress import ip_address, ip_network
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from quic_attacker import bounded
 
 from fairway.net.model.errors import UsageError
 from fairway.net.model.policy import BlockPeer
@@ -32,10 +32,11 @@ def policy(**metadata: Any) -> str:
 
 @pytest.mark.parametrize("text", BOMBS.values(), ids=BOMBS)
 def test_a_bomb_of_aliases_is_refused_before_it_is_written_out(text: str) -> None:
-    began = time.process_time()
-    with pytest.raises(UsageError, match="with its aliases written out"):
+    with (
+        bounded(steps=30_000_000, megabytes=1.0, at_once=30.0),
+        pytest.raises(UsageError, match="with its aliases written out"),
+    ):
         list(parse_documents(text, "bomb.yaml"))
-    assert time.process_time() - began < 5
 
 
 def test_aliases_that_repeat_a_little_are_taken() -> None:
@@ -54,12 +55,11 @@ def test_a_policys_name_that_the_kernels_comments_cannot_bear_is_refused(name: s
 
 
 @pytest.mark.parametrize("network", ["10.0.0.0/8", "2001:db8::/32"])
-def test_thousands_of_exceptions_take_no_time_worth_mentioning(network: str) -> None:
+def test_thousands_of_exceptions_cost_what_they_are(network: str) -> None:
     whole = ip_network(network)
     exceptions = frozenset(ip_network(whole[n * 1_000 + 77]) for n in range(3_000))
-    began = time.process_time()
-    ((_, (_, elements)),) = network_sets([BlockPeer(whole, exceptions)]).items()
-    assert time.process_time() - began < 10
+    with bounded(steps=30_000_000, megabytes=20.0):
+        ((_, (_, elements)),) = network_sets([BlockPeer(whole, exceptions)]).items()
     left = [ip_network(str(element)) for element in elements]
     assert sum(part.num_addresses for part in left) == whole.num_addresses - 3_000
     assert not any(ip_address(whole[77]) in part for part in left)

@@ -24,7 +24,7 @@ def stream(stream_id: int, offset: int, data: bytes, fin: bool = False) -> bytes
 class TestStreams:  # 17, 18, 20
     def test_17_fragments_of_one_byte_are_bounded(self) -> None:
         attacker = Attacker()
-        with bounded(seconds=10.0, megabytes=2.0):
+        with bounded(steps=400_000, megabytes=2.0):
             for start in range(1, 8000, 200):
                 attacker.send(b"".join(stream(0, offset, b"x") for offset in range(start, start + 200, 2)))
                 if attacker.code is not None:
@@ -34,7 +34,7 @@ class TestStreams:  # 17, 18, 20
 
     def test_17_fragments_that_touch_become_one(self) -> None:
         attacker = Attacker()
-        with bounded(seconds=10.0, megabytes=2.0):
+        with bounded(steps=2_500_000, megabytes=2.0):
             for start in range(1, 6000, 100):
                 attacker.send(b"".join(stream(0, offset, b"x") for offset in range(start, start + 100)))
         assert attacker.code is None
@@ -47,7 +47,7 @@ class TestStreams:  # 17, 18, 20
     def test_18_rapid_resets_are_capped(self) -> None:
         attacker = Attacker(STREAMS)
         opened = 0
-        with bounded(megabytes=1.0):
+        with bounded(steps=3_000_000, megabytes=1.0):
             for index in range(5000):
                 attacker.send(stream(2 + 4 * index, 0, b"x") + frames.ResetStream(2 + 4 * index, 0, 1).encode())
                 attacker.pair.now += 0.0001
@@ -96,7 +96,7 @@ class TestCrumbs:  # 17
         attacker = Attacker(LARGE)
         for offset in range(30_000, 7_000_000, 60_000):
             attacker.push(stream(0, offset, bytes(60_000)))
-        with bounded(seconds=5.0, megabytes=2.0):
+        with bounded(steps=4_000_000, at_once=2.0):
             for top in range(30_000, 20_000, -500):
                 attacker.push(b"".join(stream(0, offset, b"x") for offset in range(top - 1, top - 501, -1)))
         assert attacker.code is None
@@ -107,7 +107,7 @@ class TestCrumbs:  # 17
     def test_17_crumbs_in_order_that_nobody_reads_cost_what_they_hold(self) -> None:
         attacker = Attacker()
         attacker.pair.server.reading = False
-        with bounded(seconds=10.0, megabytes=0.5):
+        with bounded(steps=12_000_000, megabytes=0.5):
             for start in range(0, 100_000, 5000):
                 attacker.send(b"".join(stream(0, offset, b"xy") for offset in range(start, start + 5000, 2)))
         assert attacker.server.read(0) == b"xy" * 50_000
@@ -115,7 +115,7 @@ class TestCrumbs:  # 17
     def test_17_a_stream_that_nobody_reads_any_more_keeps_nothing(self) -> None:
         """Its bytes no longer count against the connection's window, so they must not be kept past a gap either."""
         attacker = Attacker()
-        with bounded(megabytes=1.0):
+        with bounded(steps=600_000, megabytes=1.0):
             for stream_id in range(0, 4 * 32, 4):
                 attacker.send(frames.MaxData(1 << 40).encode() + stream(stream_id, 1, b"x"))
                 attacker.server.stop_sending(stream_id, 7)
@@ -152,7 +152,7 @@ class TestLimits:  # 18, 20
     def test_18_no_frame_opens_a_stream_past_the_limit(self, make, unidirectional: bool) -> None:  # type: ignore[no-untyped-def]
         for stream_id in (4 * 8 + 2 * unidirectional, (1 << 62) - 4 + 2 * unidirectional):
             attacker = Attacker(STREAMS)
-            with bounded():
+            with bounded(steps=2_000):
                 attacker.send(make(stream_id))
             ours_only = unidirectional and make(0)[0] in (frames.MAX_STREAM_DATA, frames.STOP_SENDING)
             assert attacker.code == (ErrorCode.STREAM_STATE_ERROR if ours_only else ErrorCode.STREAM_LIMIT_ERROR)
@@ -267,7 +267,7 @@ def begins(payload: bytes, stream_id: int) -> bool:
 class TestOfAllStreams:
     def test_17_fragments_are_bounded_over_all_streams_too(self) -> None:
         attacker = Attacker(replace(LARGE, max_streams_uni=128))
-        with bounded(seconds=20.0, megabytes=4.0):
+        with bounded(steps=3_000_000, megabytes=4.0):
             for start in range(1, 1800, 200):
                 for index in range(128):
                     attacker.push(b"".join(stream(2 + 4 * index, at, b"x") for at in range(start, start + 200, 2)))
@@ -302,7 +302,7 @@ class TestOfAllStreams:
         assert stream_id is not None
         block, largest, written = bytes(50_000), -1, 0
         attacker.push(frames.MaxData(1 << 40).encode() + frames.MaxStreamData(stream_id, 1 << 40).encode())
-        with bounded(seconds=20.0, megabytes=3.0):
+        with bounded(steps=1_500_000, megabytes=3.0):
             for _ in range(100):
                 written += server.write(stream_id, block)
                 seen: list[int] = []

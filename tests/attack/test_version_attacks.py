@@ -70,7 +70,7 @@ class TestLies:
 
     def test_a_list_without_end_costs_what_it_sends(self) -> None:
         value = information(VERSION_1, VERSION_1, *range(2, 10_000))
-        with bounded(seconds=1.0, megabytes=1.0):
+        with bounded(steps=250, at_once=1.0):
             for _ in range(10):
                 VersionInformation.decode(value, from_client=True)
 
@@ -119,7 +119,7 @@ class TestVersionNegotiation:
             return True
 
         pair.there.drop = answer
-        with bounded():
+        with bounded(steps=15_000):
             pair.run(lambda: core.closing is not None)
         assert len(flights) == 2
 

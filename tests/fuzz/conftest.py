@@ -17,7 +17,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("fuzzing")
     for name, run in RUNS.items():
         ended = "failed" if run.failed else "time was up" if run.ended_early else "done"
-        terminalreporter.line(
-            f"{run.examples:>8,} examples, slowest {run.slowest_s * 1000:7.1f} ms  {ended:<12} {name}"
-        )
+        terminalreporter.line(f"{run.examples:>8,} examples, at most {run.most_steps:>9,} steps  {ended:<12} {name}")
     terminalreporter.line(f"{sum(run.examples for run in RUNS.values()):>8,} examples in all")

@@ -337,7 +337,7 @@ class TestItsSocket:
             client.connect(str(agent.socket))
             client.sendall(sent)
             strange.append(client)
-        assert until(lambda: agent.call("pod.ls") == {"pods": []}) < 2
+        assert agent.call("pod.ls") == {"pods": []}  # before any of them is let go, in two minutes
         answer = json.loads(strange[2].makefile().readline())
         assert "JSON object" in answer["error"]["message"]
         for client in strange:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 import resource
+import select
 import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
+from types import SimpleNamespace
 
 import pytest
 
@@ -58,6 +60,43 @@ def star() -> Iterator[Star]:
             namespaces.remove(name)
 
 
+class Clock:
+    """Stands for `time` in `ping`: time passes where an answer is waited for in vain, and nowhere else."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 0.0
+        self.read_after_s = 0.0
+        """So much later than it is seems the time of day to who has begun to read."""
+        self._ahead_s = 0.0
+        monkeypatch.setattr(module, "time", self)
+        monkeypatch.setattr(module, "select", SimpleNamespace(epoll=lambda: Poll(self), EPOLLIN=select.EPOLLIN))
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def time(self) -> float:
+        return time.time() + self._ahead_s
+
+    def waited(self, seconds: float, *, in_vain: bool) -> None:
+        self._ahead_s = self.read_after_s
+        if in_vain:
+            self.now_s += seconds
+
+
+class Poll:
+    """An epoll that tells the clock what came of its waits."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._epoll = select.epoll()
+        self.register, self.close = self._epoll.register, self._epoll.close
+
+    def poll(self, wait_s: float) -> list[tuple[int, int]]:
+        found = self._epoll.poll(wait_s)
+        self._clock.waited(wait_s, in_vain=not found)
+        return found
+
+
 def all_pairs(star: Star, version: int) -> list[Probe]:
     return [
         Probe(spoke, star.address(number, version))  # type: ignore[arg-type]
@@ -76,7 +115,7 @@ def test_everyone_reaches_everyone(star: Star, version: int):
     probes = all_pairs(star, version)
     answers = ping(probes)
     assert [answer.probe for answer in answers] == probes
-    assert all(answer.rtt_ms is not None and 0 <= answer.rtt_ms < 1000 for answer in answers)
+    assert all(answer.rtt_ms is not None and answer.rtt_ms >= 0 for answer in answers)
 
 
 def test_both_versions_at_once(star: Star):
@@ -88,25 +127,25 @@ def test_the_namespace_that_fairway_runs_in_has_no_name():
     assert reached(ping([Probe("", ip_address("127.0.0.1")), Probe("", ip_address("::1"))])) == 2
 
 
-def test_one_who_is_not_there_does_not_answer_and_holds_up_no_other(star: Star):
-    began = time.monotonic()
+def test_one_who_is_not_there_does_not_answer_and_holds_up_no_other(star: Star, monkeypatch: pytest.MonkeyPatch):
+    clock = Clock(monkeypatch)
     lost, found = ping([Probe(star.spokes[0], NOBODY), Probe(star.spokes[0], star.address(1))], tries=2, timeout_s=0.2)  # type: ignore[arg-type]
     assert (lost.rtt_ms, lost.error) == (None, "")
     assert found.rtt_ms is not None
-    assert 0.4 <= time.monotonic() - began < 2
+    assert 0.4 <= clock.now_s < 0.5
 
 
-def test_all_answered_is_not_waited_for(star: Star):
-    began = time.monotonic()
+def test_all_answered_is_not_waited_for(star: Star, monkeypatch: pytest.MonkeyPatch):
+    clock = Clock(monkeypatch)
     ping(all_pairs(star, 4), timeout_s=30)
-    assert time.monotonic() - began < 10
+    assert clock.now_s < 1
 
 
-def test_no_route_is_told_at_once(star: Star):
-    began = time.monotonic()
+def test_no_route_is_told_at_once(star: Star, monkeypatch: pytest.MonkeyPatch):
+    clock = Clock(monkeypatch)
     (answer,) = ping([Probe(star.spokes[0], ip_address("203.0.113.1"))], timeout_s=30)
     assert (answer.rtt_ms, answer.error) == (None, "Network is unreachable")
-    assert time.monotonic() - began < 10
+    assert clock.now_s == 0
 
 
 def test_a_namespace_that_is_not_there_is_told(star: Star):
@@ -127,12 +166,13 @@ def test_an_answer_that_is_lost_is_asked_for_again(star: Star):
         subprocess.run(["nsenter", f"--net=/run/netns/{star.spokes[0]}", "nft", "flush", "ruleset"], check=True)
 
 
-def test_the_time_is_that_of_the_way(star: Star):
-    """The answers wait in the sockets while many are sent; that is no part of their time."""
+def test_the_time_is_that_of_the_way(star: Star, monkeypatch: pytest.MonkeyPatch):
+    """The answers wait in the sockets while many are sent; that is no part of their time, be it an hour."""
+    Clock(monkeypatch).read_after_s = 3600.0
     answers = ping(all_pairs(star, 4) * 100)
-    times = sorted(answer.rtt_ms for answer in answers if answer.rtt_ms is not None)
+    times = [answer.rtt_ms for answer in answers if answer.rtt_ms is not None]
     assert len(times) == 3000
-    assert times[len(times) // 2] < 1.0
+    assert max(times) < 1800_000
 
 
 def test_few_descriptors_suffice(star: Star, monkeypatch: pytest.MonkeyPatch):

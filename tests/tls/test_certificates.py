@@ -1,4 +1,3 @@
-import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from tls_pair import (
     split,
 )
 
+from effort import counted
 from fairway.tls import (
     AlertDescription,
     ClientConfig,
@@ -88,9 +88,8 @@ class TestVerification:
             mazes.append(maze.certificate.public_bytes(Encoding.DER))
         leaf = maze.issue("localhost")
         server = server_config(Identity((*leaf.chain, *mazes), leaf.key))
-        start = time.process_time()
-        assert refused(None, server).alert is AlertDescription.UNKNOWN_CA
-        assert time.process_time() - start < 0.5
+        with counted(15_000):
+            assert refused(None, server).alert is AlertDescription.UNKNOWN_CA
 
     @pytest.mark.parametrize("place", [0, 1])
     def test_an_rsa_key_that_is_too_long_is_refused(self, place: int, monkeypatch: pytest.MonkeyPatch) -> None:
