@@ -431,6 +431,7 @@ class TestAccidents:
             assert other.corrupt is not None
             assert other.attachments.all() == before
             assert other.check() == []
+            assert [str(pool.block) for pool in other.pools.all()] == ["10.0.0.0/16", "fd00:7::/64"]
             other.attachments.remove(C1, "eth0")
 
     def test_what_the_state_file_does_not_know_is_removed_by_its_mark(self, host: Host, runtime: list[str]) -> None:

@@ -17,7 +17,7 @@ from fairway.net.kernel.messages import pair_group
 from fairway.net.kernel.records import LinkRecord
 from fairway.net.model.attachment import Attachment, Kubernetes, attachment_name, read_mark
 from fairway.net.model.errors import FairwayError
-from fairway.net.model.facts import IPAddress, Neighbour
+from fairway.net.model.facts import IPAddress, IPNetwork, Neighbour, Refusal
 from fairway.net.model.names import INTERFACE_PREFIX, host_interface
 from fairway.net.model.pod import Pod, StaticRoute
 from fairway.net.model.pool import DEFAULT_COOLDOWN_S, Pool
@@ -27,10 +27,13 @@ from fairway.net.reconcile import pod_mac
 def rebuild(store: Store, kernel: Kernel, prefix: str, mark: str, kept: Path | None) -> int:
     """Fill the new `store` with the pods and routes that are in the kernel; returns how many pods.
 
-    The pools, and what runtimes said of their pods, are not in the kernel: they are taken from `kept`, if it tells.
+    What pools are called and are for, and what runtimes said of their pods, is not in the kernel: it is taken from
+    `kept`, if it tells.
     """
     with store.lock(), store.transaction():
-        for pool in _salvaged_pools(kept):
+        pools = _salvaged_pools(kept)
+        known = {pool.block for pool in pools}
+        for pool in (*pools, *(Pool(block) for block in _blocks(kernel) if block not in known)):
             store.addresses.add_pool(pool)
         for namespace in kernel.namespace_names(prefix):
             name = namespace.removeprefix(prefix)
@@ -44,6 +47,12 @@ def rebuild(store: Store, kernel: Kernel, prefix: str, mark: str, kept: Path | N
         )
         store.change_routes(routes)
         return store.counts().pods
+
+
+def _blocks(kernel: Kernel) -> list[IPNetwork]:
+    """The pools' blocks, where there are pods: what nobody has of them is refused."""
+    blocks = [fact.destination for fact in kernel.refusals() if isinstance(fact, Refusal)]
+    return sorted(blocks, key=lambda block: (block.version, int(block.network_address)))
 
 
 def _take_up_pod(store: Store, kernel: Kernel, namespace: str, name: str) -> None:
