@@ -128,12 +128,12 @@ class TestAMemberThatAnswersARenewal:
 
     def test_cannot_make_itself_the_authority(self, authority: Authority, tmp_path: Path) -> None:
         membership, key = Membership(tmp_path / "honest"), new_key()
-        membership.accept(authority.admit(question(authority.token(NOW), "honest", key), NOW), key)
+        membership.accept(authority.admit(question(authority.token(NOW), "honest", key), NOW), key, "honest", NOW)
         rogue = Authority(tmp_path / "rogue")
         rogue.create("first", [Block(ip_network("10.0.0.0/16"))], NOW, 7946)
         forged = rogue.enrol("honest", request(key, "honest"), NOW)
         with pytest.raises(FairwayError, match="another authority than the network's"):
-            membership.accept(replace(forged, network=membership.network().as_json()), key)
+            membership.accept(replace(forged, network=membership.network().as_json()), key, "honest", NOW)
         assert membership.credentials().authority == authority.certificate
 
 

@@ -142,6 +142,9 @@ class Connections:
             connection = await dialer
         except (OSError, TimeoutError, ConnectionClosed) as error:
             say("no connection", level="debug", address=endpoint.address, why=str(error))
+            clock = security.clock_error(endpoint.address, error)
+            if clock is not None:
+                self.warn("clocks differ", endpoint.address, str(clock))
             return False
         try:
             shown = security.shown(connection.peer_certificates)
