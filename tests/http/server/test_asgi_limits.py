@@ -263,14 +263,15 @@ class TestConnectionsOverTcp:
                 for _ in range(5):
                     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
                     with contextlib.suppress(ConnectionResetError):
-                        assert await reader.read() == b""
+                        assert await asyncio.wait_for(reader.read(), 10) == b""
                     writer.close()
                 assert (await served.ask("h3", method="POST", body=b"1")).status == 200
                 for _, writer in silent:
                     writer.close()
                 for _ in range(5):  # whoever has gone is not counted any more
-                    while (await attempt(served)) is None:  # noqa: ASYNC110 - it is let in when it is let in
-                        await asyncio.sleep(0.01)
+                    async with asyncio.timeout(10):
+                        while (await attempt(served)) is None:  # noqa: ASYNC110 - it is let in when it is let in
+                            await asyncio.sleep(0.01)
 
         asyncio.run(main())
 
@@ -280,7 +281,7 @@ class TestConnectionsOverTcp:
                 reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
                 writer.write(b"\x16\x03\x01\x02\x00\x01")
                 with contextlib.suppress(ConnectionResetError):
-                    assert await reader.read() == b""
+                    assert await asyncio.wait_for(reader.read(), 10) == b""
                 writer.close()
 
         asyncio.run(main())
