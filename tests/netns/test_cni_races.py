@@ -98,6 +98,8 @@ def test_calls_on_the_same_interfaces_at_once_give_each_one_address_and_leave_no
         told = {addresses(answer)[0] for answer in answers if answer.exit_code == 0 and b'"ips"' in answer.stdout}
         assert set(found.values()) <= told
         assert sum("fwy-" in line for line in sh("ip -o link").splitlines()) == len(found)
+        assert agent.cni(collect(*few[:2])) == Answer(0)  # GC knows of eth0 alone
+        assert everywhere(few) == {key: have for key, have in found.items() if key in [(n, "eth0") for n in few[:2]]}
         delete_all(agent, few)
         nothing_is_left(agent, few)
     agent.kill()
