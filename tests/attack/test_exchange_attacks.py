@@ -187,6 +187,26 @@ class TestWhatItTellsOfOthers:
         assert node.calls(attacker.now + 500) == []
 
 
+class TestWhatComesBeforeItsHello:
+    def test_is_kept_in_bounds(self, node: Exchange) -> None:
+        attacker = Attacker(node)
+        attacker.send(Channel.ANNOUNCEMENTS, bytes(60_000))
+        assert attacker.session.state is State.HELLO
+        attacker.send(Channel.ANNOUNCEMENTS, bytes(10_000))
+        assert attacker.session.state is State.CLOSED
+
+
+class TestContradictions:
+    def test_by_the_thousand_are_told_of_by_the_hundred(self, node: Exchange) -> None:
+        for name, serial in (("mallory", 66), ("eve", 67)):
+            attacker = Attacker(node, name, serial).hello()
+            for start in range(0, 3_000, 500):
+                pods = tuple(Announcement(ip_network((0x0A000200 + start + n, 32)), start + n + 1) for n in range(500))
+                attacker.say(Channel.ANNOUNCEMENTS, Announce(7, start, start + 500, pods))
+        assert len(node.routes()) == 3_000
+        assert len(node.conflicts()) == 100
+
+
 class TestWhatItNeverTold:
     def test_withdrawals_of_it_without_end_are_not_remembered(self, node: Exchange) -> None:
         attacker = Attacker(node).hello()
