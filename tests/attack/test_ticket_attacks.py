@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from tls_pair import (
     CLIENT_PARAMETERS,
     NOW,
@@ -27,13 +28,17 @@ from fairway.tls import (
     ClientSession,
     EarlyData,
     Identity,
+    SealingKeys,
     ServerConfig,
     ServerSession,
     SessionTicket,
+    StrikeRegister,
     TicketContext,
     Tickets,
     TlsAlert,
 )
+from fairway.tls.key_schedule import Transcript
+from fairway.wire import Writer
 
 CONTEXT = TicketContext(b"1", b"terms")
 ALPN = ("h3", "pay")
@@ -128,7 +133,7 @@ class TestATicketOfAClientThatShowedACertificate:
 
     @pytest.fixture
     def identity(self, clients: Authority) -> Identity:
-        return clients.issue("somebody", usage=_client_usage())
+        return clients.issue("somebody", usage=ExtendedKeyUsageOID.CLIENT_AUTH)
 
     @pytest.fixture
     def guarded(self, server: ServerConfig, clients: Authority) -> ServerConfig:
@@ -172,7 +177,34 @@ class TestATicketOfAClientThatShowedACertificate:
         assert error.value.alert is AlertDescription.CERTIFICATE_REQUIRED
 
 
-def _client_usage() -> object:
-    from cryptography.x509.oid import ExtendedKeyUsageOID
+class TestWhatTicketsMayCost:
+    def test_tickets_by_the_hundred_in_one_hello_are_not_all_tried(self) -> None:
+        tried = 0
 
-    return ExtendedKeyUsageOID.CLIENT_AUTH
+        class Counting(SealingKeys):
+            def open(self, box: bytes, context: bytes) -> bytes | None:
+                nonlocal tried
+                tried += 1
+                return super().open(box, context)
+
+        identities, binders = Writer(), Writer()
+        for number in range(200):
+            identities.vector16(bytes((number,)) * 60).u32(0)
+            binders.vector8(bytes(32))
+        offer = Writer().vector16(identities.finish()).vector16(binders.finish()).finish()
+        assert Tickets(Counting()).resume(offer, b"", Transcript(), lambda ticket: True, NOW) is None
+        assert tried == 4
+
+    def test_a_long_chain_of_a_client_is_not_carried_about_in_a_ticket(self, server: ServerConfig) -> None:
+        clients = Authority("clients")
+        names = [f"{number}.{'n' * 40}.test" for number in range(100)]
+        client = client_config(
+            "shop.test", alpn=("h3",), identity=clients.issue(*names, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
+        )
+        pair = visit(client, replace(server, client_ca=[clients.certificate], require_client_certificate=True))
+        assert sum(map(len, pair.server_complete.peer_certificates)) > 4_096
+        assert not any(isinstance(event, SessionTicket) for event in pair.client_events)
+
+    def test_uses_without_number_fill_a_register_which_then_takes_nothing(self) -> None:
+        register = StrikeRegister()
+        assert sum(register.strike(use.to_bytes(4, "big"), 1000.0, 10.0) for use in range(110_000)) == 100_000
