@@ -24,7 +24,7 @@ from fairway.net.exchange.messages import (
     Withdraw,
     encode,
 )
-from fairway.wire.varint import VARINT_MAX
+from fairway.wire.varint import VARINT_MAX, encode_varint
 
 NETWORK = b"the-test-network"
 POOL = ip_network("10.0.0.0/16")
@@ -194,6 +194,18 @@ class TestWhatComesBeforeItsHello:
         assert attacker.session.state is State.HELLO
         attacker.send(Channel.ANNOUNCEMENTS, bytes(10_000))
         assert attacker.session.state is State.CLOSED
+
+
+class TestLongMessages:
+    """Few of them, and of no type that is known: no work, but bytes."""
+
+    def test_are_read_as_fast_as_bytes_may_come(self, node: Exchange) -> None:
+        attacker = Attacker(node).hello()
+        block = b"\x3f" + encode_varint(16_000) + bytes(16_000)
+        pauses = [attacker.send(Channel.CONTROL, block) for _ in range(500)]
+        assert attacker.session.state is State.OPEN
+        assert pauses[:200] == [0.0] * 200
+        assert 3.9 < pauses[-1] < 4.1, "8 MB, of which 4 may come at once, and 1 a second"
 
 
 class TestContradictions:
