@@ -320,7 +320,7 @@ class TestAHostWhoseClock:
 
         asyncio.run(play())
 
-    def test_is_a_year_off_while_its_agent_runs_is_told_so_once_for_each_it_calls(
+    def test_is_a_year_off_while_its_agent_runs_is_told_so_and_does_not_call_again_at_once(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         async def play() -> None:
@@ -330,10 +330,27 @@ class TestAHostWhoseClock:
                 set_clock(monkeypatch, YEAR)
                 async with listening(wrong):
                     assert wrong.network is not None
-                    directory = wrong.network.exchange.directory
-                    await until(lambda: next(iter(directory.seeds.values())).wait_s >= limits.DIAL_LONGEST_S)
-                    assert [record.message for record in caplog.records].count("clocks differ") == 1
+                    await until(lambda: "clocks differ" in said(caplog))
+                    (seed,) = wrong.network.exchange.directory.seeds.values()
+                    # What takes a person is not tried again and again.
+                    assert seed.next_call - asyncio.get_running_loop().time() > limits.DIAL_REFUSED_S / 2
                     assert "timedatectl" in said(caplog)
+
+        asyncio.run(play())
+
+    def test_makes_the_other_refuse_it_is_told_so_and_does_not_call_again_at_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def play() -> None:
+            first = PeerHost(tmp_path, 1)
+            late = PeerHost(tmp_path, 2, first)
+            monkeypatch.setattr("fairway.aio.server._now", lambda: now() + YEAR)  # of whoever is called
+            async with listening(first), listening(late):
+                await until(lambda: "refused by a peer" in said(caplog))
+                assert "a certificate is not valid now" in said(caplog)
+                assert late.network is not None
+                (seed,) = late.network.exchange.directory.seeds.values()
+                assert seed.next_call - asyncio.get_running_loop().time() > limits.DIAL_REFUSED_S / 2
 
         asyncio.run(play())
 

@@ -229,6 +229,7 @@ class PeerNetwork:
         named = (*self._authority_endpoints(), *(_text(each) for member in some for each in member.endpoints[:1]))
         places = [parse_endpoint(text, self._network.port) for text in named]
         if await self._standing.renew(places):
+            self._network = self._membership.network()  # the authority may have said that it is elsewhere
             self._connections.renewed()
 
     # Addresses

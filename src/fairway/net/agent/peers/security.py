@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from fairway.net.enrolment import ANY_NODE, Credentials, host_name, permit_of
 from fairway.net.model.errors import FairwayError
 from fairway.net.model.permit import Permit
-from fairway.quic import ConnectionClosed, ErrorCode, QuicConfiguration
+from fairway.quic import Closing, ConnectionClosed, ErrorCode, QuicConfiguration
 from fairway.tls import AlertDescription, ClientConfig, Identity, ServerConfig, TlsAlert
 from fairway.tls.trust import Trust, server_subject
 
@@ -104,9 +104,14 @@ def authority_by_fingerprint(chain: tuple[bytes, ...], fingerprint: bytes, now: 
 
 def clock_error(who: object, error: BaseException) -> FairwayError | None:
     """What to say of `who`, if the connection ended since a certificate is not valid now by one side's clock."""
-    if isinstance(error, ConnectionClosed) and not error.closing.application and error.code == _EXPIRED:
+    if isinstance(error, ConnectionClosed) and certificate_expired(error.closing):
         return _clock_error(who, datetime.now(UTC))
     return None
+
+
+def certificate_expired(closing: Closing) -> bool:
+    """Whether the connection ended since a certificate is not valid now by the clock of the side that ended it."""
+    return not closing.application and closing.code == _EXPIRED
 
 
 def _clock_error(who: object, now: datetime) -> FairwayError:
