@@ -175,7 +175,7 @@ def start_agents(fabric: Fabric, directory: Path, detection_s: float) -> None:
         else:
             token, asked = authority.token(now, blocks=[node.block]), request(key, node.name)
             granted = authority.admit(JoinRequest(node.name, token.number, token.proof(node.name, asked), asked), now)
-        membership.accept(granted, key)
+        membership.accept(granted, key, node.name, now)
     assert authority is not None
     authority.close()
     for node in fabric.nodes:

@@ -45,13 +45,15 @@ class PeerHost:
             self.authority.create(self.name, [Block(POOL)], now() - timedelta(days=90), PORT)
             self.authority.set_endpoints([f"{self.address}:{PORT}"])
             key = self.membership.pending_key()
-            self.membership.accept(self.authority.enrol(self.name, request(key, self.name), now()), key)
+            granted = self.authority.enrol(self.name, request(key, self.name), now())
+            self.membership.accept(granted, key, self.name, now())
         else:
             token = first.authority.token(now() - ago)
             key = self.membership.pending_key()
             signing = request(key, self.name)
             asked = JoinRequest(self.name, token.number, token.proof(self.name, signing), signing)
-            self.membership.accept(first.authority.admit(asked, now() - ago), key)
+            granted = first.authority.admit(asked, now() - ago)
+            self.membership.accept(granted, key, self.name, now() - ago)
 
     @property
     def block(self) -> IPNetwork:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from fairway.net.agent import log
+from fairway.net.agent import server as server_room
 from fairway.net.agent.protocol import LINE_MAX, Json
 from fairway.net.agent.server import CLIENTS_MAX, Server
 from fairway.net.cni.pending import Pending, waiting_in
@@ -166,3 +167,13 @@ class TestTheJournalOfDeletions:
         self.note(tmp_path / "j", CNI_COMMAND="DEL")
         Pending(tmp_path / "j").drain(lambda _: Answer(1, b'{"code": %d}' % code))
         assert len(waiting_in(tmp_path / "j")) == waits
+
+
+@pytest.mark.parametrize("said", [b"", b'{"call": '])
+def test_who_asks_nothing_whole_is_let_go(tmp_path: Path, said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_room, "_IDLE_S", 0.1)
+
+    async def play() -> None:
+        assert await answer(tmp_path / "s", said) is None
+
+    serving(tmp_path / "s", play)

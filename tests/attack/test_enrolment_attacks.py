@@ -24,6 +24,7 @@ from fairway.net.enrolment import (
     permit_of,
     request,
 )
+from fairway.net.enrolment import authority as authority_room
 from fairway.net.enrolment.authority import MAX_CERTIFICATES
 from fairway.net.enrolment.certificate import host_name, new_key
 from fairway.net.enrolment.revocation import MAX_ENTRIES
@@ -81,7 +82,25 @@ class TestAToken:
         assert permit_of(authority.admit(honest, NOW).certificate).node == "honest"
 
 
+class TestTokensWithoutNumber:
+    def test_are_not_made_until_some_have_expired(self, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(authority_room, "MAX_TOKENS", 20)
+        for _ in range(20):
+            authority.token(NOW)
+        with pytest.raises(FairwayError, match="there are 20 tokens already"):
+            authority.token(NOW)
+        authority.token(NOW + timedelta(days=2))
+
+
 class TestARequest:
+    def test_longer_than_any_is_not_parsed(self, authority: Authority) -> None:
+        token = authority.token(NOW)
+        names = x509.SubjectAlternativeName([x509.DNSName(f"{number}.example.test") for number in range(500)])
+        builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).add_extension(names, False)
+        asked = builder.sign(new_key(), hashes.SHA256()).public_bytes(Encoding.DER)
+        with pytest.raises(UsageError, match="too long"):
+            authority.admit(JoinRequest("second", token.number, token.proof("second", asked), asked), NOW)
+
     def test_cannot_bring_names_rights_or_extensions_into_the_certificate(self, authority: Authority) -> None:
         key, token = new_key(), authority.token(NOW)
         names: list[x509.GeneralName] = [
@@ -128,12 +147,12 @@ class TestAMemberThatAnswersARenewal:
 
     def test_cannot_make_itself_the_authority(self, authority: Authority, tmp_path: Path) -> None:
         membership, key = Membership(tmp_path / "honest"), new_key()
-        membership.accept(authority.admit(question(authority.token(NOW), "honest", key), NOW), key)
+        membership.accept(authority.admit(question(authority.token(NOW), "honest", key), NOW), key, "honest", NOW)
         rogue = Authority(tmp_path / "rogue")
         rogue.create("first", [Block(ip_network("10.0.0.0/16"))], NOW, 7946)
         forged = rogue.enrol("honest", request(key, "honest"), NOW)
         with pytest.raises(FairwayError, match="another authority than the network's"):
-            membership.accept(replace(forged, network=membership.network().as_json()), key)
+            membership.accept(replace(forged, network=membership.network().as_json()), key, "honest", NOW)
         assert membership.credentials().authority == authority.certificate
 
 

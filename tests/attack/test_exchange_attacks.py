@@ -24,7 +24,7 @@ from fairway.net.exchange.messages import (
     Withdraw,
     encode,
 )
-from fairway.wire.varint import VARINT_MAX
+from fairway.wire.varint import VARINT_MAX, encode_varint
 
 NETWORK = b"the-test-network"
 POOL = ip_network("10.0.0.0/16")
@@ -185,6 +185,38 @@ class TestWhatItTellsOfOthers:
         assert [call.name for call in node.calls(attacker.now + 1)] == ["x0"]
         node.directory.misled("x0", attacker.now + 1)
         assert node.calls(attacker.now + 500) == []
+
+
+class TestWhatComesBeforeItsHello:
+    def test_is_kept_in_bounds(self, node: Exchange) -> None:
+        attacker = Attacker(node)
+        attacker.send(Channel.ANNOUNCEMENTS, bytes(60_000))
+        assert attacker.session.state is State.HELLO
+        attacker.send(Channel.ANNOUNCEMENTS, bytes(10_000))
+        assert attacker.session.state is State.CLOSED
+
+
+class TestLongMessages:
+    """Few of them, and of no type that is known: no work, but bytes."""
+
+    def test_are_read_as_fast_as_bytes_may_come(self, node: Exchange) -> None:
+        attacker = Attacker(node).hello()
+        block = b"\x3f" + encode_varint(16_000) + bytes(16_000)
+        pauses = [attacker.send(Channel.CONTROL, block) for _ in range(500)]
+        assert attacker.session.state is State.OPEN
+        assert pauses[:200] == [0.0] * 200
+        assert 3.9 < pauses[-1] < 4.1, "8 MB, of which 4 may come at once, and 1 a second"
+
+
+class TestContradictions:
+    def test_by_the_thousand_are_told_of_by_the_hundred(self, node: Exchange) -> None:
+        for name, serial in (("mallory", 66), ("eve", 67)):
+            attacker = Attacker(node, name, serial).hello()
+            for start in range(0, 3_000, 500):
+                pods = tuple(Announcement(ip_network((0x0A000200 + start + n, 32)), start + n + 1) for n in range(500))
+                attacker.say(Channel.ANNOUNCEMENTS, Announce(7, start, start + 500, pods))
+        assert len(node.routes()) == 3_000
+        assert len(node.conflicts()) == 100
 
 
 class TestWhatItNeverTold:

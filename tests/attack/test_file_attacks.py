@@ -13,6 +13,7 @@ from files_driver import ask, files, open_descriptors, request, tree
 from quic_attacker import bounded
 
 from fairway.http.server.files import Files, limits
+from fairway.http.server.files.cache import Cache
 
 SECRET = b"root:x:0:0"
 
@@ -271,3 +272,12 @@ class TestSpending:
                     "bytes=" * 9_000,
                 ):
                     assert request(app, "/big.bin", {name: value}).status in (200, 412)
+
+
+@pytest.mark.parametrize(("size", "kept"), [(0, 4_096), (64 * 1024, 496), (33 << 20, 0)])
+def test_what_was_served_is_remembered_up_to_a_number_and_to_a_size(size: int, kept: int) -> None:
+    cache: Cache[int, bytes] = Cache()
+    for name in range(10_000):
+        cache.put(name, b"", size)
+    assert len(cache) == kept
+    assert cache.cost <= 32 << 20

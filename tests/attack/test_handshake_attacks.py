@@ -15,6 +15,7 @@ from fairway.quic.packets.headers import VERSION_1, PacketType, encode_long_head
 from fairway.quic.packets.protection import initial_secrets, make_opener, make_sealer, retry_tag
 from fairway.quic.transport_parameters import TransportParameters, decode_parameters, encode_parameters
 from fairway.tls import ClientConfig, ClientSession, CryptoData
+from fairway.tls.messages import NewSessionTicket
 from fairway.wire import Reader, encode_varint
 
 DESTINATION = b"\x55" * 8
@@ -112,6 +113,15 @@ class TestCrumbsOfHandshakes:  # 1
         server.send(frames.Crypto(0, b"\x04" + (60_000).to_bytes(3, "big") + bytes(60_000)).encode())
         assert server.code is not None
         assert 0x100 <= server.code < 0x200
+
+    def test_tickets_without_end_are_handed_on_a_few(self) -> None:
+        server = FalseServer()
+        ticket = NewSessionTicket(3600, 0, b"", b"ticket", {}).encode()
+        for number in range(300):
+            server.send(frames.Crypto(number * len(ticket), ticket).encode())
+        assert server.code is None
+        server.pair.run_for(0.1)
+        assert sum(isinstance(event, ev.TicketReceived) for event in server.pair.client.events) == 4
 
     def test_1_offsets_at_the_end_of_the_number_space(self) -> None:
         for offset in ((1 << 62) - 2, (1 << 32), 65_537 + 300):

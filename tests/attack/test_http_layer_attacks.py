@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import gzip
 import ssl
+import tracemalloc
+import zlib
 from typing import Any
 
 import pytest
@@ -17,13 +19,13 @@ from quic_attacker import bounded
 
 from fairway.aio import QuicConfiguration, http3
 from fairway.cli import problems
-from fairway.http.client.alt_svc import AltSvcCache, parse
+from fairway.http.client.alt_svc import Alternative, AltSvcCache, parse
 from fairway.http.client.decoding import decoder
 from fairway.http.client.download import Ask, RedirectError, redirected
 from fairway.http.client.url import parse as parse_url
 from fairway.http.server.access_log import AccessLog
 from fairway.http.server.asgi import Limits, Message, Receive, Scope, Send
-from fairway.http.server.asgi.messages import Messages, Received
+from fairway.http.server.asgi.messages import Closed, Messages, Received
 from fairway.http.server.service import Service
 from fairway.http.server.sockets import open_sockets
 from fairway.http.server.tcp import TcpServer
@@ -52,6 +54,22 @@ class TestWebSocketFragments:
         whole = payload * 50_001
         (received,) = messages.receive(frame(CONTINUED, last=True))
         assert received == Received(whole.decode() if opcode == TEXT else whole)
+
+
+class TestWebSocketBombs:
+    def test_one_is_looked_at_before_much_of_it_is_inflated(self) -> None:
+        messages = Messages(100_000)
+        assert messages.negotiate([b"permessage-deflate"])
+        packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+        packed = packer.compress(bytes(60_000_000))
+        block = b"\xc2\xff" + (10 * len(packed)).to_bytes(8, "big") + bytes(4) + packed[:60_000]
+        tracemalloc.start()
+        (event,) = messages.receive(block)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert isinstance(event, Closed)
+        assert event.answer == 1009
+        assert peak < 16_000_000
 
 
 class TestDecoding:
@@ -141,6 +159,18 @@ class TestAltSvc:
         cache = AltSvcCache()
         cache.learn(("a", 443), value, 0.0)
         assert cache.find(("a", 443), 1.0) is None
+
+    def test_what_follows_in_a_field_without_end_is_not_looked_at(self) -> None:
+        assert len(parse('h3=":443",' * 300_000) or []) <= 410
+
+    def test_origins_without_number_are_not_all_remembered(self) -> None:
+        cache = AltSvcCache()
+        for number in range(3_000):
+            cache.learn((f"{number}.test", 443), 'h3=":443"', 0.0)
+            cache.failed((f"{number}.test", 443), Alternative(f"{number}.test", 444), 0.0)
+        assert sum(cache.find((f"{number}.test", 443), 1.0) is not None for number in range(3_000)) == 1_000
+        broken = (cache.is_broken((f"{n}.test", 443), Alternative(f"{n}.test", 444), 1.0) for n in range(3_000))
+        assert sum(broken) == 1_000
 
     def test_no_age_outlasts_the_cap(self) -> None:
         cache = AltSvcCache()

@@ -14,9 +14,21 @@ from quic_pair import CLIENT_ADDRESS
 from fairway.aio import QuicConnection, connect, serve
 from fairway.aio.udp import IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE, UdpSocket
 from fairway.quic import frames
+from fairway.quic.paths.validation import PathValidation
 from fairway.tls import self_signed_identity
 
 PING = frames.Ping().encode()
+
+
+def test_a_path_that_never_answers_is_asked_a_few_times_however_long_it_has() -> None:
+    asked, now = PathValidation(0.0, 0.1, 3600.0), 0.0
+    for _ in range(20):
+        if asked.due is not None:
+            now = max(now, asked.due)
+            asked.challenge(os.urandom, now)
+    assert asked.due is None
+    assert now < 1.0
+    assert asked.next_after(now) == 3600.0
 
 
 class TestNewAddresses:  # 9

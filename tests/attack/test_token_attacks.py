@@ -12,10 +12,11 @@ from quic_pair import CLIENT_ADDRESS, Pair, identity
 from fairway.quic import Endpoint, ErrorCode, KnownServer, MemorySessionStore, frames
 from fairway.quic import events as ev
 from fairway.quic.endpoint.admission import AdmissionLimits
+from fairway.quic.endpoint.tokens import Tokens
 from fairway.quic.limits import RETRY_FROM_PENDING
 from fairway.quic.packets.headers import VERSION_1, PacketType, encode_long_header, parse_long_header
 from fairway.quic.packets.protection import initial_secrets, make_opener, make_sealer
-from fairway.tls import CipherSuite, ServerConfig
+from fairway.tls import CipherSuite, SealingKeys, ServerConfig
 from fairway.wire import Reader
 
 SERVER = ("localhost", 443, ("test",))
@@ -227,3 +228,15 @@ class TestClients:
             data = sealer.seal_long(packet, 0, 2, b"\x01".ljust(20, b"\0"))
             core.receive(data, len(data), pair.now)
             assert core.heard is heard
+
+
+class TestTokensThatAreGoodOnce:
+    def test_are_good_for_nobody_once_too_many_were_used(self) -> None:
+        """More is not remembered, and what is not remembered could be used again."""
+        now = datetime.now(UTC)
+        tokens = Tokens(SealingKeys([b"k" * 32]), random=os.urandom, clock=lambda: now)
+        good = 0
+        for _ in range(51_000):
+            token = tokens.for_later(CLIENT_ADDRESS, VERSION_1)
+            good += tokens.judge(token, CLIENT_ADDRESS, b"12345678", VERSION_1).validated
+        assert good == 50_000

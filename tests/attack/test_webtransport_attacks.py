@@ -23,6 +23,7 @@ from fairway.http3 import H3Code, frames
 from fairway.http3.capsules import CLOSE_SESSION, DATAGRAM, DRAIN_SESSION, Capsule, CapsuleReader
 from fairway.http3.errors import MessageError
 from fairway.http3.limits import MAX_CAPSULE, MAX_SESSIONS, MAX_WAITING_DATAGRAMS, MAX_WAITING_TUNNEL_STREAMS
+from fairway.http3.session_flow import SessionFlow
 from fairway.http3.webtransport import session_request
 from fairway.tls import self_signed_identity
 from fairway.wire import encode_varint
@@ -290,6 +291,28 @@ class TestStreams:
                 assert sum(each.done() for each in waiting) == 8
                 for each in waiting:
                     each.cancel()
+
+        run(main)
+
+    def test_streams_of_sessions_without_number_that_nobody_asks_for_are_counted_for_a_few(self) -> None:
+        async def handler(request: http3.Request) -> None:
+            if request.wants_session:
+                await request.accept_session().wait_closed()
+            else:
+                request.respond([(b":status", b"200")], end=True)
+
+        async def main() -> None:
+            async with served(handler) as client:
+                session = await session_of(client)
+                for session_id in range(40_000, 40_800, 4):
+                    while (stream_id := client.http.open_tunnel_stream(session_id)) is None:
+                        client.wake()
+                        await client.wait(client.available)
+                    client.http.reset(stream_id, H3Code.H3_REQUEST_CANCELLED)
+                    client.wake()
+                await (await client.request("GET", "localhost")).receive_all()  # all of it has arrived
+                assert living(SessionFlow) <= 2 + 2 * MAX_SESSIONS
+                tunnel(client, session.stream_id, b"in time")  # the session that stands has its own place
 
         run(main)
 

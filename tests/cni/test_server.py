@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import stat
 from pathlib import Path
 
 import pytest
 
+from fairway.net.cni import server as server_room
 from fairway.net.cni.server import Server
 from fairway.net.cni.wire import LONGEST_REQUEST, Answer, Request, decode_answer, encode_request
 from fairway.net.model.errors import FairwayError
@@ -99,6 +101,23 @@ def test_a_socket_that_a_killed_agent_left_is_replaced(tmp_path: Path) -> None:
         server = Server(tmp_path / "s", echo)
         await server.start()
         assert decode_answer(await say(tmp_path / "s", encode_request(Request({}, b"{}")))) == Answer(0, b"{}")
+        await server.stop()
+
+    asyncio.run(run())
+
+
+def test_who_connects_and_does_not_end_its_request_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_room, "_REQUEST_S", 0.1)
+
+    async def run() -> None:
+        server = Server(tmp_path / "s", echo)
+        await server.start()
+        for said in (b"", b"CNI_COMMAND=ADD\0"):
+            reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
+            writer.write(said)
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.wait_for(reader.read(), 20) == b""
+            writer.close()
         await server.stop()
 
     asyncio.run(run())

@@ -73,7 +73,9 @@ class TestTheCertificate:
         self, authority: Authority, tmp_path: Path
     ) -> None:
         key = new_key()
-        credentials = Membership(tmp_path / "second").accept(_join(authority, "node02", authority.token(NOW), key), key)
+        credentials = Membership(tmp_path / "second").accept(
+            _join(authority, "node02", authority.token(NOW), key), key, "node02", NOW
+        )
         assert credentials.expires == NOW + timedelta(days=30)
         assert credentials.renew_at == NOW + timedelta(days=20)
 
@@ -258,7 +260,7 @@ class TestOnDisk:
         key = membership.pending_key()
         pending = membership.directory / "joining.key"
         assert stat.S_IMODE(pending.stat().st_mode) == 0o600
-        membership.accept(_join(authority, "node02", authority.token(NOW), key), key)
+        membership.accept(_join(authority, "node02", authority.token(NOW), key), key, "node02", NOW)
         assert not pending.exists()
         for path in (membership.directory, authority.directory):
             assert stat.S_IMODE(path.stat().st_mode) == 0o700
@@ -277,7 +279,7 @@ class TestOnDisk:
         membership = Membership(tmp_path / "second")
         assert not membership.joined
         key = membership.pending_key()
-        credentials = membership.accept(_join(authority, "node02", authority.token(NOW), key), key)
+        credentials = membership.accept(_join(authority, "node02", authority.token(NOW), key), key, "node02", NOW)
         again = Membership(tmp_path / "second")
         assert again.joined
         assert again.network() == authority.network()
@@ -289,8 +291,9 @@ class TestOnDisk:
             Membership(tmp_path).network()
 
     def test_a_certificate_for_another_key_is_not_accepted(self, authority: Authority, tmp_path: Path) -> None:
+        granted = _join(authority, "node02", authority.token(NOW))
         with pytest.raises(FairwayError, match="another key"):
-            Membership(tmp_path / "x").accept(_join(authority, "node02", authority.token(NOW)), new_key())
+            Membership(tmp_path / "x").accept(granted, new_key(), "node02", NOW)
 
     def test_a_certificate_of_another_authority_is_not_accepted(self, authority: Authority, tmp_path: Path) -> None:
         other = Authority(tmp_path / "other")
@@ -299,21 +302,21 @@ class TestOnDisk:
         granted = _join(authority, "node02", authority.token(NOW), key)
         forged = replace(granted, authority=_join(other, "node02", other.token(NOW)).authority)
         with pytest.raises(FairwayError, match="not valid"):
-            Membership(tmp_path / "x").accept(forged, key)
+            Membership(tmp_path / "x").accept(forged, key, "node02", NOW)
 
     def test_a_host_of_one_network_does_not_slip_into_another(self, authority: Authority, tmp_path: Path) -> None:
         membership, key = Membership(tmp_path / "second"), new_key()
-        membership.accept(_join(authority, "node02", authority.token(NOW), key), key)
+        membership.accept(_join(authority, "node02", authority.token(NOW), key), key, "node02", NOW)
         other = Authority(tmp_path / "other")
         other.create("node01", [Block(POOL)], NOW, 7946)
         with pytest.raises(UsageError, match="belongs to another network"):
-            membership.accept(_join(other, "node02", other.token(NOW), key), key)
+            membership.accept(_join(other, "node02", other.token(NOW), key), key, "node02", NOW)
 
     def test_a_write_that_fails_leaves_what_was_there(
         self, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         membership, key = Membership(tmp_path / "second"), new_key()
-        membership.accept(_join(authority, "node02", authority.token(NOW), key), key)
+        membership.accept(_join(authority, "node02", authority.token(NOW), key), key, "node02", NOW)
         before = membership.credentials().permit
 
         def full(descriptor: int) -> None:
@@ -323,7 +326,7 @@ class TestOnDisk:
         renewed = authority.renew(permit, RenewRequest(request(key, "node02")), NOW)
         monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(FairwayError, match="No space left"):
-            membership.accept(renewed, key)
+            membership.accept(renewed, key, "node02", NOW)
         assert membership.credentials().permit == before
         assert not [path for path in membership.directory.iterdir() if path.name.startswith(".")]
 

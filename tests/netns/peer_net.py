@@ -68,7 +68,7 @@ class Node:
             granted = first.authority.admit(
                 JoinRequest(self.name, token.number, token.proof(self.name, asked), asked), now
             )
-        self.membership.accept(granted, key)
+        self.membership.accept(granted, key, self.name, now)
 
     def host(self) -> Host:
         return Host(self.state, Identity(self.namespace, f"{self.name}-", f"fairway {self.name}"))

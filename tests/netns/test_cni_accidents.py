@@ -79,9 +79,13 @@ def addresses(answer: Answer) -> list[str]:
 
 
 def left_on_the_host() -> str:
-    """Whatever of an attachment the kernel has: links, routes, neighbours, chains and rules."""
+    """Whatever of an attachment the kernel has: links, routes, neighbours, chains and rules.
+
+    The route that refuses the rest of a pool is not: it stays until the agent ends, as all that pods stand on.
+    """
     links = [line for line in sh("ip -o link").splitlines() if "fwy-" in line]
-    routes = [line for line in sh("ip route; ip neigh").splitlines() if "10.92." in line]
+    found = sh("ip route; ip neigh").splitlines()
+    routes = [line for line in found if "10.92." in line and not line.startswith("unreachable 10.92.0.0/")]
     chains = [line for line in sh("nft list ruleset").splitlines() if "fwy-" in line]
     return "\n".join(links + routes + chains)
 

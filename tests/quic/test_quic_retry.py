@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from quic_pair import CLIENT_ADDRESS, Pair, SimulatedPath
@@ -170,6 +171,15 @@ class TestStore:
         assert len(store) == 3
         assert store.take_token(("localhost", 0, ())) is None
         assert [store.take_token(("localhost", 9, ())) for _ in range(5)] == [b"\x09", b"\x08", b"\x07", b"\x06", None]
+
+    def test_servers_and_their_sessions_without_number_are_not_all_kept(self) -> None:
+        store = MemorySessionStore()
+        sessions: list[Any] = list(range(10))  # it does not look into them
+        for port in range(1_000):
+            for session in sessions:
+                store.save_session(("localhost", port, ()), session)
+        assert len(store) == 256
+        assert [store.take_session(("localhost", 999, ())) for _ in range(5)] == [9, 8, 7, 6, None]
 
 
 class TestSealing:

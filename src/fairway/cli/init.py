@@ -46,8 +46,9 @@ def init(
             authority.create(node, [Block(pool, block_length) for pool in wanted], now, port)
         authority.set_endpoints([membership.endpoint_text(address, port) for address in own])
         key = member.pending_key()
-        granted = authority.enrol(authority.network().authority, request(key, node), now)
-        blocks = membership.pools_of(host, member.accept(granted, key))
+        begun = authority.network().authority
+        granted = authority.enrol(begun, request(key, node), now)
+        blocks = membership.pools_of(host, member.accept(granted, key, begun, now))
         fingerprint = authority.fingerprint.hex()
         authority.close()
     if as_json:

@@ -137,7 +137,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         type=click.IntRange(min=1),
         default=100_000,
         show_default=True,
-        help="Clients of one process by HTTP/3; more are refused.",
+        help="Clients of one process, by HTTP/3 and over TCP each; more are refused.",
     ),
     click.option(
         "--limit-per-address",

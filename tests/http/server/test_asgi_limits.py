@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 from asgi_serving import PROTOCOLS, Served, serving
+from hypercorn.config import Config
 
 from fairway.aio import QuicConfiguration, http3
 from fairway.http.server.asgi import Limits, Receive, Scope, Send
 from fairway.http.server.asgi import patience as patience_room
 from fairway.http.server.asgi.limits import BODY_GRACE_S
 from fairway.http.server.asgi.patience import Patience
+from fairway.quic.endpoint.admission import AdmissionLimits
 
 
 class Reader:
@@ -247,3 +250,78 @@ class TestPatience:
 
     def test_without_limits_it_has_no_end(self) -> None:
         assert Patience(Limits(read_timeout_s=None, min_body_rate=None)).left(1e9) == float("inf")
+
+
+class TestConnectionsOverTcp:
+    """What Hypercorn does not count."""
+
+    @pytest.mark.parametrize("limits", [AdmissionLimits(connections=2), AdmissionLimits(connections_per_address=2)])
+    def test_past_the_limit_are_closed_at_once_until_another_ends(self, limits: AdmissionLimits) -> None:
+        async def main() -> None:
+            async with serving(Reader(), tcp=True, admission=limits) as served:
+                silent = [await asyncio.open_connection("127.0.0.1", served.port) for _ in range(2)]
+                for _ in range(5):
+                    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+                    with contextlib.suppress(ConnectionResetError):
+                        assert await asyncio.wait_for(reader.read(), 10) == b""
+                    writer.close()
+                assert (await served.ask("h3", method="POST", body=b"1")).status == 200
+                for _, writer in silent:
+                    writer.close()
+                for _ in range(5):  # whoever has gone is not counted any more
+                    async with asyncio.timeout(10):
+                        while (await attempt(served)) is None:  # noqa: ASYNC110 - it is let in when it is let in
+                            await asyncio.sleep(0.01)
+
+        asyncio.run(main())
+
+    def test_that_do_not_end_their_handshake_are_closed(self) -> None:
+        async def main() -> None:
+            async with serving(Reader(), tcp=True, limits=Limits(request_timeout_s=0.2)) as served:
+                reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+                writer.write(b"\x16\x03\x01\x02\x00\x01")
+                with contextlib.suppress(ConnectionResetError):
+                    assert await asyncio.wait_for(reader.read(), 10) == b""
+                writer.close()
+
+        asyncio.run(main())
+
+    def test_stay_as_long_as_they_like_without_a_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Config, "keep_alive_timeout", 0.05)
+
+        async def main() -> None:
+            limits = Limits(idle_timeout_s=None)
+            async with serving(Reader(), tcp=True, limits=limits) as served:
+                tls = ssl.create_default_context()
+                tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+                reader, writer = await asyncio.open_connection("127.0.0.1", served.port, ssl=tls)
+                await asyncio.sleep(0.2)
+                writer.write(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\n1")
+                assert b"200" in await reader.readline()
+                writer.close()
+
+        asyncio.run(main())
+
+    def test_of_http_2_have_so_many_requests_at_once_as_was_said(self) -> None:
+        async def main() -> None:
+            configuration = QuicConfiguration(max_streams_bidi=7)
+            async with serving(Reader(), tcp=True, configuration=configuration) as served:
+                tls = ssl.create_default_context()
+                tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+                tls.set_alpn_protocols(["h2"])
+                reader, writer = await asyncio.open_connection("127.0.0.1", served.port, ssl=tls)
+                writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+                length = int.from_bytes((await reader.readexactly(9))[:3], "big")
+                settings = await reader.readexactly(length)
+                assert bytes((0, 3, 0, 0, 0, 7)) in [settings[at : at + 6] for at in range(0, length, 6)]
+                writer.close()
+
+        asyncio.run(main())
+
+
+async def attempt(served: Served) -> int | None:
+    """The status of a request over TCP; None if it was not let in."""
+    try:
+        return (await served.ask("http/1.1", method="POST", body=b"1")).status
+    except httpx.TransportError:
+        return None

@@ -17,6 +17,7 @@ from wsproto.frame_protocol import Frame, FrameProtocol, Opcode
 
 from fairway.aio import http3
 from fairway.http.server.asgi import Limits, Receive, Scope, Send
+from fairway.http.server.asgi import websocket as websocket_room
 
 
 class Client:
@@ -298,5 +299,60 @@ def test_a_client_that_sends_faster_than_the_application_reads_waits() -> None:
             go.set()
             await sending
             await finished.wait()
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+@pytest.mark.parametrize(("count", "size"), [(16, 1), (2, 600_000)])
+def test_past_so_many_messages_or_bytes_that_nobody_takes_nothing_more_is_read(count: int, size: int) -> None:
+    async def main() -> None:
+        go = asyncio.Event()
+
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http":
+                await send({"type": "http.response.start", "status": 204})
+                await send({"type": "http.response.body"})
+            if scope["type"] != "websocket":
+                return
+            await receive()
+            await send({"type": "websocket.accept"})
+            await go.wait()
+            while (await receive())["type"] == "websocket.receive":
+                pass
+
+        async with serving(application) as served, served.dial() as connection:
+            client = await open_socket(connection)
+            ping, full = client.frames.ping(b"there?"), bytes(size)
+            for _ in range(count - 1):
+                await client.send(client.frames.send_data(full))
+            await client.send(ping)
+            assert (await client.frame()).opcode is Opcode.PONG
+            await client.send(client.frames.send_data(full) + ping)
+            pong = asyncio.create_task(client.frame())
+            for _ in range(5):  # whatever was sent has arrived by then
+                await (await connection.request("GET", "localhost")).receive_all()
+            assert not pong.done()
+            go.set()
+            assert (await pong).opcode is Opcode.PONG
+            await client.send(client.frames.close(1000))
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_a_client_that_does_not_answer_a_close_is_left_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket_room, "WEBSOCKET_CLOSE_S", 0.1)
+
+    async def main() -> None:
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "websocket":
+                await receive()
+                await send({"type": "websocket.accept"})
+                await send({"type": "websocket.close"})
+
+        async with serving(application) as served, served.dial() as connection:
+            client = await open_socket(connection)
+            assert (await client.frame()).opcode is Opcode.CLOSE
+            while served.service.running:  # noqa: ASYNC110 - a service tells of it only by the figure
+                await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(main(), 30))

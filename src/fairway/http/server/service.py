@@ -34,7 +34,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     configuration: QuicConfiguration = field(default_factory=QuicConfiguration)
     admission: AdmissionLimits | None = None
-    """How many connections each process takes; None for the usual limits."""
+    """How many connections each process takes, by QUIC and over TCP each; None for the usual limits."""
     server_id: ServerId | None = None
     """Who the host is to a balancer."""
     root_path: str = ""
@@ -110,6 +110,8 @@ class Service:
                 root_path=settings.root_path,
                 state=self._lifespan.state.copy,
                 limits=settings.limits,
+                admission=settings.admission,
+                streams=settings.configuration.max_streams_bidi,
             )
         self.quic = await http3.serve(
             self._handler,

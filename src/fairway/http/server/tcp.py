@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import re
 import socket
 import ssl
@@ -17,13 +18,19 @@ from hypercorn.config import Config, Sockets
 from fairway.http.server.asgi import Application, Limits, Receive, Scope, Send
 from fairway.http.server.asgi.fields import checked_lines, date, field_lines
 from fairway.http.server.asgi.types import WEB_VERSION
+from fairway.http.server.gate import Gate
+from fairway.http.server.sockets import BACKLOG
 from fairway.http.server.tcp_exchange import TcpExchange, announced_length
+from fairway.quic.endpoint.admission import AdmissionLimits
 
 ALPN = ("h2", "http/1.1")
 ALT_SVC_S = 86400
 QUEUE = 64
 """Pieces of a body (16 KiB of HTTP/2, up to 64 of HTTP/1.1) that wait for an application: what a client may send while
 the application only sends. Hypercorn reads nothing else of the connection once they are full, not even its windows."""
+
+STREAMS = 128
+"""Requests of one HTTP/2 connection at once."""
 
 LATE_S = 2.0
 """How much longer than its grace Hypercorn gets before it is cut off."""
@@ -34,12 +41,15 @@ _log = logging.getLogger("fairway.server.tcp")
 
 
 class _Config(Config):
-    """Sockets that are bound and a context that is made already."""
+    """Sockets that are bound, behind a gate, and a context that is made already."""
 
-    def __init__(self, tls: ssl.SSLContext, secure: list[socket.socket], insecure: list[socket.socket]) -> None:
+    def __init__(
+        self, tls: ssl.SSLContext, secure: list[socket.socket], insecure: list[socket.socket], gate: Gate
+    ) -> None:
         super().__init__()
         self._tls = tls
-        self._bound = Sockets(secure, insecure, [])
+        self._bound = secure, insecure
+        self._gate = gate
 
     @property
     def ssl_enabled(self) -> bool:
@@ -49,7 +59,8 @@ class _Config(Config):
         return self._tls
 
     def create_sockets(self) -> Sockets:
-        return self._bound
+        secure, insecure = ([self._gate.guard(sock) for sock in socks] for socks in self._bound)
+        return Sockets(secure, insecure, [])
 
 
 class TcpServer:
@@ -66,9 +77,11 @@ class TcpServer:
         root_path: str = "",
         state: Callable[[], dict[str, Any]],
         limits: Limits,
+        admission: AdmissionLimits | None = None,
+        streams: int = STREAMS,
         advertise: bool = True,
     ) -> None:
-        config = _Config(tls, secure, insecure)
+        config = _Config(tls, secure, insecure, Gate(admission or AdmissionLimits()))
         config.errorlog = _log
         config.include_server_header = False
         config.include_date_header = False  # `_finished` adds it where the application did not
@@ -76,8 +89,12 @@ class TcpServer:
         config.max_app_queue_size = QUEUE
         config.websocket_max_message_size = limits.max_message
         config.websocket_ping_interval = limits.websocket_ping_s
-        if limits.idle_timeout_s is not None:
-            config.keep_alive_timeout = limits.idle_timeout_s
+        config.backlog = BACKLOG
+        config.h2_max_concurrent_streams = streams
+        timeouts: Any = config  # Hypercorn takes fractions, too
+        timeouts.keep_alive_timeout = math.inf if limits.idle_timeout_s is None else limits.idle_timeout_s
+        if limits.request_timeout_s is not None:
+            timeouts.ssl_handshake_timeout = limits.request_timeout_s
         self._config = config
         self._application = _Front(application, port, state, limits, advertise=advertise)
         self._stop = asyncio.Event()

@@ -67,7 +67,7 @@ def _join(topology: Topology, node: Node, authority: Authority, now: datetime) -
     if node.name != authority.network().authority:
         _leave(topology, node)
     key = member.pending_key()
-    member.accept(authority.enrol(node.name, request(key, node.name), now, node.pools), key)
+    member.accept(authority.enrol(node.name, request(key, node.name), now, node.pools), key, node.name, now)
     return True
 
 

@@ -6,12 +6,13 @@ import hashlib
 import hmac
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
@@ -36,6 +37,9 @@ from fairway.net.model.permit import Permit, within
 
 TOKEN_LIFETIME = timedelta(hours=1)
 MAX_TOKENS = 1_000
+REMEMBERED = timedelta(days=800)
+"""How long a certificate is known beyond its end: were it forgotten while this host's clock is ahead, then it would be
+good again for whoever was revoked, and unknown for whoever renews, once the clock is right."""
 MAX_CERTIFICATES = 8
 """Of one node, valid at once: all of them have to fit into the list of the revoked, with those of others."""
 
@@ -270,19 +274,21 @@ class Authority:
         serial = self._serial(node, fingerprint_of(key).hex(), now)
         permit = Permit(node, self._blocks_of(node), network.pools if may_move else (), serial)
         authority = self.certificate
-        certificate = issue(authority, self._key(), permit, key, now)
-        database.execute("DELETE FROM certificates WHERE expires < ?", (_seconds(now),))
+        own_key = self._key()
+        certificate = issue(authority, own_key, permit, key, now)
+        database.execute("DELETE FROM certificates WHERE expires < ?", (_seconds(now - REMEMBERED),))
         database.execute(
             "INSERT OR REPLACE INTO certificates VALUES (?, ?, ?, ?, 0)",
             (str(permit.serial), node, fingerprint_of(key).hex(), _seconds(certificate.not_valid_after_utc)),
         )
         ((number,),) = database.execute("SELECT list FROM network").fetchall()
-        return Granted(
+        granted = Granted(
             certificate.public_bytes(Encoding.DER),
             authority.public_bytes(Encoding.DER),
             network.as_json(),
             self._list(now).signed if number else b"",
         )
+        return replace(granted, signature=own_key.sign(granted.signed, ec.ECDSA(hashes.SHA256())))
 
     def _serial(self, node: str, key: str, now: datetime) -> int:
         """The serial number of the node's next certificate: for a key that is asked for again, the same again."""
@@ -300,12 +306,12 @@ class Authority:
         return x509.random_serial_number()
 
     def _check_free(self, node: str, holder: str, now: datetime) -> None:
-        """A name is somebody's as long as a certificate for it, with another key, is valid."""
+        """A name is somebody's while a certificate for it, with another key, is valid; the authority's always is."""
         rows = self._ledger.database.execute(
             "SELECT 1 FROM certificates WHERE node = ? AND revoked != ? AND expires >= ? AND key != ?",
             (node, _REVOKED, _seconds(now), holder),
         )
-        if rows.fetchone():
+        if rows.fetchone() or node == self.network().authority:
             raise UsageError(
                 f"there is a node {node} already", mend=f"choose another name, or first: fairway revoke {node}"
             )

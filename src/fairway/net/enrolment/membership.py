@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from fairway.net.enrolment import files
-from fairway.net.enrolment.certificate import LIFETIME, new_key, permit_of
+from fairway.net.enrolment.certificate import BACKDATED, LIFETIME, new_key, permit_of
 from fairway.net.enrolment.messages import Granted
 from fairway.net.enrolment.revocation import RevocationList
 from fairway.net.model.errors import FairwayError, UsageError
@@ -23,6 +24,7 @@ from fairway.net.model.permit import Permit
 
 DEFAULT_PORT = 7946
 _RENEW_AT = 2 / 3  # of a certificate's lifetime
+_MINUTE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +131,17 @@ class Membership:
         return key
 
     def accept(
-        self, granted: Granted, key: ec.EllipticCurvePrivateKey, fingerprint: bytes | None = None
+        self,
+        granted: Granted,
+        key: ec.EllipticCurvePrivateKey,
+        node: str,
+        now: datetime,
+        fingerprint: bytes | None = None,
     ) -> Credentials:
-        """Keep what the authority granted for `key`; joined, or renewed, once this returns.
+        """Keep what the authority granted `node` for `key`; joined, or renewed, once this returns.
 
-        Any member may have answered: the authority has to be that of the `fingerprint`, or of the network joined.
+        Any member may have answered: the authority has to be that of the `fingerprint`, or of the network joined, and
+        what it granted has to be for this node: a member could have asked, for itself, for a certificate with our key.
         """
         credentials = _credentials(granted.certificate, granted.authority, key)
         network = Network.from_json(granted.network)
@@ -145,6 +153,10 @@ class Membership:
             raise FairwayError("the certificate is of another authority than the network's")
         if fingerprint is not None and credentials.authority.fingerprint(hashes.SHA256()) != fingerprint:
             raise FairwayError("the certificate is of another authority than the token's")
+        _check_signature(granted, credentials.authority)
+        if credentials.permit.node != node:
+            raise FairwayError(f"the certificate is for {credentials.permit.node}, and not for {node}")
+        _check_clock(credentials.certificate, now)
         files.make_directory(self.directory)
         files.write(self._authority, credentials.authority.public_bytes(Encoding.PEM), files.PUBLIC)
         files.write(self._description, network.as_json().encode(), files.PUBLIC)
@@ -207,6 +219,32 @@ class Membership:
     def keep_peers(self, endpoints: list[str]) -> None:
         """Where other nodes are."""
         files.write(self._peers, json.dumps(endpoints).encode(), files.PUBLIC)
+
+
+def _check_signature(granted: Granted, authority: x509.Certificate) -> None:
+    try:
+        public = authority.public_key()
+        if not isinstance(public, ec.EllipticCurvePublicKey):
+            raise ValueError("its key is of another kind")
+        public.verify(granted.signature, granted.signed, ec.ECDSA(hashes.SHA256()))
+    except (InvalidSignature, ValueError) as error:
+        raise FairwayError(
+            f"what was granted is not what the authority signed: {error or 'the signature is another'}",
+            mend="ask the authority's own host; is its Fairway as new as this one?",
+        ) from None
+
+
+def _check_clock(certificate: x509.Certificate, now: datetime) -> None:
+    """A certificate that has just been granted is good now, and is not to be renewed yet, or two clocks differ."""
+    since, until = certificate.not_valid_before_utc, certificate.not_valid_before_utc + BACKDATED + LIFETIME * _RENEW_AT
+    if not since <= now < until:
+        away = since + BACKDATED - now
+        ahead = "behind" if away.total_seconds() > 0 else "ahead of"
+        raise FairwayError(
+            f"this host's clock says {now:%Y-%m-%d %H:%M} UTC and is {abs(away) // _MINUTE * _MINUTE} {ahead} the"
+            " authority's: the certificate that it granted is of no use here",
+            mend="set the clock that is wrong (timedatectl set-ntp true), then try again: the same token will do",
+        )
 
 
 def _credentials(certificate: bytes, authority: bytes, key: ec.EllipticCurvePrivateKey) -> Credentials:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -41,6 +42,14 @@ class Granted:
     network: str
     """The network's description: `Network.as_json`."""
     revocations: bytes = b""
+    signature: bytes = b""
+    """The authority's, of `signed`: who hands the answer on can change nothing of it, and leave nothing out."""
+
+    @property
+    def signed(self) -> bytes:
+        """What the authority signs with ECDSA and SHA-256, bound to this one certificate; no certificate begins so."""
+        parts = (self.certificate, self.network.encode(), self.revocations)
+        return b"fairway grant\0" + b"".join(hashlib.sha256(part).digest() for part in parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class Limits:
     request_timeout_s: float | None = 30.0
     """How long a client may take until a request's fields are there; counted coarsely, to twice as long.
 
-    HTTP/3 only: over TCP `idle_timeout_s` does."""
+    Over TCP it is for the handshake of TLS, and `idle_timeout_s` for the fields."""
     read_timeout_s: float | None = 60.0
     """How long an application waits for the next bytes of a body."""
     min_body_rate: int | None = 240

@@ -142,6 +142,10 @@ class Connections:
             connection = await dialer
         except (OSError, TimeoutError, ConnectionClosed) as error:
             say("no connection", level="debug", address=endpoint.address, why=str(error))
+            clock = security.clock_error(endpoint.address, error)
+            if clock is not None:  # that takes a person: to try at once again would only cost
+                self.warn("clocks differ", endpoint.address, str(clock))
+                self._exchange.directory.refused(name, endpoint, self._loop.time())
             return False
         try:
             shown = security.shown(connection.peer_certificates)

@@ -38,6 +38,9 @@ _ANSWER_TIMEOUT_S = 60.0
 _KEEP_ALIVE_S = 1.0
 """So that the connection lives while it waits."""
 _MAX_REDIRECTS = 3
+"""Places that one answer may name."""
+_MAX_PLACES = 40
+"""Places that are asked for one answer: those that were known, and those that were named."""
 
 
 def parse_endpoint(text: str, default_port: int) -> tuple[str, int]:
@@ -69,65 +72,85 @@ async def join(membership: Membership, where: tuple[str, int], token: Token, nod
     question = JoinRequest(node, token.number, token.proof(node, asked), asked)
     tls = ClientConfig(None, (security.JOIN,), verify=False)  # who answers is judged by the token's fingerprint
 
-    def judge(connection: QuicConnection) -> None:
+    def judge(connection: QuicConnection) -> bool:
         security.authority_by_fingerprint(connection.peer_certificates, token.fingerprint, datetime.now(UTC))
+        return True  # which node has the authority's key is not known yet
 
-    return membership.accept(await _ask([where], question, tls, judge), key, token.fingerprint)
+    granted = await _ask([where], question, tls, judge)
+    return membership.accept(granted, key, node, datetime.now(UTC), token.fingerprint)
 
 
 async def renew(membership: Membership, where: Sequence[tuple[str, int]]) -> Credentials:
-    """Have the next certificate, with a new key."""
-    credentials = membership.credentials()
-    key = membership.pending_key()
-    question = RenewRequest(request(key, credentials.permit.node))
+    """Have the next certificate, with a new key, of the authority, which is at one of the places, if they are right.
+
+    What they are is in part what other members say. The authority's node is known by its certificate: whoever else is
+    there can only name more places.
+    """
+    credentials, authority = membership.credentials(), membership.network().authority
+    node, key = credentials.permit.node, membership.pending_key()
+    question = RenewRequest(request(key, node))
     tls = security.client_config(credentials, security.JOIN)
-    return membership.accept(await _ask(where, question, tls, lambda connection: None), key)
+
+    def judge(connection: QuicConnection) -> bool:
+        return security.shown(connection.peer_certificates).permit.node == authority
+
+    return membership.accept(await _ask(where, question, tls, judge), key, node, datetime.now(UTC))
 
 
 async def _ask(
     places: Sequence[tuple[str, int]],
     question: Question,
     tls: ClientConfig,
-    judge: Callable[[QuicConnection], None],
+    judge: Callable[[QuicConnection], bool],
 ) -> Granted:
-    """The answer of the authority, wherever it turns out to be."""
+    """The answer of the authority, wherever it turns out to be.
+
+    `judge` says whether what a peer answers counts; if not, only the places that it names do.
+    """
     error = FairwayError("nobody is known who has the network's authority")
-    queue = list(places)
+    queue = list(dict.fromkeys(places))
     for asked, (host, port) in enumerate(queue):
-        if asked > _MAX_REDIRECTS:
+        if asked >= _MAX_PLACES:
             break
         try:
-            answer = await _ask_one(host, port, question, tls, judge)
+            answer, counts = await _ask_one(host, port, question, tls, judge)
+            if isinstance(answer, Granted):
+                if counts:
+                    return answer
+                raise FairwayError(f"{host} answers in the authority's place")
+            named = [parse_endpoint(each, port) for each in answer.elsewhere[:_MAX_REDIRECTS]]
         except (OSError, ConnectionClosed) as problem:
-            error = FairwayError(
+            error = security.clock_error(host, problem) or FairwayError(
                 f"{host} does not answer on UDP port {port}: {str(problem) or 'no answer in time'}",
                 mend="is the agent running there, and does a firewall let UDP through?",
             )
             continue
-        if isinstance(answer, Granted):
-            return answer
+        except FairwayError as problem:
+            error = problem
+            continue
         error = UsageError(answer.message, mend=answer.mend)
-        if not answer.elsewhere:
+        if counts and not named:
             break
-        queue += [parse_endpoint(each, port) for each in answer.elsewhere[:_MAX_REDIRECTS]]
+        queue += [place for place in named if place not in queue]
     raise error
 
 
 async def _ask_one(
-    host: str, port: int, question: Question, tls: ClientConfig, judge: Callable[[QuicConnection], None]
-) -> Answer:
+    host: str, port: int, question: Question, tls: ClientConfig, judge: Callable[[QuicConnection], bool]
+) -> tuple[Answer, bool]:
+    """What the host at that address answers, and what `judge` says of it."""
     # Of the two idle timeouts the shorter one counts once there is a connection; until then this one, and is not to.
     configuration = replace(security.configuration(_KEEP_ALIVE_S, calls=True), idle_timeout_s=_ANSWER_TIMEOUT_S)
     async with (
         asyncio.timeout(_TIMEOUT_S) as limit,
         connect(host, port, alpn=security.JOIN, tls=tls, configuration=configuration) as connection,
     ):
-        limit.reschedule(asyncio.get_running_loop().time() + _ANSWER_TIMEOUT_S)
-        judge(connection)
+        counts = judge(connection)
+        limit.reschedule(asyncio.get_running_loop().time() + (_ANSWER_TIMEOUT_S if counts else _TIMEOUT_S))
         stream = await connection.open_stream()
         await stream.send(encode(question), end=True)
         try:
-            return decode_answer(await stream.receive_all(MAX_BYTES))
+            return decode_answer(await stream.receive_all(MAX_BYTES)), counts
         except ValueError:
             raise FairwayError(f"{host} answers at length, and not as the authority does") from None
 

@@ -9,6 +9,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 from fairway.aio import ClosedBy, Closing, ConnectionClosed, QuicConnection, Stream, StreamReset
+from fairway.net.agent.peers import security
 from fairway.net.exchange import Channel, CloseCode, Endpoint, Incoming, Loss, Session, State, limits
 
 _URGENCY = {
@@ -210,6 +211,8 @@ def _loss(session: Session, closing: Closing) -> Loss:
         if closing.code == CloseCode.REFUSED:
             return Loss.REFUSED
         return Loss.REPLACED if closing.code == CloseCode.DUPLICATE else Loss.RESTARTING
+    if closing.by is ClosedBy.PEER and security.certificate_expired(closing):
+        return Loss.REFUSED
     if closing.by is ClosedBy.LOCAL:
         code = (session.closing or (CloseCode.NONE, ""))[0]
         return Loss.LEFT if code is CloseCode.REFUSED else Loss.REPLACED

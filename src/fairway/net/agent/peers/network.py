@@ -31,6 +31,8 @@ from fairway.net.model.errors import FairwayError, UsageError
 from fairway.net.model.facts import IPAddress, IPNetwork
 
 _HOUSEKEEPING_S = 1.0
+_MEMBERS_ASKED = 8
+"""Other members that are asked where the authority is, if it is not where it was said to be."""
 
 
 class PeerNetwork:
@@ -222,8 +224,12 @@ class PeerNetwork:
             self.exchange.news.spread(Revocations(revocations.number, revocations.signed))
 
     async def _renew(self) -> None:
-        places = [parse_endpoint(text, self._network.port) for text in self._authority_endpoints()]
+        members = self.exchange.directory.speaking_with()
+        some = random.sample(members, min(len(members), _MEMBERS_ASKED))
+        named = (*self._authority_endpoints(), *(_text(each) for member in some for each in member.endpoints[:1]))
+        places = [parse_endpoint(text, self._network.port) for text in named]
         if await self._standing.renew(places):
+            self._network = self._membership.network()  # the authority may have said that it is elsewhere
             self._connections.renewed()
 
     # Addresses
@@ -232,13 +238,12 @@ class PeerNetwork:
         return tuple(Endpoint(address, self.options.port) for address in addresses)
 
     def _authority_endpoints(self) -> tuple[str, ...]:
-        """Where the authority is: as it said itself last, else as the network's description has it."""
-        known = self.exchange.directory.known.get(self._network.authority)
-        if known is not None and known.endpoints:
-            return tuple(map(_text, known.endpoints))
+        """Where the authority may be: as it said itself last, as it signed when we joined, then as others say."""
         if self._network.authority == self.exchange.name:
             return ()
-        return self._network.endpoints
+        known = self.exchange.directory.known.get(self._network.authority)
+        own, told = (known.own, known.told) if known is not None else ((), ())
+        return tuple(dict.fromkeys((*map(_text, own), *self._network.endpoints, *map(_text, told))))
 
     async def _seed(self, text: str) -> None:
         """An address to call; a name is looked up once."""

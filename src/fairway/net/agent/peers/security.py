@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from fairway.net.enrolment import ANY_NODE, Credentials, host_name, permit_of
 from fairway.net.model.errors import FairwayError
 from fairway.net.model.permit import Permit
-from fairway.quic import QuicConfiguration
-from fairway.tls import ClientConfig, Identity, ServerConfig, TlsAlert
+from fairway.quic import Closing, ConnectionClosed, ErrorCode, QuicConfiguration
+from fairway.tls import AlertDescription, ClientConfig, Identity, ServerConfig, TlsAlert
 from fairway.tls.trust import Trust, server_subject
 
 ROUTES = "fairway-routes/1"
@@ -21,6 +21,7 @@ ROUTES = "fairway-routes/1"
 JOIN = "fairway-join/1"
 """ALPN of joining and renewing; who joins has no certificate yet."""
 
+_EXPIRED = ErrorCode.CRYPTO_ERROR + AlertDescription.CERTIFICATE_EXPIRED
 _IDLE_S = 3.0
 _HANDSHAKE_S = 10.0
 """A busy host may take seconds for one; how many may be under way at once is bounded elsewhere."""
@@ -93,7 +94,28 @@ def authority_by_fingerprint(chain: tuple[bytes, ...], fingerprint: bytes, now: 
         trust = Trust([x509.load_der_x509_certificate(chain[-1])])
         trust.server_key(chain[:-1], server_subject(ANY_NODE), now)
     except (ValueError, TlsAlert) as error:
+        if isinstance(error, TlsAlert) and error.alert is AlertDescription.CERTIFICATE_EXPIRED:
+            raise _clock_error("who answered", now) from None
         raise FairwayError(
             f"who answered is not of the network that the token is for: {error}",
             mend="look at the address; make a new token on the first host: fairway token",
         ) from None
+
+
+def clock_error(who: object, error: BaseException) -> FairwayError | None:
+    """What to say of `who`, if the connection ended since a certificate is not valid now by one side's clock."""
+    if isinstance(error, ConnectionClosed) and certificate_expired(error.closing):
+        return _clock_error(who, datetime.now(UTC))
+    return None
+
+
+def certificate_expired(closing: Closing) -> bool:
+    """Whether the connection ended since a certificate is not valid now by the clock of the side that ended it."""
+    return not closing.application and closing.code == _EXPIRED
+
+
+def _clock_error(who: object, now: datetime) -> FairwayError:
+    return FairwayError(
+        f"by this host's clock or that of {who} a certificate is not valid now; this one says {now:%Y-%m-%d %H:%M} UTC",
+        mend="set the clock that is wrong (timedatectl set-ntp true); if both are right, join anew with a token",
+    )

@@ -72,7 +72,8 @@ class Standing:
 
     def renewal_due(self, now: datetime, clock_s: float) -> bool:
         """Whether it is time for the next certificate; true again only a while later, if that fails."""
-        if self.credentials.renew_at > now or clock_s < self._not_before_s:
+        early = self.credentials.certificate.not_valid_before_utc > now  # it was granted while a clock was ahead
+        if (self.credentials.renew_at > now and not early) or clock_s < self._not_before_s:
             return False
         self._not_before_s = clock_s + _RETRY_S
         return True
@@ -82,8 +83,9 @@ class Standing:
         try:
             if self._authority.here:
                 node, key = self.credentials.permit.node, self._membership.pending_key()
-                granted = self._authority.enrol(node, request(key, node), datetime.now(UTC))
-                self.credentials = self._membership.accept(granted, key)
+                now = datetime.now(UTC)
+                granted = self._authority.enrol(node, request(key, node), now)
+                self.credentials = self._membership.accept(granted, key, node, now)
             else:
                 self.credentials = await renew(self._membership, places)
         except FairwayError as error:
