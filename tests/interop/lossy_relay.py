@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import socket
 from typing import Any
+
+_SO_RCVBUFFORCE = 33  # asm-generic/socket.h
+_QUEUE = 8 << 20
+"""Bytes that may wait for a side to be read. A whole window that comes at once has to fit: else the path loses some."""
 
 
 class LossyRelay:
@@ -23,16 +29,19 @@ class LossyRelay:
         self._front, _ = await loop.create_datagram_endpoint(
             lambda: _Side(self._from_client), local_addr=("127.0.0.1", 0)
         )
-        self._back, _ = await loop.create_datagram_endpoint(lambda: _Side(self._from_server), remote_addr=self._target)
+        await self._reach_back()
         self.port = self._front.get_extra_info("sockname")[1]
         return self
 
     async def rebind(self) -> None:
         """Show the server another port from now on, as a NAT that forgot does; what comes to the old one is lost."""
         old = self._back
+        await self._reach_back()
+        old.close()
+
+    async def _reach_back(self) -> None:
         loop = asyncio.get_running_loop()
         self._back, _ = await loop.create_datagram_endpoint(lambda: _Side(self._from_server), remote_addr=self._target)
-        old.close()
 
     async def __aexit__(self, *error: object) -> None:
         self._front.close()
@@ -57,6 +66,10 @@ class LossyRelay:
 class _Side(asyncio.DatagramProtocol):
     def __init__(self, received: Any) -> None:
         self._received = received
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        with contextlib.suppress(OSError):  # only root may have so much
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _QUEUE)
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         self._received(data, addr)

@@ -260,7 +260,8 @@ class ShortPackets:
         records: list[tuple[int, ...]] = []
         received = space.received
         left = room
-        if received.eliciting and (free or received.ack_now):
+        # A probe says again what has arrived: that may be what the peer waits for, and what was lost.
+        if (received.eliciting and (free or received.ack_now)) or (space.probes and free and received):
             delay = int((now - received.largest_at) * 1e6) >> state.local_parameters.ack_delay_exponent
             parts.append(encode_ack(received.ranges(), max(delay, 0), counts=received.ecn))
             records.append((ACK, received.largest))
