@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from fairway.net.agent import listener as listener_room
 from fairway.net.agent import log
 from fairway.net.agent import server as server_room
 from fairway.net.agent.protocol import LINE_MAX, Json
@@ -167,6 +169,37 @@ class TestTheJournalOfDeletions:
         self.note(tmp_path / "j", CNI_COMMAND="DEL")
         Pending(tmp_path / "j").drain(lambda _: Answer(1, b'{"code": %d}' % code))
         assert len(waiting_in(tmp_path / "j")) == waits
+
+
+class Crowded:
+    """An agent with so much to tell that no socket holds it; a real one would need a hundred thousand pods for that."""
+
+    healthy = ready = True
+
+    async def metrics(self) -> bytes:
+        return bytes(32 << 20)
+
+
+def test_who_does_not_read_the_metrics_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener_room, "_REQUEST_S", 0.2)
+
+    async def play() -> None:
+        listener = listener_room.Listener(Crowded())  # type: ignore[arg-type]
+        await listener.start("127.0.0.1", 0)
+        assert listener._server is not None
+        host, port = listener._server.sockets[0].getsockname()
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")  # and nothing behind it
+        async with asyncio.timeout(10):
+            while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 - the listener's tell nobody when they end
+                await asyncio.sleep(0.01)
+        with contextlib.suppress(ConnectionResetError):
+            assert len(await reader.read()) < 32 << 20
+        writer.close()
+        await listener.close()
+
+    asyncio.run(play())
 
 
 @pytest.mark.parametrize("said", [b"", b'{"call": '])

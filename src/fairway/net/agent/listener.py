@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 from fairway.net.agent import metrics
@@ -47,14 +46,13 @@ class Listener:
                 async with asyncio.timeout(_REQUEST_S):
                     head = await reader.readuntil(b"\r\n\r\n")
                     writer.write(await self._answer(head))
-                    await writer.drain()
+                    writer.close()
+                    await writer.wait_closed()  # when all is sent
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # a client that does not speak HTTP, or not fast enough
+            pass  # a client that does not speak HTTP, or does not take the answer, or not fast enough
         finally:
             self._open -= 1
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            writer.transport.abort()
 
     async def _answer(self, head: bytes) -> bytes:
         method, _, rest = head.partition(b" ")
