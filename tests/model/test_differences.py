@@ -20,6 +20,7 @@ from fairway.net.model.facts import (
     Namespace,
     Neighbour,
     PolicyRules,
+    Refusal,
     Route,
     Sysctl,
     TunnelGuard,
@@ -50,6 +51,7 @@ CASES: list[tuple[Operation, str]] = [
     ),
     (Create(ROUTE), "the route to 10.0.1.2 by fwy-a is missing"),
     (Delete(FAR), "the route to 10.3.0.0/24 via 192.0.2.1 is left over"),
+    (Create(Refusal("", FAR.destination)), "the route that refuses what no pod of 10.3.0.0/24 has is missing"),
     (Delete(Masquerade("", "m")), "the chain that hides pods' addresses from outside the network is left over"),
     (
         Change(PolicyRules("", PolicyTable(active=True)), PolicyRules("", PolicyTable())),

@@ -53,7 +53,7 @@ def no_pods(containerd: Containerd) -> Iterator[None]:
     for sandbox in containerd.runtime.sandboxes():
         containerd.runtime.remove_sandbox(sandbox)
     assert "fwy-" not in sh("ip link")
-    assert "10.90." not in sh("ip route")
+    assert "10.90." not in sh("ip route show type unicast")
 
 
 def test_a_pod_has_an_address_of_the_pool_and_answers(containerd: Containerd) -> None:

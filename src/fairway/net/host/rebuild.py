@@ -19,6 +19,7 @@ from fairway.net.model.attachment import Attachment, Kubernetes, attachment_name
 from fairway.net.model.errors import FairwayError
 from fairway.net.model.facts import IPAddress, IPNetwork, Neighbour, Refusal
 from fairway.net.model.names import INTERFACE_PREFIX, host_interface
+from fairway.net.model.permit import within
 from fairway.net.model.pod import Pod, StaticRoute
 from fairway.net.model.pool import DEFAULT_COOLDOWN_S, Pool
 from fairway.net.reconcile import pod_mac
@@ -50,9 +51,11 @@ def rebuild(store: Store, kernel: Kernel, prefix: str, mark: str, kept: Path | N
 
 
 def _blocks(kernel: Kernel) -> list[IPNetwork]:
-    """The pools' blocks, where there are pods: what nobody has of them is refused."""
-    blocks = [fact.destination for fact in kernel.refusals() if isinstance(fact, Refusal)]
-    return sorted(blocks, key=lambda block: (block.version, int(block.network_address)))
+    """The blocks of pools that pods have addresses of: what nobody has of them is refused."""
+    pods = [route.destination for route in kernel.routes(kernel.home) if route.link.startswith(INTERFACE_PREFIX)]
+    refused = [fact.destination for fact in kernel.refusals() if isinstance(fact, Refusal)]
+    used = [block for block in refused if any(within(pod, (block,)) for pod in pods)]
+    return sorted(used, key=lambda block: (block.version, int(block.network_address)))
 
 
 def _take_up_pod(store: Store, kernel: Kernel, namespace: str, name: str) -> None:
