@@ -10,11 +10,13 @@ from quic_pair import CLIENT_ADDRESS, Pair, Side, SimulatedPath, identity
 
 from fairway.quic import ClosedBy, Connection, Endpoint, QuicConfiguration, UsageError
 from fairway.quic import events as ev
+from fairway.quic.frames import PathChallenge, PathResponse
 from fairway.tls import ServerConfig
 
 NEW_PORT = (CLIENT_ADDRESS[0], 4001)
 NEW_HOST = ("198.51.100.7", 4000)
 MOBILE = "mobile"
+PathFrame = PathChallenge | PathResponse
 
 
 def core(side: Side) -> Connection:
@@ -183,6 +185,21 @@ class TestRebinding:
         assert room[0] < 1200
         before = len(pair.server.received[stream_id])
         pair.run(lambda: len(pair.server.received[stream_id]) > before + 1_000_000, limit_s=30)
+
+    @pytest.mark.parametrize(("frame", "kept"), [(PathResponse(bytes(8)), False), (PathChallenge(bytes(8)), True)])
+    def test_an_answer_that_comes_too_late_is_not_asked_about(self, frame: PathFrame, kept: bool) -> None:
+        """Two addresses that were given up, one for the other, would else answer and be asked for ever."""
+        pair = Pair()
+        pair.run_for(1.0)
+        state = core(pair.client)._state
+        payload, number = frame.encode().ljust(1150, b"\0"), state.application.next_number
+        state.application.next_number += 1
+        assert state.application.keys is not None
+        first, destination = state.first_byte(state.path), state.remote_ids.current
+        datagram = state.application.keys.sealer.seal(first, destination, number, 4, [payload])
+        pair.inject(datagram, to_server=True, address=NEW_HOST)
+        known = [path.address for path in core(pair.server)._migration.others]
+        assert known == ([NEW_HOST] if kept else [])
 
     def test_before_the_handshake_ends_nobody_moves(self) -> None:
         pair = Pair(connect=False)

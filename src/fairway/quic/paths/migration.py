@@ -53,6 +53,8 @@ class Migration:
     def heard_on(self, path: Path, *, moved: bool, now: float) -> None:
         """A genuine packet came on a path that is not in use; `moved` if it is the newest and more than a probe."""
         if path not in self.others:
+            if not moved and not path.responses:
+                return  # an answer to what was given up: to ask there again would have no end
             self._keep(path)
         if self._state.is_client:
             return
