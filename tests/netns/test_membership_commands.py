@@ -16,6 +16,10 @@ from peer_net import ip, until
 COMMAND = [sys.executable, "-c", "from fairway.cli import main; main(prog_name='fairway')"]
 
 
+SWITCH = "membership-switch"
+"""What the hosts hang on has a namespace of its own: no other test's rules are in its packets' way."""
+
+
 class CommandHost:
     """A host that is only spoken to by commands."""
 
@@ -25,8 +29,8 @@ class CommandHost:
         self.socket = directory / name / "agent.sock"  # the socket for runtimes is beside it
         self.agent: subprocess.Popen[bytes] | None = None
         ip("netns", "add", name)
-        ip("link", "add", f"x-{name}", "type", "veth", "peer", "name", "eth0", "netns", name)
-        ip("link", "set", f"x-{name}", "master", "switch", "up")
+        ip("-n", SWITCH, "link", "add", f"x-{name}", "type", "veth", "peer", "name", "eth0", "netns", name)
+        ip("-n", SWITCH, "link", "set", f"x-{name}", "master", "switch", "up")
         for words in (
             ("link", "set", "lo", "up"),
             ("link", "set", "eth0", "up"),
@@ -70,19 +74,19 @@ class CommandHost:
         if self.agent is not None:
             self.agent.terminate()
             self.agent.wait()
-        ip("link", "delete", f"x-{self.name}")
         ip("netns", "delete", self.name)
 
 
 @pytest.fixture
 def hosts(tmp_path: Path) -> Iterator[tuple[CommandHost, CommandHost]]:
-    ip("link", "add", "switch", "type", "bridge")
-    ip("link", "set", "switch", "up")
+    ip("netns", "add", SWITCH)
+    ip("-n", SWITCH, "link", "add", "switch", "type", "bridge")
+    ip("-n", SWITCH, "link", "set", "switch", "up")
     pair = CommandHost(tmp_path, "host1", "192.0.2.1/24"), CommandHost(tmp_path, "host2", "192.0.2.2/24")
     yield pair
     for host in pair:
         host.close()
-    ip("link", "delete", "switch")
+    ip("netns", "delete", SWITCH)
 
 
 def test_a_network_is_begun_joined_and_left_by_revocation(hosts: tuple[CommandHost, CommandHost]) -> None:
