@@ -38,10 +38,10 @@ class PeerNumbers:
         self.next = 0
 
     def finish(self) -> bool:
-        """One is finished; True if the limit rose, by half a window at least."""
+        """One is finished; True if the limit rose, by a quarter of the window at least."""
         self._finished += 1
         limit = self._finished + self._window
-        if 2 * (limit - self.limit) < self._window:
+        if 4 * (limit - self.limit) < self._window:
             return False
         self.limit = limit
         return True
