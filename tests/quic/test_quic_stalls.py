@@ -144,6 +144,20 @@ class TestProbes:
         timeout = path.client.path.rtt.timeout
         assert path.arrived_at(request) <= begun + timeout + DELAY_S + 0.026
 
+    def test_a_probe_says_again_what_has_arrived(self) -> None:
+        lossy = Lossy()
+        lossy.connect()
+        stream_id = lossy.server.open_stream(unidirectional=True)
+        assert stream_id is not None
+        lossy.server.write(stream_id, bytes(100), end=True)
+        lossy.pair.settle()
+        lossy.lose = {"there": 1, "back": 1000}  # the acknowledgement, and whatever the server says in doubt
+        lossy.pair.run(lambda: not lossy.lose["there"])
+        assert stream_id in lossy.pair.client.ended
+        lossy.lose["there"] = 1
+        lossy.write(100)
+        lossy.pair.run(lambda: lossy.server.statistics()["stream_bytes_kept"] == 0, limit_s=5)
+
     def test_1_rtt_packets_have_a_timer_once_the_handshake_is_confirmed_and_not_before(self) -> None:
         state = ConnectionState(
             QuicConfiguration(),

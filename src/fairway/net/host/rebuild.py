@@ -17,7 +17,7 @@ from fairway.net.kernel.messages import pair_group
 from fairway.net.kernel.records import LinkRecord
 from fairway.net.model.attachment import Attachment, Kubernetes, attachment_name, read_mark
 from fairway.net.model.errors import FairwayError
-from fairway.net.model.facts import IPAddress, IPNetwork, Neighbour, Refusal
+from fairway.net.model.facts import IPAddress, IPNetwork, Neighbour
 from fairway.net.model.names import INTERFACE_PREFIX, host_interface
 from fairway.net.model.permit import within
 from fairway.net.model.pod import Pod, StaticRoute
@@ -53,7 +53,7 @@ def rebuild(store: Store, kernel: Kernel, prefix: str, mark: str, kept: Path | N
 def _blocks(kernel: Kernel) -> list[IPNetwork]:
     """The blocks of pools that pods have addresses of: what nobody has of them is refused."""
     pods = [route.destination for route in kernel.routes(kernel.home) if route.link.startswith(INTERFACE_PREFIX)]
-    refused = [fact.destination for fact in kernel.refusals() if isinstance(fact, Refusal)]
+    refused = [refusal.destination for refusal in kernel.refusals()]
     used = [block for block in refused if any(within(pod, (block,)) for pod in pods)]
     return sorted(used, key=lambda block: (block.version, int(block.network_address)))
 

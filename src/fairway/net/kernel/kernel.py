@@ -21,6 +21,7 @@ from fairway.net.model.facts import (
     Fact,
     IPAddress,
     IPNetwork,
+    Refusal,
     Route,
     Sysctl,
 )
@@ -93,7 +94,7 @@ class Kernel:
         found = (records.address(self.home, {1: "lo"}, m) for m in netlink.dump(messages.dump_addresses(index=1)))
         return {r.fact for r in found if r.fact.link == "lo" and r.ours}
 
-    def refusals(self) -> set[Fact]:
+    def refusals(self) -> set[Refusal]:
         """Our routes of the home namespace that refuse."""
         return observe.refusals(self.home, self._sessions.netlink(self.home))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fairway.net.kernel import messages, records, sysctl
 from fairway.net.kernel.netlink import Netlink
 from fairway.net.kernel.records import AddressRecord, LinkRecord, RouteRecord
-from fairway.net.model.facts import Fact, IPNetwork, Route, Sysctl
+from fairway.net.model.facts import Fact, IPNetwork, Refusal, Route, Sysctl
 
 _ADDRESS_BYTES = {messages.AF_INET: 4, messages.AF_INET6: 16}
 
@@ -72,7 +72,7 @@ def routes(
     return [record.fact for record in ours if record.protocol == messages.ROUTE_PROTOCOL]
 
 
-def refusals(namespace: str, netlink: Netlink) -> set[Fact]:
+def refusals(namespace: str, netlink: Netlink) -> set[Refusal]:
     """Our routes that refuse; the kernel does the filtering, if it is new enough to."""
     return {
         records.refusal(namespace, message)
