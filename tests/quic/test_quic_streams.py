@@ -12,6 +12,7 @@ from fairway.quic.errors import ErrorCode, PeerError, UsageError
 from fairway.quic.frames import MAX_DATA, MAX_STREAM_DATA, STREAM
 from fairway.quic.streams.flow_control import ReceiveWindow, SendWindow
 from fairway.quic.streams.incoming import Incoming
+from fairway.quic.streams.numbers import PeerNumbers
 from fairway.quic.streams.outgoing import Outgoing
 from fairway.quic.streams.recv import (
     RECEIVE_TRANSITIONS,
@@ -322,3 +323,12 @@ class TestTable:
     def test_callers_mistakes_are_usage_errors(self) -> None:
         with pytest.raises(UsageError):
             Server().incoming.read(0)
+
+
+def test_further_streams_are_allowed_when_a_quarter_has_ended() -> None:
+    """Who has many open at once is to have some left while the others end: curl opens a further connection else."""
+    numbers = PeerNumbers(128)
+    assert [numbers.finish() for _ in range(31)] == [False] * 31
+    assert numbers.limit == 128
+    assert numbers.finish()
+    assert numbers.limit == 160
