@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fairway.net.agent import protocol
-from fairway.net.agent.config import DEFAULT_SOCKET
-from fairway.net.agent.protocol import AnswerError, Json, Progress
+from fairway.net.agent.protocol import DEFAULT_SOCKET, AnswerError, Json, Progress
 
 _CONNECT_S = 5.0
 _ANSWER_S = 180.0

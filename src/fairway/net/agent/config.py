@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fairway.net.agent.peers.options import PeerOptions
+from fairway.net.agent.protocol import DEFAULT_SOCKET
 from fairway.net.cni import PENDING as CNI_PENDING
 from fairway.net.cni import SOCKET as CNI_SOCKET
 from fairway.net.host.host import DEFAULT_STATE
@@ -20,7 +21,6 @@ from fairway.net.model.pod import VXLAN_PORT
 from fairway.net.model.pool import DEFAULT_COOLDOWN_S, Pool
 
 DEFAULT_PATH = Path("/etc/fairway/agent.toml")
-DEFAULT_SOCKET = Path("/run/fairway/agent.sock")
 
 EXAMPLE = """\
 # The agent of this host; every line below is what holds without it.

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fairway.net.model import errors
 from fairway.net.model.errors import FairwayError, KernelError, UsageError
 
 VERSION = 1
+
+DEFAULT_SOCKET = Path("/run/fairway/agent.sock")
 
 LINE_MAX = 8 << 20
 """Bytes of a request: the policies of thousands of pods fit. Only root gets so far as to send one."""
