@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
 
 from fairway.quic.errors import ErrorCode, PeerError
 from fairway.quic.limits import MAX_CONNECTION_ID_LENGTH, MAX_STREAMS_CAP
@@ -66,8 +69,7 @@ class PreferredAddress:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class TransportParameters:
+class TransportParameters(NamedTuple):
     """Every parameter of RFC 9000, 9221, 9287, 9368, of ACK frequency and of reliable stream resets.
 
     What is given is what holds where one is absent.
@@ -122,10 +124,9 @@ _NAMES = {
     0xFF04DE1B: "min_ack_delay_us",  # draft-ietf-quic-ack-frequency-14 section 3
 }
 _IDS = {name: number for number, name in _NAMES.items()}
-_FIELDS = tuple((field.name, encode_varint(_IDS[field.name]), field.default) for field in fields(TransportParameters))
-_CONNECTION_IDS = frozenset({0x00, 0x0F, 0x10})
-_FLAGS = frozenset({0x0C, 0x1D, 0x2AB2})  # without a value
-_SERVER_ONLY = frozenset({0x00, 0x02, 0x0D, 0x10})  # section 18.2: a client MUST NOT send these
+_DEFAULTS = TransportParameters._field_defaults
+_FIELDS = tuple((name, encode_varint(_IDS[name]), default) for name, default in _DEFAULTS.items())
+_SERVER_ONLY = frozenset(_NAMES[number] for number in (0x00, 0x02, 0x0D, 0x10))  # section 18.2: no client sends these
 
 _RANGES = {  # inclusive limits of the integers, by name, where they are not those of the encoding
     "max_udp_payload_size": (MIN_UDP_PAYLOAD, VARINT_MAX),
@@ -134,11 +135,6 @@ _RANGES = {  # inclusive limits of the integers, by name, where they are not tho
     "ack_delay_exponent": (0, MAX_ACK_DELAY_EXPONENT),
     "max_ack_delay_ms": (0, MAX_ACK_DELAY_LIMIT_MS - 1),
     "active_connection_id_limit": (MIN_ACTIVE_CONNECTION_IDS, VARINT_MAX),
-}
-_INTEGERS = {
-    _IDS[field.name]: (field.name, *_RANGES.get(field.name, (0, VARINT_MAX)))
-    for field in fields(TransportParameters)
-    if type(field.default) is int or field.name == "min_ack_delay_us"
 }
 
 _VALUE_MASKS = {length: (1 << (8 * length - 2)) - 1 for length in (1, 2, 4, 8)}  # without the bits that say the length
@@ -195,7 +191,7 @@ def encode_ids(
 def decode_parameters(data: bytes, *, from_client: bool) -> TransportParameters:
     """Parse a peer's parameters; raises `PeerError` with TRANSPORT_PARAMETER_ERROR."""
     found: dict[str, object] = {}
-    seen: set[int] = set()
+    unknown: set[int] = set()
     offset, end = 0, len(data)
     try:
         while offset < end:
@@ -206,45 +202,70 @@ def decode_parameters(data: bytes, *, from_client: bool) -> TransportParameters:
             offset = start + length
             if offset > end:
                 raise _error("a parameter runs past the end")
-            if number in seen:
+            known = _DECODERS.get(number)
+            if known is not None:
+                name, decode = known
+                if name in found:
+                    raise _error(f"{name} is given twice")
+                found[name] = decode(name, data[start:offset], from_client)
+            elif number in unknown:
                 raise _error(f"parameter {number:#x} is given twice")
-            seen.add(number)
-            if number in _INTEGERS:
-                name, low, high = _INTEGERS[number]
-                mask = _VALUE_MASKS.get(length)
-                if mask is None or length != 1 << (data[start] >> 6):
-                    raise _error(f"{name} has a wrong length")
-                value = found[name] = _from_bytes(data[start:offset], "big") & mask
-                if not low <= value <= high:
-                    raise _error(f"{name} is {value}, outside {low} to {high}")
-            elif number in _NAMES:
-                if from_client and number in _SERVER_ONLY:
-                    raise _error(f"a client may not send {_NAMES[number]}")
-                found[_NAMES[number]] = _decode_value(number, data[start:offset], from_client)
-            elif len(seen) - len(found) > MAX_UNKNOWN_PARAMETERS:
-                raise _error("too many parameters")
+            else:
+                unknown.add(number)
+                if len(unknown) > MAX_UNKNOWN_PARAMETERS:
+                    raise _error("too many parameters")
     except (WireError, IndexError) as error:
         raise _error("a parameter is cut off") from error
+    if from_client and not _SERVER_ONLY.isdisjoint(found):
+        raise _error(f"a client may not send {', '.join(sorted(_SERVER_ONLY & found.keys()))}")
     parameters = TransportParameters(**found)  # type: ignore[arg-type]
     if parameters.min_ack_delay_us is not None and parameters.min_ack_delay_us > 1000 * parameters.max_ack_delay_ms:
         raise _error("min_ack_delay is longer than max_ack_delay")
     return parameters
 
 
-def _decode_value(number: int, value: bytes, from_client: bool) -> object:
-    name = _NAMES[number]
-    if number in _CONNECTION_IDS:
-        if len(value) > MAX_CONNECTION_ID_LENGTH:
-            raise _error(f"{name} is longer than 20 bytes")
-        return value
-    if name == "stateless_reset_token":
-        if len(value) != 16:
-            raise _error("stateless_reset_token is not 16 bytes")
-        return value
-    if number in _FLAGS:
-        if value:
-            raise _error(f"{name} has a value")
-        return True
-    if name == "version_information":
-        return VersionInformation.decode(value, from_client=from_client)
-    return PreferredAddress.decode(value)
+# What each kind of parameter holds: `PeerError` for a value that it may not have.
+
+
+@lru_cache(maxsize=256)  # peers of one kind all say the same
+def _integer(name: str, value: bytes, from_client: bool) -> int:
+    mask = _VALUE_MASKS.get(len(value))
+    if mask is None or len(value) != 1 << (value[0] >> 6):
+        raise _error(f"{name} has a wrong length")
+    decoded = _from_bytes(value, "big") & mask
+    low, high = _RANGES.get(name, (0, VARINT_MAX))
+    if not low <= decoded <= high:
+        raise _error(f"{name} is {decoded}, outside {low} to {high}")
+    return decoded
+
+
+def _connection_id(name: str, value: bytes, from_client: bool) -> bytes:
+    if len(value) > MAX_CONNECTION_ID_LENGTH:
+        raise _error(f"{name} is longer than 20 bytes")
+    return value
+
+
+def _reset_token(name: str, value: bytes, from_client: bool) -> bytes:
+    if len(value) != 16:
+        raise _error(f"{name} is not 16 bytes")
+    return value
+
+
+def _flag(name: str, value: bytes, from_client: bool) -> bool:
+    if value:
+        raise _error(f"{name} has a value")
+    return True
+
+
+_NO_INTEGERS: dict[str, Callable[[str, bytes, bool], object]] = {
+    "original_destination_connection_id": _connection_id,
+    "stateless_reset_token": _reset_token,
+    "disable_active_migration": _flag,
+    "preferred_address": lambda name, value, from_client: PreferredAddress.decode(value),
+    "initial_source_connection_id": _connection_id,
+    "retry_source_connection_id": _connection_id,
+    "version_information": lambda name, value, from_client: VersionInformation.decode(value, from_client=from_client),
+    "grease_quic_bit": _flag,
+    "reset_stream_at": _flag,
+}
+_DECODERS = {number: (name, _NO_INTEGERS.get(name, _integer)) for number, name in _NAMES.items()}

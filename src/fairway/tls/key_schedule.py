@@ -1,8 +1,8 @@
 """From shared secrets to traffic secrets (RFC 8446 section 7) and from those to QUIC's keys (RFC 9001 section 5.1).
 
 HMAC is HKDF's only primitive, and for the short outputs that TLS asks for extract and expand are one call of it. Each
-side of a handshake calls it some thirty times, so it is spelled out here (RFC 2104): two hashes keyed with the secret
-and copied for every label cost a third of what an HMAC set up anew does.
+side of a handshake calls it some thirty times, so it is spelled out here (RFC 2104): two hashes of few bytes cost two
+thirds of what an HMAC object does.
 """
 
 from __future__ import annotations
@@ -56,14 +56,8 @@ def expand(hash_name: str, secret: bytes, infos: Iterable[Info]) -> list[bytes]:
     """HKDF-Expand-Label for several labels of one secret, in their order. The secret is no longer than a block."""
     make, block_length = _BLOCKS[hash_name]
     block = secret.ljust(block_length, b"\0")
-    copy_inner, copy_outer = make(block.translate(_INNER)).copy, make(block.translate(_OUTER)).copy
-    out = []
-    for info, length in infos:
-        inner, outer = copy_inner(), copy_outer()
-        inner.update(info)
-        outer.update(inner.digest())
-        out.append(outer.digest()[:length])
-    return out
+    inner, outer = block.translate(_INNER), block.translate(_OUTER)
+    return [make(outer + make(inner + info).digest()).digest()[:length] for info, length in infos]
 
 
 def hkdf_expand_label(hash_name: str, secret: bytes, label: str, context: bytes, length: int) -> bytes:
