@@ -10,6 +10,15 @@ from quic_pair import CLIENT_ADDRESS, Pair
 from fairway.quic import ErrorCode
 from fairway.quic import events as ev
 from fairway.quic.endpoint.admission import Admission, AdmissionLimits, Decision, place_of
+from fairway.quic.limits import (
+    MAX_CONNECTIONS,
+    MAX_CONNECTIONS_PER_ADDRESS,
+    MAX_PENDING_HANDSHAKES,
+    MAX_PENDING_PER_ADDRESS,
+    RETRY_FROM_PENDING,
+    RETRY_FROM_PENDING_OF_ADDRESS,
+    VERSION_NEGOTIATION_PER_SECOND,
+)
 
 HERE, THERE = ("192.0.2.7", 1), ("198.51.100.9", 1)
 
@@ -102,6 +111,64 @@ class TestLimits:
         assert admission.pending == 0
         for place in range(4):
             assert admission.judge((f"192.0.2.{place}", 1), False) is Decision.ADMIT
+
+
+class TestDefaults:
+    """Who gives no limits is guarded all the same."""
+
+    def test_unproved_handshakes_of_one_address(self) -> None:
+        admission = Admission()
+        several(admission, RETRY_FROM_PENDING_OF_ADDRESS - 1)
+        assert admission.judge(HERE, False) is Decision.ADMIT
+        several(admission, 1)
+        assert admission.judge(HERE, False) is Decision.PROVE
+        assert admission.judge(THERE, False) is Decision.ADMIT
+
+    def test_unproved_handshakes_in_all(self) -> None:
+        admission = Admission()
+        for number in range(RETRY_FROM_PENDING):
+            assert admission.judge(THERE, False) is Decision.ADMIT
+            several(admission, 1, (f"10.0.{number // 200}.{number % 200}", 1))
+        assert admission.judge(THERE, False) is Decision.PROVE
+
+    def test_handshakes_that_one_proved_address_leaves_open(self) -> None:
+        admission = Admission()
+        several(admission, MAX_PENDING_PER_ADDRESS - 1, proved=True)
+        assert admission.judge(HERE, True) is Decision.ADMIT
+        several(admission, 1, proved=True)
+        assert admission.judge(HERE, True) is Decision.ADDRESS
+        assert admission.judge(THERE, True) is Decision.ADMIT
+
+    def test_handshakes_that_proved_addresses_leave_open(self) -> None:
+        admission = Admission()
+        for number in range(MAX_PENDING_HANDSHAKES):
+            assert admission.judge(HERE, True) is Decision.ADMIT
+            several(admission, 1, (f"10.0.{number // 200}.{number % 200}", 1), proved=True)
+        assert admission.judge(HERE, True) is Decision.HANDSHAKES
+
+    def test_connections_of_one_address(self) -> None:
+        admission = Admission()
+        for guest in several(admission, MAX_CONNECTIONS_PER_ADDRESS - 1, proved=True):
+            admission.complete(guest)
+        assert admission.judge(HERE, False) is Decision.ADMIT
+        for guest in several(admission, 1, proved=True):
+            admission.complete(guest)
+        assert admission.judge(HERE, False) is Decision.ADDRESS
+        assert admission.judge(THERE, False) is Decision.ADMIT
+
+    def test_connections_in_all(self) -> None:
+        admission = Admission()
+        for number in range(MAX_CONNECTIONS):
+            guest = object()
+            admission.begin(guest, (f"h{number}", 1), True)
+            admission.complete(guest)
+            if number == MAX_CONNECTIONS - 2:
+                assert admission.judge(THERE, True) is Decision.ADMIT
+        assert admission.judge(THERE, True) is Decision.CONNECTIONS
+
+    def test_answers_to_strangers(self) -> None:
+        admission = Admission()
+        assert sum(admission.may_answer(1.0) for _ in range(1000)) == VERSION_NEGOTIATION_PER_SECOND
 
 
 class TestPlaces:
