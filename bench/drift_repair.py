@@ -26,6 +26,10 @@ def _nft(arguments: str) -> str:
     return subprocess.run(f"nft {arguments}", shell=True, capture_output=True, text=True).stdout.strip()
 
 
+def _legacy(arguments: str) -> str:
+    return subprocess.run(f"iptables-legacy {arguments}", shell=True, capture_output=True, text=True).stdout
+
+
 def _forwards() -> bool:
     return Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
 
@@ -44,7 +48,11 @@ CASES = {
         ["nft add table ip filter", f"nft '{_DROP}'"],
         lambda: "accept" in _nft("list chain ip filter FORWARD"),
     ),
-    "ip_forward=0": (["sysctl -qw net.ipv4.ip_forward=0"], _forwards),
+    "FORWARD drops (iptables-legacy)": (
+        ["iptables-legacy -P FORWARD DROP"],
+        lambda: "fwy-" in _legacy("-S FORWARD"),
+    ),
+    "forwarding switched off": (["sysctl -qw net.ipv4.ip_forward=0"], _forwards),
 }
 
 
@@ -68,7 +76,7 @@ def _measure() -> Result:
             result.add("fairway", what, samples, "ms")
             result.add("fairway", f"{what}, slowest", [max(samples)], "ms")
         client.call("pod.rm", {"names": [f"pod{number}" for number in range(PODS)]})
-    result.notes.append("what the kernel tells nothing of (ip_forward) is looked at every 2 s")
+    result.notes.append("what the kernel tells nothing of (FORWARD drops, iptables-legacy) is looked at every 2 s")
     return result
 
 
@@ -78,6 +86,9 @@ def _timed(client: Client, commands: list[str], repaired: Callable[[], object]) 
         subprocess.run(command, shell=True, check=True)
     took = until(repaired) * 1e3
     until(lambda: not client.call("check")["drift"])
+    if "-P FORWARD DROP" in _legacy("-S FORWARD"):
+        subprocess.run("iptables-legacy -P FORWARD ACCEPT", shell=True, check=True)
+        until(lambda: "fwy-" not in _legacy("-S FORWARD"))
     if _nft("list table ip filter"):
         subprocess.run("nft delete table ip filter", shell=True, check=True)
         until(lambda: not client.call("check")["drift"])

@@ -40,12 +40,14 @@ REASONS = {
     ),
     "a pod's neighbour entry goes": (Event("neighbour", gone=True, network=POD), AN_ADDRESS),
     "somebody changes a pod's neighbour entry": (Event("neighbour", network=POD, port=7), AN_ADDRESS),
+    "forwarding is switched off": (Event("forwarding", gone=True), Scope(ground=True)),
     "somebody changes nftables": (Event("rules", port=7), Scope(ground=True, guards=True)),
 }
 
 NO_REASONS = {
     "what this process does": Event("link", gone=True, name=LINK, own=True),
     "a link that works": Event("link", name="eth0"),
+    "forwarding is switched on": Event("forwarding"),
     "a new address": Event("address", index=2),
     "a new route of another program's": Event("route", network=ip_network("10.9.0.0/24"), protocol=12),
     "another program's route that goes": Event("route", gone=True, network=ip_network("10.9.0.0/24"), protocol=12),

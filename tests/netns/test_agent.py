@@ -162,6 +162,18 @@ class TestDrift:
             assert agent.call("status")["agent"]["repaired"]
             agent.call("pod.rm", names=["demo01", "demo02"])
 
+    @pytest.mark.parametrize("setting", ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"])
+    def test_forwarding_is_not_waited_for(self, place: Path, setting: str) -> None:
+        with running(place, "[repair]\nsettings_every_s = 3600\nevery_s = 3600") as agent:
+            for network in (f"{A1}/32", "fd00:10::/64"):
+                agent.call("pool.add", network=network)
+            agent.call("pod.add", name="demo01", addresses=[str(A1), "fd00:10::1"])
+            sh(f"sysctl -qw {setting}=0")
+            until(lambda: agent.said("repaired"))
+            assert sh(f"sysctl -n {setting}").strip() == "1"
+            assert [said["what"] for said in agent.said("repaired")] == [f"the setting {setting} is 0, and should be 1"]
+            agent.call("pod.rm", names=["demo01"])
+
     def test_names_the_program_that_did_it(self, agent: RunningAgent) -> None:
         agent.call("pod.add", name="demo01")
         sh("nft flush ruleset")

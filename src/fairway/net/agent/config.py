@@ -35,7 +35,7 @@ pending = "/var/lib/fairway/cni-pending"   # where it notes deletions while no a
 [repair]
 enabled = true                 # false: what drifts is said, and left
 every_s = 60                   # a look at everything; changes are seen at once, by the kernel's own messages
-settings_every_s = 2           # of settings such as ip_forward the kernel tells nothing
+settings_every_s = 2           # of some settings, and of iptables-legacy, the kernel tells nothing
 
 [metrics]
 listen = ""                    # such as "127.0.0.1:9469": /metrics for Prometheus, /healthz, /readyz

@@ -163,7 +163,7 @@ class Keeper:
         await self._safely(self._mend(scope, names))
 
     async def _watch_settings(self) -> None:
-        """What the kernel tells nothing of: settings, and the tables of iptables-legacy."""
+        """What the kernel tells nothing of: most settings, and the tables of iptables-legacy."""
         while True:
             await asyncio.sleep(self._config.settings_every_s * random.uniform(0.9, 1.1))
             await self._safely(self._mend(Scope(ground=True)))

@@ -86,4 +86,15 @@ def _rules(_: Event) -> Scope:
     return Scope(ground=True, guards=True)
 
 
-_BY_KIND = {"link": _link, "address": _address, "route": _route, "neighbour": _neighbour, "rules": _rules}
+def _forwarding(event: Event) -> Scope:
+    return Scope(ground=True) if event.gone else _NOTHING
+
+
+_BY_KIND = {
+    "link": _link,
+    "address": _address,
+    "route": _route,
+    "neighbour": _neighbour,
+    "rules": _rules,
+    "forwarding": _forwarding,
+}

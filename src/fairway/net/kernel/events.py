@@ -9,6 +9,7 @@ import contextlib
 import errno
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -22,12 +23,15 @@ _NETLINK_ROUTE, _NETLINK_NETFILTER = 0, 12  # linux/netlink.h
 _SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP = 270, 1
 _SO_RCVBUFFORCE = 33
 _ROUTE_GROUPS = (1, 3, 5, 9, 7, 11)  # RTNLGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV6_IFADDR, _IPV4_ROUTE, _IPV6_ROUTE
+_SETTINGS_GROUPS = (24, 25)  # RTNLGRP_IPV4_NETCONF, _IPV6_NETCONF
 _NFTABLES_GROUP = 7  # NFNLGRP_NFTABLES
 _NEW_GENERATION = 0x0A0F  # NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN: one at the end of each transaction
 _GENERATION_PID, _GENERATION_NAME = 2, 3
 _IFA_ADDRESS, _IFLA_IFNAME, _NDA_DST, _RTA_DST, _RTA_TABLE = 1, 3, 1, 1, 15
 _REPLACED = 0x100  # NLM_F_REPLACE
 _IFF_UP, _IFF_LOWER_UP = 1, 0x10000
+_NETCONFA_IFINDEX, _NETCONFA_FORWARDING = 1, 2  # linux/netconf.h
+_EVERY_INTERFACE = -1  # NETCONFA_IFINDEX_ALL
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _TYPE_MASK = 0x3FFF
@@ -44,8 +48,8 @@ class OverrunError(Exception):
 class Event:
     """Something was changed. `port` is the netlink port of who asked: a process's number, mostly; 0: the kernel."""
 
-    kind: str  # "link", "address", "route", "neighbour", "rules"
-    gone: bool = False
+    kind: str  # "link", "address", "route", "neighbour", "rules", "forwarding"
+    gone: bool = False  # of forwarding: it was switched off
     replaced: bool = False
     index: int = 0  # of the interface
     name: str = ""  # of the interface, if the message says it
@@ -62,7 +66,7 @@ class Events:
 
     def __init__(self, queue: int = _QUEUE) -> None:
         self._sockets = [
-            _listening(_NETLINK_ROUTE, _ROUTE_GROUPS, queue),
+            _listening(_NETLINK_ROUTE, _ROUTE_GROUPS + _SETTINGS_GROUPS, queue),
             _listening(_NETLINK_NETFILTER, (_NFTABLES_GROUP,), queue),
         ]
 
@@ -138,6 +142,10 @@ def _changes(data: bytes) -> Iterator[Event]:
             network = _network(_attribute(body, 12, _NDA_DST))
             gone = kind == messages.RTM_DELNEIGH
             yield Event("neighbour", gone, replaced, index=index, network=network, port=port, own=own)
+        elif kind == messages.RTM_NEWNETCONF:
+            forwarding = _number(_attribute(body, 4, _NETCONFA_FORWARDING))
+            if forwarding is not None and _number(_attribute(body, 4, _NETCONFA_IFINDEX)) == _EVERY_INTERFACE:
+                yield Event("forwarding", gone=not forwarding, port=port, own=own)
 
 
 def _generations(data: bytes) -> Iterator[Event]:
@@ -160,6 +168,11 @@ def _attribute(body: bytes, offset: int, wanted: int) -> bytes:
             return body[offset + _ATTRIBUTE.size : offset + length]
         offset += (length + 3) & ~3
     return b""
+
+
+def _number(value: bytes) -> int | None:
+    """A signed number of the kernel's; None if there is none."""
+    return int.from_bytes(value, sys.byteorder, signed=True) if len(value) == 4 else None
 
 
 def _network(packed: bytes, length: int | None = None) -> IPNetwork | None:
