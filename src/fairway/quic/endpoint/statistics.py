@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from operator import add, itemgetter
 
 from fairway.quic.errors import ClosedBy, Closing, ErrorCode
 
@@ -28,6 +29,8 @@ SUMMED = (
     "datagrams_dropped",
 )
 """Figures of a connection that only grow, and so may be added over connections."""
+
+_summed = itemgetter(*SUMMED)
 
 RTT_BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Upper bounds of the buckets of `EndpointStatistics.rtt_counts`; a last one is without bound."""
@@ -55,7 +58,7 @@ class EndpointStatistics:
         """Connections that ended before their handshake was complete, by `reason`."""
         self.closed: Counter[str] = Counter()
         """Connections that ended after it, by `reason`."""
-        self.ended_sums: Counter[str] = Counter()
+        self._ended_sums = [0] * len(SUMMED)
         """The figures of `SUMMED`, added over connections that are over."""
         self.rtt_counts = [0] * (len(RTT_BOUNDS_S) + 1)
         """Connections that ended, by their last smoothed round-trip time: see `RTT_BOUNDS_S`."""
@@ -64,9 +67,7 @@ class EndpointStatistics:
     def ended(self, figures: Mapping[str, float], closing: Closing | None, completed: bool) -> None:
         """A connection is over; `figures` are its statistics, `completed` says whether its handshake was."""
         (self.closed if completed else self.handshakes_failed)[reason(closing)] += 1
-        for name in SUMMED:
-            if figures[name]:
-                self.ended_sums[name] += int(figures[name])
+        self._ended_sums = list(map(add, self._ended_sums, _summed(figures)))
         if figures["minimum_rtt_s"] > 0:
             rtt_s = figures["smoothed_rtt_s"]
             self.rtt_counts[bisect_left(RTT_BOUNDS_S, rtt_s)] += 1
@@ -74,11 +75,8 @@ class EndpointStatistics:
 
     def totals(self, living: Iterable[Mapping[str, float]]) -> dict[str, int]:
         """The figures of `SUMMED` over all connections: those that are over, and these of the `living`."""
-        sums = Counter(self.ended_sums)
-        for figures in living:
-            for name in SUMMED:
-                sums[name] += int(figures[name])
-        return {name: sums[name] for name in SUMMED}
+        sums = map(sum, zip(self._ended_sums, *map(_summed, living), strict=True))
+        return dict(zip(SUMMED, map(int, sums), strict=True))
 
 
 def reason(closing: Closing | None) -> str:
