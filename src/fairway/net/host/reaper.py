@@ -1,6 +1,6 @@
-"""Ends links while the caller goes on: the kernel takes 20 ms for one, most of it waiting for its own readers.
+"""Ends links while the caller goes on: the kernel takes a while for one, and not much longer for many at once.
 
-It waits once for any number of links that end together, so what has gathered meanwhile is ended as one.
+So what has gathered meanwhile is ended together.
 """
 
 from __future__ import annotations

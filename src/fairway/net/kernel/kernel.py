@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TypeVar
 
 from fairway.net.kernel import messages, namespaces, observe, records, sysctl
+from fairway.net.kernel.ending import LinkEnder
 from fairway.net.kernel.events import Events
 from fairway.net.kernel.execute import execute
 from fairway.net.kernel.netfilter.packet_filter import PacketFilter
@@ -40,10 +41,14 @@ class Kernel:
         self.home = home
         self._sessions = Sessions(frozenset({home}))
         self.filter = PacketFilter(home, self._sessions)
+        self._ender: LinkEnder | None = None
 
     def close(self) -> None:
         """End every socket."""
         self._sessions.close()
+        if self._ender is not None:
+            self._ender.close()
+            self._ender = None
 
     def execute(self, operations: Sequence[Operation]) -> list[Failure]:
         """Do `operations` in their order; one that fails holds up no other. Returns those that failed."""
@@ -123,13 +128,13 @@ class Kernel:
         netlink.batch(requests)
 
     def end_links(self, indices: Sequence[int]) -> None:
-        """Take away the home namespace's interfaces with those indices, as one; one that is gone: nothing."""
-        netlink = self._sessions.netlink(self.home)
-        if len(indices) == 1:
-            netlink.batch([messages.delete_link(index=indices[0])])
-        elif indices:
-            netlink.batch([messages.doom(index) for index in indices])
-            netlink.batch([messages.delete_doomed()])
+        """Take away the home namespace's interfaces with those indices, as one; return when nobody finds them.
+
+        The kernel goes on to free them, which `close` waits for.
+        """
+        if self._ender is None:
+            self._ender = LinkEnder(self.home)
+        self._ender.end(indices)
 
     def pod_links(self) -> list[str]:
         """The home namespace's interfaces that are called as pods' host ends are, anybody's."""
