@@ -22,7 +22,7 @@ from fairway.quic.recovery.sent import Run
 from fairway.quic.state import ConnectionState
 from fairway.quic.timers import Timer
 from fairway.quic.transport_parameters import TransportParameters
-from fairway.tls import ClientConfig, ClientSession
+from fairway.tls import ClientConfig, ClientSession, NamedGroup, ServerConfig, self_signed_identity
 
 DELAY_S = 0.025
 RTT_S = 2 * DELAY_S
@@ -208,6 +208,21 @@ def test_both_probes_of_a_handshake_carry_what_the_peer_lacks() -> None:
     assert not any("ping" in frames for frames in initials)
 
 
+def test_a_probe_of_the_handshake_says_again_what_has_arrived() -> None:
+    """The server's first flight is lost, and with it the only acknowledgement; what the client repeats is lost too."""
+    there = SimulatedPath(delay=0.01, drop=lambda index, data: index in (2, 3))
+    back = SimulatedPath(delay=0.01, drop=lambda index, data: index < 2)
+    pair, logs = observed(there=there, back=back, connect=False)
+    pair.run(lambda: pair.connected, limit_s=20)
+    initials = [
+        [frame["frame_type"] for frame in event["frames"]]
+        for event in logs.events("server", "packet_sent")
+        if event["header"]["packet_type"] == "initial"
+    ]
+    assert len(initials[2:]) >= 2
+    assert all("ack" in frames for frames in initials[2:])
+
+
 ACKNOWLEDGEMENT = 70
 """No Handshake packet that carries nothing else is longer."""
 
@@ -231,7 +246,7 @@ class TestAFinishedThatIsLost:
     def complete(self, *, asks: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[float, int]:
         """When the server is done, and how many Handshake packets it sent in all; the client writes all the time."""
         if not asks:
-            monkeypatch.setattr(Receiver, "_ask_for_finished", lambda *of: None)
+            monkeypatch.setattr(Receiver, "_ask", lambda *of: None)
         left = self.TIMES
 
         def drop(index: int, datagram: bytes) -> bool:
@@ -276,3 +291,58 @@ class TestAFinishedThatIsLost:
         for number in range(1000):
             pair.inject(bytes((0x40 | number & 3,)) + destination + bytes(30), to_server=True)
         assert len(sent) - before <= 2
+
+
+class TestAServersFlightThatIsLost:
+    """qh3's server is known to have it lost four times in a row, each wait three times as long as the one before."""
+
+    TIMES = 12
+    NAMES = ("localhost", *(f"name-{number}.example" for number in range(100)))
+    """The certificate's: it goes over several datagrams."""
+
+    def complete(self, *, asks: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[float, int]:
+        """When the client is done, and how many Handshake packets it sent in all; the server goes on all the time."""
+        if not asks:
+            monkeypatch.setattr(Receiver, "_ask", lambda *of: None)
+        left = self.TIMES
+
+        def drop(index: int, datagram: bytes) -> bool:
+            """The flight's first datagram arrives, which has the ServerHello; the others do not."""
+            nonlocal left
+            lost = left > 0 and index > 0 and handshake_bytes(datagram) > ACKNOWLEDGEMENT
+            left -= lost
+            return lost
+
+        asked = 0
+
+        def count(index: int, datagram: bytes) -> bool:
+            nonlocal asked
+            asked += handshake_bytes(datagram) > 0
+            return False
+
+        there, back = SimulatedPath(delay=DELAY_S, drop=count), SimulatedPath(delay=DELAY_S, drop=drop)
+        pair = Pair(
+            QuicConfiguration(handshake_timeout_s=60.0),
+            there=there,
+            back=back,
+            client_tls=ClientConfig("localhost", ("test",), verify=False, groups=(NamedGroup.X25519,)),
+            server_tls=ServerConfig((self_signed_identity(self.NAMES, "ed25519"),), ("test",)),
+            connect=False,
+        )
+        while not pair.client.of(ev.HandshakeCompleted):
+            pair.run_for(0.05)
+            pair.inject(short_packet(pair), to_server=False)
+        assert not left
+        return pair.now - 1000.0, asked
+
+    def test_is_asked_for_when_the_server_goes_on_without_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        soon, asked = self.complete(asks=True, monkeypatch=monkeypatch)
+        late, silent = self.complete(asks=False, monkeypatch=monkeypatch)
+        assert soon < 0.6 * late
+        assert asked <= silent + 2 * self.TIMES
+
+
+def short_packet(pair: Pair) -> bytes:
+    """What looks to the client like a 1-RTT packet of the server."""
+    assert pair.client.core is not None
+    return b"\x41" + pair.client.core._state.handshake_id + bytes(30)

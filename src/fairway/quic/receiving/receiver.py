@@ -121,7 +121,6 @@ class Receiver:
                     self._short(buffer[offset:end], end - offset, end - offset, now)
                 else:
                     self._keep(buffer, offset, end, now)
-                    self._ask_for_finished(now)
                 return
             try:
                 header = parse_long_header(buffer, offset, end)
@@ -161,21 +160,20 @@ class Receiver:
             self._state.stash = (*stash, bytes(buffer[start:end]))
         else:
             self._drop(DropReason.NO_KEYS, end - start, now)
+        self._ask(now)
 
-    def _ask_for_finished(self, now: float) -> None:
-        """The client goes on, and its Finished is not here: what is acknowledged now tells it, if that was lost.
+    def _ask(self, now: float) -> None:
+        """The peer goes on, and what gives the keys is not here: an acknowledgement now tells it, if that was lost.
 
         Else it waits for its probe timeout, which doubles each time. Once a probe timeout of ours, whatever comes.
         """
         state = self._state
-        space = state.handshake
-        if state.is_client or not space.can_send or space.sent.eliciting_in_flight or space.crypto_pending:
+        space = state.handshake if state.handshake.can_send else state.initial
+        if not space.can_send or space.sent.eliciting_in_flight or space.crypto_pending:
             return
-        if now >= space.last_eliciting_at + state.path.rtt.timeout:
+        last = max(space.last_eliciting_at, state.initial.last_eliciting_at)
+        if now >= last + state.path.rtt.timeout:
             space.probes = 1
-            if space.received:
-                space.received.eliciting = max(space.received.eliciting, 1)
-                space.received.ack_now = True
 
     def replay(self, now: float) -> None:
         """New keys: try again what was kept."""

@@ -96,7 +96,8 @@ class LongPackets:
         received = space.received
         probing = space.probes > 0
         sends_more = probing or (space.crypto_pending and self._window_free())
-        if received.eliciting and (received.ack_now or received.ack_at is not None or sends_more):
+        owed = received.eliciting and (received.ack_now or received.ack_at is not None or sends_more)
+        if owed or (probing and received):  # a probe says again what has arrived: that was lost, perhaps
             ack = encode_ack(received.ranges(), 0, counts=received.ecn)
             parts.append(ack)
             records.append((ACK, received.largest))
