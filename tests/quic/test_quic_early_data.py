@@ -84,6 +84,20 @@ class TestAccepted:
         assert pair.client.received[0] == b"an answer"
         assert pair.now - begun == pytest.approx(0.02, abs=0.001)
 
+    def test_an_acknowledgement_that_was_kept_for_its_keys_makes_no_round_trip_longer(self) -> None:
+        """The ServerHello is lost; the answer behind it acknowledges the request (RFC 9002 section 5.3)."""
+        store = MemorySessionStore()
+        pair = again(store, first_visit(store))
+        begun = pair.now
+        pair.back.drop = lambda _, data: PacketType.INITIAL in packets(data) and pair.now < begun + 0.5
+        arrive(pair, write(pair, 500))
+        assert pair.server.core is not None
+        pair.server.core.write(0, b"an answer", end=True)
+        pair.run(lambda: 0 in pair.client.ended)
+        assert pair.now > begun + 0.5
+        assert pair.client.core is not None
+        assert pair.client.core.statistics()["smoothed_rtt_s"] == pytest.approx(0.02, rel=0.05)
+
     def test_streams_that_were_opened_early_are_marked(self) -> None:
         store = MemorySessionStore()
         pair = again(store, first_visit(store))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from observed import observed
-from quic_pair import Pair, SimulatedPath
+from quic_pair import Pair, Side, SimulatedPath
 
 from fairway.quic import Connection, Phase, QuicConfiguration
 from fairway.quic import events as ev
@@ -17,7 +17,7 @@ from fairway.quic.handshake.handshake import Handshake
 from fairway.quic.packets.headers import PacketType, parse_long_header
 from fairway.quic.paths.migration import Migration
 from fairway.quic.receiving.dispatch import FrameHandlers
-from fairway.quic.receiving.receiver import Receiver
+from fairway.quic.receiving.kept_packets import KeptPackets
 from fairway.quic.recovery.sent import Run
 from fairway.quic.state import ConnectionState
 from fairway.quic.timers import Timer
@@ -246,7 +246,7 @@ class TestAFinishedThatIsLost:
     def complete(self, *, asks: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[float, int]:
         """When the server is done, and how many Handshake packets it sent in all; the client writes all the time."""
         if not asks:
-            monkeypatch.setattr(Receiver, "_ask", lambda *of: None)
+            monkeypatch.setattr(KeptPackets, "ask", lambda *of: None)
         left = self.TIMES
 
         def drop(index: int, datagram: bytes) -> bool:
@@ -293,17 +293,19 @@ class TestAFinishedThatIsLost:
         assert len(sent) - before <= 2
 
 
+MANY_NAMES = ("localhost", *(f"name-{number}.example" for number in range(100)))
+"""Those of a certificate that goes over several datagrams."""
+
+
 class TestAServersFlightThatIsLost:
     """qh3's server is known to have it lost four times in a row, each wait three times as long as the one before."""
 
     TIMES = 12
-    NAMES = ("localhost", *(f"name-{number}.example" for number in range(100)))
-    """The certificate's: it goes over several datagrams."""
 
     def complete(self, *, asks: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[float, int]:
         """When the client is done, and how many Handshake packets it sent in all; the server goes on all the time."""
         if not asks:
-            monkeypatch.setattr(Receiver, "_ask", lambda *of: None)
+            monkeypatch.setattr(KeptPackets, "ask", lambda *of: None)
         left = self.TIMES
 
         def drop(index: int, datagram: bytes) -> bool:
@@ -326,7 +328,7 @@ class TestAServersFlightThatIsLost:
             there=there,
             back=back,
             client_tls=ClientConfig("localhost", ("test",), verify=False, groups=(NamedGroup.X25519,)),
-            server_tls=ServerConfig((self_signed_identity(self.NAMES, "ed25519"),), ("test",)),
+            server_tls=ServerConfig((self_signed_identity(MANY_NAMES, "ed25519"),), ("test",)),
             connect=False,
         )
         while not pair.client.of(ev.HandshakeCompleted):
@@ -346,3 +348,44 @@ def short_packet(pair: Pair) -> bytes:
     """What looks to the client like a 1-RTT packet of the server."""
     assert pair.client.core is not None
     return b"\x41" + pair.client.core._state.handshake_id + bytes(30)
+
+
+class TestPacketsThatAreKeptForTheirKeys:
+    """How long they are kept is no part of a round trip (RFC 9000 section 13.2.5, RFC 9002 section 5.3)."""
+
+    def test_the_server_is_told_how_long_a_handshake_packet_was_kept(self) -> None:
+        """Half of the ServerHello is lost and comes again; what followed it arrived at once."""
+        pair = self.pair(back=SimulatedPath(delay=DELAY_S, drop=lambda index, datagram: index == 0))
+        pair.run(lambda: pair.connected)
+        self.agree(pair.server)
+
+    def test_the_client_is_told_how_long_a_1_rtt_packet_was_kept(self) -> None:
+        """The client's Finished is lost for a second; the first packet behind it arrived, and waited for it."""
+        short = 0
+
+        def drop(index: int, datagram: bytes) -> bool:
+            nonlocal short
+            if datagram[0] & 0x80:
+                return pair.now < 1001.0 and handshake_bytes(datagram) > ACKNOWLEDGEMENT
+            short += 1
+            return short > 1 and not pair.server.of(ev.HandshakeCompleted)
+
+        pair = self.pair(there=SimulatedPath(delay=DELAY_S, drop=drop))
+        pair.run(lambda: bool(pair.client.of(ev.HandshakeCompleted)))
+        assert pair.client.core is not None
+        stream_id = pair.client.core.open_stream()
+        assert stream_id is not None
+        pair.client.core.write(stream_id, b"more", end=True)
+        pair.run(lambda: pair.connected)
+        pair.run_for(2 * RTT_S)
+        self.agree(pair.client)
+
+    def agree(self, side: Side) -> None:
+        """The path's round trip is what this side takes it for."""
+        assert side.core is not None
+        assert side.core.statistics()["smoothed_rtt_s"] == pytest.approx(RTT_S, rel=0.05)
+
+    def pair(self, **paths: SimulatedPath) -> Pair:
+        default = {"there": SimulatedPath(delay=DELAY_S), "back": SimulatedPath(delay=DELAY_S)}
+        tls = ServerConfig((self_signed_identity(MANY_NAMES, "ed25519"),), ("test",))
+        return Pair(server_tls=tls, connect=False, **(default | paths))

@@ -91,7 +91,7 @@ def _end(state: ConnectionState, phase: Phase, closing: Closing, now: float) -> 
     state.closing = closing
     state.timers.clear_all()
     state.timers.set(_CLOSE, now + CLOSE_PROBES * state.probe_timeout_s)
-    state.stash = ()
+    state.kept = ()
     _release(state)
     state.events.append(ConnectionTerminated(closing))
     if state.watch is not None:

@@ -42,6 +42,7 @@ _NOT_REPEATED = frozenset(
 
 
 # Looking a member of an enum up costs ten times what a name of the module does.
+_INITIAL = SpaceKind.INITIAL
 _APPLICATION = SpaceKind.APPLICATION
 _COMPLETE = Phase.COMPLETE
 _CONFIRMED = Phase.CONFIRMED
@@ -87,11 +88,11 @@ class Delivery:
         newest = acked[0] if len(acked) == 1 else max(acked, key=lambda run: run.first)
         if newest.last == largest and newest.in_flight and (newest.eliciting or any(run.eliciting for run in acked)):
             delay_s = 0.0
-            if space.kind is _APPLICATION:
+            if space.kind is not _INITIAL:  # those are never kept for their keys: RFC 9002 section 5.3
                 delay_s = delay * (1 << state.peer_parameters.ack_delay_exponent) / 1e6
                 if state.phase is _CONFIRMED:
                     delay_s = min(delay_s, state.max_ack_delay_s)
-            path.rtt.update(max(now - newest.time, 0.0), delay_s, now)
+            path.rtt.update(max(now - state.waited_s - newest.time, 0.0), delay_s, now)
         controller, rtt_s = path.controller, path.rtt.latest
         mtu = path.mtu
         if mtu is not None and mtu.suspects and any(run.size > BASE_SIZE for run in acked):

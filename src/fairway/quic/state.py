@@ -70,9 +70,9 @@ class ConnectionState:
         "ack_delay_s", "ack_requests", "application", "arrival", "arrival_mark", "asks_for_acks", "close_pending",
         "closing", "configuration", "control", "counters", "datagrams", "early", "early_streams", "ecn", "events",
         "fixed_bit", "handshake", "handshake_complete", "handshake_id", "incoming", "initial", "is_client", "is_open",
-        "limited_at", "local_ids", "local_parameters", "loss_timer_stale", "make_token", "original_version", "outgoing",
-        "path", "peer_parameters", "peer_seen", "phase", "probing", "pto_count", "random", "remote_ids",
-        "sent_since_receive", "server", "spaces", "stash", "streams", "timers", "token", "version", "watch",
+        "kept", "limited_at", "local_ids", "local_parameters", "loss_timer_stale", "make_token", "original_version",
+        "outgoing", "path", "peer_parameters", "peer_seen", "phase", "probing", "pto_count", "random", "remote_ids",
+        "sent_since_receive", "server", "spaces", "streams", "timers", "token", "version", "waited_s", "watch",
     )  # fmt: skip
 
     # Its life
@@ -93,8 +93,10 @@ class ConnectionState:
     # Packets
     spaces: tuple[PacketSpace, PacketSpace, PacketSpace]
     """`initial`, `handshake` and `application`, by `SpaceKind`."""
-    stash: tuple[bytes, ...]
-    """Packets that arrived before the keys that open them."""
+    kept: tuple[tuple[bytes, float], ...]
+    """Packets that came before the keys that open them, and when they came."""
+    waited_s: float
+    """How long the packet at hand was kept."""
     early: EarlyKeys | None
     """The keys of 0-RTT packets, while there are any."""
     early_streams: frozenset[int]
@@ -174,7 +176,7 @@ class ConnectionState:
         self.handshake = PacketSpace(SpaceKind.HANDSHAKE)
         self.application = PacketSpace(SpaceKind.APPLICATION)
         self.spaces = self.initial, self.handshake, self.application
-        self.stash, self.early, self.early_streams = (), None, frozenset()
+        self.kept, self.waited_s, self.early, self.early_streams = (), 0.0, None, frozenset()
         self.fixed_bit = FixedBit(random)
 
         controller = configuration.controller_factory(_FIRST_SIZE)

@@ -16,7 +16,7 @@ from fairway.quic.errors import ClosedBy, Closing, ErrorCode, PeerError, bad_enc
 from fairway.quic.frames import CRYPTO, MAX_OFFSET, PADDING, STREAM
 from fairway.quic.handshake.early_data import FORBIDDEN_FRAMES
 from fairway.quic.handshake.handshake import Handshake
-from fairway.quic.limits import MAX_STASHED_BYTES, MAX_STASHED_PACKETS, MIN_INITIAL_DATAGRAM
+from fairway.quic.limits import MIN_INITIAL_DATAGRAM
 from fairway.quic.observe.observer import DropReason, ObservedPacket
 from fairway.quic.packets.headers import (
     LONG_HEADER,
@@ -30,6 +30,7 @@ from fairway.quic.paths.migration import Migration, is_probing
 from fairway.quic.paths.path import Address, Local
 from fairway.quic.receiving.dispatch import FrameHandlers
 from fairway.quic.receiving.gather import Gatherer
+from fairway.quic.receiving.kept_packets import KeptPackets
 from fairway.quic.receiving.long_headers import LongHeaders
 from fairway.quic.receiving.stream_frames import STREAM_MASK, take_streams
 from fairway.quic.recovery.ecn import CE
@@ -50,8 +51,8 @@ class Receiver:
     """Takes in datagrams for one connection."""
 
     __slots__ = (
-        "_closing_packets", "_delivery", "_forged", "_handlers", "_handshake", "_headers", "_heard", "_migration",
-        "_state",
+        "_closing_packets", "_delivery", "_forged", "_handlers", "_handshake", "_headers", "_heard", "_kept",
+        "_migration", "_state",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +69,7 @@ class Receiver:
         self._handlers = handlers
         self._migration = migration
         self._headers = LongHeaders(state, handshake)
+        self._kept = KeptPackets(state)
         self._heard = False
         """True if the buffer at hand has brought a genuine packet."""
         self._closing_packets = 0
@@ -154,32 +156,9 @@ class Receiver:
             state.watch.dropped(reason, size, now)
 
     def _keep(self, buffer: Buffer, start: int, end: int, now: float) -> None:
-        """Keep a packet whose keys are still to come, if there is room (section 5.7 of RFC 9001)."""
-        stash = self._state.stash
-        if len(stash) < MAX_STASHED_PACKETS and sum(map(len, stash)) + end - start <= MAX_STASHED_BYTES:
-            self._state.stash = (*stash, bytes(buffer[start:end]))
-        else:
+        """The keys of a packet are still to come."""
+        if not self._kept.keep(buffer, start, end, now):
             self._drop(DropReason.NO_KEYS, end - start, now)
-        self._ask(now)
-
-    def _ask(self, now: float) -> None:
-        """The peer goes on, and what gives the keys is not here: an acknowledgement now tells it, if that was lost.
-
-        Else it waits for its probe timeout, which doubles each time. Once a probe timeout of ours, whatever comes.
-        """
-        state = self._state
-        space = state.handshake if state.handshake.can_send else state.initial
-        if not space.can_send or space.sent.eliciting_in_flight or space.crypto_pending:
-            return
-        last = max(space.last_eliciting_at, state.initial.last_eliciting_at)
-        if now >= last + state.path.rtt.timeout:
-            space.probes = 1
-
-    def replay(self, now: float) -> None:
-        """New keys: try again what was kept."""
-        kept, self._state.stash = self._state.stash, ()
-        for packet in kept:
-            self._datagram(packet, 0, len(packet), now)
 
     def _long(self, buffer: Buffer, start: int, header: LongHeader, now: float) -> None:
         state = self._state
@@ -206,14 +185,15 @@ class Receiver:
         self._count_long(space, number, payload, header.end - start, now)
         self._learn_from(header, space)
         self._heard = True
-        in_order = space.received.add(number, number, now)
+        in_order = space.received.add(number, number, now - state.waited_s)
         if state.arrival_mark:
             space.received.count_marks(state.arrival_mark, 1)
-        keys = self._keys_known() if state.stash else None
+        keys = self._kept.keys()
         if self._frames(payload, space, now):
             space.received.elicit(1, in_order, now, 0.0)
-        if keys is not None and keys != self._keys_known():
-            self.replay(now)
+        if keys != self._kept.keys():
+            for packet in self._kept.take(now):
+                self._datagram(packet, 0, len(packet), now)
 
     def _early(self, buffer: Buffer, start: int, header: LongHeader, now: float) -> None:
         """A 0-RTT packet (RFC 9001 section 4.6), which shares the application's packet numbers."""
@@ -232,7 +212,7 @@ class Receiver:
         number, payload = opened
         self._count_long(space, number, payload, header.end - start, now)
         self._heard = True
-        in_order = space.received.add(number, number, now)
+        in_order = space.received.add(number, number, now - state.waited_s)
         before = len(state.streams.opened)
         eliciting = self._frames(payload, space, now, FORBIDDEN_FRAMES)
         state.early_streams |= frozenset(state.streams.opened[before:])
@@ -259,11 +239,6 @@ class Receiver:
             state.watch.received(space.kind, [ObservedPacket(number, payload, size)], now)
         if not payload:
             raise _violation("a packet without frames", "RFC 9000 section 12.4")
-
-    def _keys_known(self) -> tuple[bool, ...]:
-        """Which kinds of packets can be opened."""
-        state = self._state
-        return state.initial.can_open, state.handshake.can_open, state.handshake_complete, state.early is not None
 
     def _learn_from(self, header: LongHeader, space: PacketSpace) -> None:
         """What a genuine packet tells about the peer and the path."""
@@ -394,6 +369,7 @@ class Receiver:
             self._heard = True
         eliciting = 0
         in_order = True
+        came_at = now - state.waited_s
         if state.arrival_mark:
             fresh = len(numbers) if numbers[0] > highest else sum(number not in received for number in numbers)
             received.count_marks(state.arrival_mark, fresh)
@@ -403,12 +379,12 @@ class Receiver:
             first, last = numbers[start], numbers[stop - 1]
             if first > received.largest:
                 eliciting += self._row(payloads[start:stop], now)
-                in_order = received.add(first, last, now) and in_order
+                in_order = received.add(first, last, came_at) and in_order
                 continue
             in_order = False
             for index in range(start, stop):
                 if numbers[index] not in received:
-                    received.add(numbers[index], numbers[index], now)
+                    received.add(numbers[index], numbers[index], came_at)
                     eliciting += self._row(payloads[index : index + 1], now)
                 else:  # RFC 9000 section 12.3
                     self._drop(DropReason.DUPLICATE, len(payloads[index]), now)

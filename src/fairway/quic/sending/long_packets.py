@@ -67,7 +67,7 @@ class LongPackets:
             room = limit - used - overhead
             if room < MIN_ROOM:
                 continue
-            draft = self._draft(space, room)
+            draft = self._draft(space, room, now)
             if draft is not None:
                 drafts.append(draft)
                 used += overhead + len(draft.payload)
@@ -90,7 +90,7 @@ class LongPackets:
             size += varint_length(len(state.token)) + len(state.token) if state.token else 1
         return size
 
-    def _draft(self, space: PacketSpace, room: int) -> _Draft | None:
+    def _draft(self, space: PacketSpace, room: int, now: float) -> _Draft | None:
         parts: list[bytes | memoryview] = []
         records: list[tuple[int, ...]] = []
         received = space.received
@@ -98,7 +98,8 @@ class LongPackets:
         sends_more = probing or (space.crypto_pending and self._window_free())
         owed = received.eliciting and (received.ack_now or received.ack_at is not None or sends_more)
         if owed or (probing and received):  # a probe says again what has arrived: that was lost, perhaps
-            ack = encode_ack(received.ranges(), 0, counts=received.ecn)
+            delay = int((now - received.largest_at) * 1e6) >> self._state.local_parameters.ack_delay_exponent
+            ack = encode_ack(received.ranges(), max(delay, 0), counts=received.ecn)
             parts.append(ack)
             records.append((ACK, received.largest))
             room -= len(ack)
