@@ -39,7 +39,24 @@ class TestValidation:
 
     def test_what_a_client_asks_before_its_handshake_is_confirmed_is_marked(self) -> None:
         """Whoever then only receives sends nothing more that would be acknowledged, and its marks counted."""
-        pair = Pair(there=SimulatedPath(delay=0.01), back=SimulatedPath(delay=0.01), connect=False)
+        assert self.asked_at_once(SimulatedPath(delay=0.01)) == 1
+
+    def test_packets_that_are_kept_for_their_keys_keep_their_marks(self) -> None:
+        """The Finished is lost, and what was asked behind it waits for it."""
+        lost: list[bytes] = []
+
+        def drop(index: int, datagram: bytes) -> bool:
+            if index > 1 and datagram[0] & 0x80 and not lost:
+                lost.append(datagram)
+                return True
+            return False
+
+        assert self.asked_at_once(SimulatedPath(delay=0.01, drop=drop)) == 1
+        assert lost
+
+    def asked_at_once(self, there: SimulatedPath) -> float:
+        """Whether the client's packets are marked in the end, if it asks as soon as it can."""
+        pair = Pair(there=there, back=SimulatedPath(delay=0.01), connect=False)
         asked: list[int] = []
 
         def ask() -> None:
@@ -52,7 +69,7 @@ class TestValidation:
         pair.on_turn = ask
         pair.run(lambda: asked != [] and asked[0] in pair.server.ended)
         pair.run_for(1.0)
-        assert core(pair.client).statistics()["ecn_capable"] == 1
+        return core(pair.client).statistics()["ecn_capable"]
 
     def test_who_does_not_want_it_marks_nothing(self) -> None:
         assert not marks(lambda mark: mark, QuicConfiguration(ecn=False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fairway.quic.ack_frequency import NOTHING_ASKED, AckRequests
 from fairway.quic.configuration import QuicConfiguration
@@ -63,6 +63,14 @@ _FIRST_SIZE = 1200
 """Bytes of a packet until the handshake is complete (RFC 9000 section 14)."""
 
 
+class Kept(NamedTuple):
+    """A packet that waits for its keys: when it came, and with which ECN mark."""
+
+    packet: bytes
+    came_at: float
+    mark: int
+
+
 class ConnectionState:
     """Everything that one connection knows."""
 
@@ -93,8 +101,8 @@ class ConnectionState:
     # Packets
     spaces: tuple[PacketSpace, PacketSpace, PacketSpace]
     """`initial`, `handshake` and `application`, by `SpaceKind`."""
-    kept: tuple[tuple[bytes, float], ...]
-    """Packets that came before the keys that open them, and when they came."""
+    kept: tuple[Kept, ...]
+    """Packets that came before the keys that open them."""
     waited_s: float
     """How long the packet at hand was kept."""
     early: EarlyKeys | None
@@ -109,7 +117,7 @@ class ConnectionState:
     arrival: Path
     """The path that the buffer at hand came on."""
     arrival_mark: int
-    """What that buffer's IP header said (ECN)."""
+    """What that buffer's IP header said (ECN), or that of the packet at hand, if it was kept."""
     probing: bool
     """True while a path may have a challenge to send, or a response."""
     ecn: Ecn

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from fairway.quic.limits import MAX_STASHED_BYTES, MAX_STASHED_PACKETS
 from fairway.quic.packets.headers import Buffer
-from fairway.quic.state import ConnectionState
+from fairway.quic.state import ConnectionState, Kept
 
 
 class KeptPackets:
@@ -25,10 +25,10 @@ class KeptPackets:
         """Keep a packet; False if there is no room for it."""
         state = self._state
         kept = state.kept
-        size = end - start + sum(len(packet) for packet, _ in kept)
+        size = end - start + sum(len(earlier.packet) for earlier in kept)
         fits = len(kept) < MAX_STASHED_PACKETS and size <= MAX_STASHED_BYTES
         if fits:
-            state.kept = (*kept, (bytes(buffer[start:end]), now - state.waited_s))
+            state.kept = (*kept, Kept(bytes(buffer[start:end]), now - state.waited_s, state.arrival_mark))
         self.ask(now)
         return fits
 
@@ -54,12 +54,13 @@ class KeptPackets:
         return state.initial.can_open, state.handshake.can_open, state.handshake_complete, state.early is not None
 
     def take(self, now: float) -> Iterator[bytes]:
-        """All that is kept, to be tried again: for each packet `waited_s` says how long it was."""
+        """All that is kept, to be tried again: the state says of each how long it was, and how it was marked."""
         state = self._state
+        mark = state.arrival_mark
         kept, state.kept = state.kept, ()
         try:
-            for packet, came_at in kept:
-                state.waited_s = now - came_at
-                yield packet
+            for one in kept:
+                state.waited_s, state.arrival_mark = now - one.came_at, one.mark
+                yield one.packet
         finally:
-            state.waited_s = 0.0
+            state.waited_s, state.arrival_mark = 0.0, mark
