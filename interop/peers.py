@@ -169,6 +169,11 @@ _LATE = (
     "ngtcp2 0.12 asks a new path 13 to 100 ms after it came from there, in captures; what wants an acknowledgement "
     "meanwhile, a PING of ours, gets it first"
 )
+_TAKES_TURNS = (
+    "qh3 2.1 has a probe timeout for 1-RTT packets before the handshake is complete, against RFC 9002 section 6.2.1, "
+    "repeats the packets of one space each time, not of all (section 6.2.4), and waits twice as long for the next: "
+    "a Handshake packet comes again 0.7, 3.3 and 14 s after the first time in captures, and no more before qh3 gives up"
+)
 
 KNOWN = {
     ("qh3", None, "retry"): "qh3 begins its packet numbers anew, against RFC 9000 section 17.2.5.3",
@@ -177,6 +182,8 @@ KNOWN = {
     ("qh3", None, "v2"): _FIRST_WORD,
     (None, "aioquic", "rebind-port"): _HELD_BACK,
     (None, "aioquic", "rebind-addr"): _HELD_BACK,
+    (None, "qh3", "handshakeloss"): _TAKES_TURNS,
+    (None, "qh3", "handshakecorruption"): _TAKES_TURNS,
     (None, "ngtcp2", "rebind-port"): _LATE,
     (None, "ngtcp2", "rebind-addr"): _LATE,
 }
