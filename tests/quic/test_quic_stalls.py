@@ -355,9 +355,9 @@ class TestPacketsThatAreKeptForTheirKeys:
 
     def test_the_server_is_told_how_long_a_handshake_packet_was_kept(self) -> None:
         """Half of the ServerHello is lost and comes again; what followed it arrived at once."""
-        pair = self.pair(back=SimulatedPath(delay=DELAY_S, drop=lambda index, datagram: index == 0))
+        pair = slow_pair(back=SimulatedPath(delay=DELAY_S, drop=lambda index, datagram: index == 0))
         pair.run(lambda: pair.connected)
-        self.agree(pair.server)
+        agrees(pair.server)
 
     def test_the_client_is_told_how_long_a_1_rtt_packet_was_kept(self) -> None:
         """The client's Finished is lost for a second; the first packet behind it arrived, and waited for it."""
@@ -370,7 +370,7 @@ class TestPacketsThatAreKeptForTheirKeys:
             short += 1
             return short > 1 and not pair.server.of(ev.HandshakeCompleted)
 
-        pair = self.pair(there=SimulatedPath(delay=DELAY_S, drop=drop))
+        pair = slow_pair(there=SimulatedPath(delay=DELAY_S, drop=drop))
         pair.run(lambda: bool(pair.client.of(ev.HandshakeCompleted)))
         assert pair.client.core is not None
         stream_id = pair.client.core.open_stream()
@@ -378,14 +378,27 @@ class TestPacketsThatAreKeptForTheirKeys:
         pair.client.core.write(stream_id, b"more", end=True)
         pair.run(lambda: pair.connected)
         pair.run_for(2 * RTT_S)
-        self.agree(pair.client)
+        agrees(pair.client)
 
-    def agree(self, side: Side) -> None:
-        """The path's round trip is what this side takes it for."""
-        assert side.core is not None
-        assert side.core.statistics()["smoothed_rtt_s"] == pytest.approx(RTT_S, rel=0.05)
 
-    def pair(self, **paths: SimulatedPath) -> Pair:
-        default = {"there": SimulatedPath(delay=DELAY_S), "back": SimulatedPath(delay=DELAY_S)}
-        tls = ServerConfig((self_signed_identity(MANY_NAMES, "ed25519"),), ("test",))
-        return Pair(server_tls=tls, connect=False, **(default | paths))
+def test_an_acknowledgement_that_is_repeated_is_no_first_round_trip() -> None:
+    """It was sent at once, and lost; the probe that says it again comes with a client's timeout."""
+    there = SimulatedPath(delay=DELAY_S, drop=lambda index, datagram: index == 2)
+    back = SimulatedPath(delay=DELAY_S, drop=lambda index, datagram: 0 < index < 4)
+    pair = slow_pair(there=there, back=back)
+    pair.run(lambda: pair.connected)
+    assert there.lost == 1
+    agrees(pair.server)
+
+
+def agrees(side: Side) -> None:
+    """The path's round trip is what this side takes it for."""
+    assert side.core is not None
+    assert side.core.statistics()["smoothed_rtt_s"] == pytest.approx(RTT_S, rel=0.05)
+
+
+def slow_pair(**paths: SimulatedPath) -> Pair:
+    """Both ways take their time, and the server's flight fills four datagrams."""
+    default = {"there": SimulatedPath(delay=DELAY_S), "back": SimulatedPath(delay=DELAY_S)}
+    tls = ServerConfig((self_signed_identity(MANY_NAMES, "ed25519"),), ("test",))
+    return Pair(server_tls=tls, connect=False, **(default | paths))

@@ -42,7 +42,6 @@ _NOT_REPEATED = frozenset(
 
 
 # Looking a member of an enum up costs ten times what a name of the module does.
-_INITIAL = SpaceKind.INITIAL
 _APPLICATION = SpaceKind.APPLICATION
 _COMPLETE = Phase.COMPLETE
 _CONFIRMED = Phase.CONFIRMED
@@ -87,13 +86,8 @@ class Delivery:
         path = state.path
         newest = acked[0] if len(acked) == 1 else max(acked, key=lambda run: run.first)
         if newest.last == largest and newest.in_flight and (newest.eliciting or any(run.eliciting for run in acked)):
-            delay_s = 0.0
-            if space.kind is not _INITIAL:  # those are never kept for their keys: RFC 9002 section 5.3
-                delay_s = delay * (1 << state.peer_parameters.ack_delay_exponent) / 1e6
-                if state.phase is _CONFIRMED:
-                    delay_s = min(delay_s, state.max_ack_delay_s)
-            path.rtt.update(max(now - state.waited_s - newest.time, 0.0), delay_s, now)
-        controller, rtt_s = path.controller, path.rtt.latest
+            self._measure(max(now - state.waited_s - newest.time, 0.0), delay, now)
+        controller, rtt_s = path.controller, path.rtt.latest or path.rtt.smoothed
         mtu = path.mtu
         if mtu is not None and mtu.suspects and any(run.size > BASE_SIZE for run in acked):
             mtu.large_arrived()
@@ -116,6 +110,17 @@ class Delivery:
         state.loss_timer_stale = True
         if state.asks_for_acks:
             ack_frequency.consider(state)
+
+    def _measure(self, sample_s: float, delay: int, now: float) -> None:
+        """A round trip of the path in use, and how long the peer says it took for its part (RFC 9002 section 5.3)."""
+        state = self._state
+        rtt = state.path.rtt
+        delay_s = delay * (1 << state.peer_parameters.ack_delay_exponent) / 1e6
+        if state.phase is _CONFIRMED:
+            delay_s = min(delay_s, state.max_ack_delay_s)
+        elif rtt.first_sample_at is None and 2 * delay_s > sample_s:
+            return  # repeated, or kept for its keys: no minimum says yet how much of that may be believed
+        rtt.update(sample_s, delay_s, now)
 
     def _check(self, space: PacketSpace, ranges: Sequence[tuple[int, int]]) -> None:
         """Only what was sent can be acknowledged (RFC 9000 section 13.1)."""
