@@ -70,6 +70,10 @@ CASES: list[tuple[Operation, str]] = [
         "the chain that lets fwy-a send from 10.0.1.2 only was changed by somebody else",
     ),
     (
+        Delete(AllowedSources("", "17", frozenset([ip_address("10.0.1.2")]))),
+        "what let the interface 17, which is gone, send from 10.0.1.2 is left over",
+    ),
+    (
         Create(ForwardAccept("", NFT, "fwy-a", True)),
         "the rule that accepts what goes from fwy-a, in the chain ip filter FORWARD (nft) is missing",
     ),

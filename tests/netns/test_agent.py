@@ -138,6 +138,8 @@ DRIFT = {
     "a pod's neighbour entry is deleted": f"ip neighbour delete {A1} dev fwy-demo01",
     "a pod's neighbour entry is changed": f"ip neighbour replace {A1} dev fwy-demo01 lladdr 02:00:00:00:00:09",
     "a pod's chain is deleted": "nft 'flush chain netdev fairway fwy-demo01; delete chain netdev fairway fwy-demo01'",
+    "a pod may send from another's address": f"nft 'add element netdev fairway sources4 {{ \"fwy-demo01\" . {A2} }}'",
+    "a link that is gone may send": "nft 'add element netdev fairway sources4 { 4711 . 10.0.9.9 }'",
     "a pod's link is deleted": "ip link delete fwy-demo01",
     "a pod's own end is set down": "ip -n demo01 link set eth0 down",
     "iptables-legacy drops": "iptables-legacy -P FORWARD DROP",

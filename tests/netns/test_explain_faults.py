@@ -93,6 +93,14 @@ def _lie(net: Net, version: int) -> None:
         net.ip("a", f"route add default via fe80::ecee:eeff:feee:eeee dev eth0 onlink src {wrong}")
 
 
+def _lie_as_another(net: Net, version: int) -> None:
+    """As `_lie`; another pod may send from that address, and so might an interface that is gone."""
+    _lie(net, version)
+    wrong = ADDRESSES[version]["a"] + "2" if version == 4 else "fd09:1::66"
+    for link in ("4711", '"fwy-b"'):
+        net.nft("one", f"add element netdev fairway sources{version} {{ {link} . {wrong} }}")
+
+
 def _own_table(net: Net, version: int) -> None:
     net.antispoof()
 
@@ -197,6 +205,8 @@ CASES = [
          pair=("a", "c")),
     Case("the pod lies about its source", _lie, DROP, ("on one", "INGRESS", "netdev fairway, chain fwy-a"),
          ("fairway pod show",)),
+    Case("the pod takes another's address for its source", _lie_as_another, DROP,
+         ("INGRESS", "netdev fairway, chain fwy-a"), ("fairway pod show",)),
     Case(
         "there is no route to the other host's pod",
         _ip("one", "route del {c}"),
@@ -302,7 +312,11 @@ def test_the_mend_mends(net: Net, case: Case) -> None:
         assert net.ping(*case.pair, version)
 
 
-NOT_BY_HAND = ("the pod lies about its source", "rp_filter is strict and the way back is another")
+NOT_BY_HAND = (
+    "the pod lies about its source",
+    "the pod takes another's address for its source",
+    "rp_filter is strict and the way back is another",
+)
 
 
 def assert_true(explanation: Explanation, *, arrived: bool, text: str) -> None:

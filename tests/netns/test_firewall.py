@@ -22,6 +22,7 @@ from two_pods import HOST_LINK_LOCAL, PORT, STAYS_AWAY_S, Member, TwoPods, arriv
 from fairway.net.kernel import namespaces
 from fairway.net.kernel.netfilter.firewall import FirewallDriver
 from fairway.net.kernel.netfilter.nftables import Json, Nft
+from fairway.net.kernel.netfilter.source_sets import NAMES
 from fairway.net.model.errors import KernelError
 from fairway.net.model.facts import AllowedSources, Firewall
 
@@ -87,6 +88,11 @@ def counters(network: TwoPods) -> dict[str, int]:
     }
 
 
+def shape(network: TwoPods) -> list[str]:
+    """The lines of our table, without what its sets hold and its counters have counted."""
+    return sorted(run(network.host, "nft --stateless --terse list table netdev fairway").splitlines())
+
+
 @pytest.fixture
 def stranger(network: TwoPods) -> Iterator[None]:
     """Pod a bears addresses that are not its own, and the host even has routes to them: only our table objects."""
@@ -115,7 +121,7 @@ class TestAPodSendsFromItsOwnAddress:
         network, driver = guarded
         source, other = network.a.address(version), network.a.address(10 - version)
         assert talk(network.a, network.host, version)
-        driver.allow(sources_of_a(network, other))
+        driver.change(sources_of_a(network, other))
         there = network.host.address(version)
         assert not arrives(network.a, source, network.host, there, timeout=STAYS_AWAY_S)
 
@@ -276,6 +282,11 @@ DAMAGE = {
     "add chain netdev fairway antispoof { type filter hook ingress device fwy-b priority 9; }",
     "a rule is put before ours": "insert rule netdev fairway antispoof accept",
     "a rule is put behind ours": "add rule netdev fairway antispoof drop",
+    "a set is deleted": "flush chain netdev fairway antispoof; delete set netdev fairway sources4",
+    "a set is of addresses only": "flush chain netdev fairway antispoof; delete set netdev fairway sources4; "
+    "add set netdev fairway sources4 { type ipv4_addr; }",
+    "a set forgets": "flush chain netdev fairway antispoof; delete set netdev fairway sources6; "
+    "add set netdev fairway sources6 { type iface_index . ipv6_addr; timeout 1h; }",
     "the table sleeps": "add table netdev fairway { flags dormant; }",
     "the table that policies are in sleeps": "add table inet fairway { flags dormant; }",
 }
@@ -287,6 +298,7 @@ class TestATableThatSomeoneBroke:
         network, driver = guarded
         whole = {Firewall(network.host.namespace), *sources_of(network)}
         assert driver.observe() == whole
+        written = shape(network)
         run(network.host, f"nft '{damage}'")
         assert not driver.whole()
         broken = driver.observe()
@@ -296,6 +308,7 @@ class TestATableThatSomeoneBroke:
         assert driver.observe() == {Firewall(network.host.namespace), *broken}, "what was allowed still is"
         allow_all(network, driver)
         assert driver.observe() == whole
+        assert shape(network) == written
         assert talk(network.a, network.b, 4)
         assert talk(network.a, network.b, 6)
 
@@ -404,8 +417,13 @@ DAMAGE_TO_A_PODS_CHAIN = {
     "it is flushed": "flush chain netdev fairway fwy-a",
     "a rule is put before ours": "insert rule netdev fairway fwy-a accept",
     "a rule is put behind ours": "add rule netdev fairway fwy-a drop",
-    "an address is added": "insert rule netdev fairway fwy-a ip saddr 10.9.9.9 accept "
-    'comment "fairway: from a pod, its own source"',
+    "another rule has the place of ours": "flush chain netdev fairway fwy-a; add rule netdev fairway fwy-a accept",
+    "an IPv4 address is added": 'add element netdev fairway sources4 { "fwy-a" . 10.9.9.9 }',
+    "an IPv6 address is added": 'add element netdev fairway sources6 { "fwy-a" . fd00:9::9 }',
+    "an address is added and the chain is deleted": 'add element netdev fairway sources4 { "fwy-a" . 10.9.9.9 }; '
+    "delete chain netdev fairway fwy-a",
+    "an IPv4 address is taken away": 'delete element netdev fairway sources4 { "fwy-a" . 10.0.1.2 }',
+    "an IPv6 address is taken away": 'delete element netdev fairway sources6 { "fwy-a" . fd00:1::2 }',
     "it has another policy": "add chain netdev fairway fwy-a { policy accept; }",
     "it is off its hook": "flush chain netdev fairway fwy-a; delete chain netdev fairway fwy-a; "
     "add chain netdev fairway fwy-a",
@@ -413,8 +431,6 @@ DAMAGE_TO_A_PODS_CHAIN = {
     "add chain netdev fairway fwy-a { type filter hook ingress device fwy-a priority 10; policy drop; }",
     "it is at another link": "flush chain netdev fairway fwy-a; delete chain netdev fairway fwy-a; "
     "add chain netdev fairway fwy-a { type filter hook ingress device fwy-b priority -300; policy drop; }",
-    "ARP of another address is let in": "insert rule netdev fairway fwy-a arp saddr ip 10.9.9.9 accept "
-    'comment "fairway: ARP from a pod, its own address"',
 }
 
 
@@ -428,23 +444,36 @@ class TestAPodsChain:
         mine = sources_of_a(network, network.a.v4, network.a.v6)
         run(network.host, f"nft '{damage}'")
         assert mine not in driver.observe()
-        driver.allow(mine)
+        driver.change(mine)
         assert driver.observe() == whole
         assert talk(network.a, network.b, 4)
         assert talk(network.a, network.b, 6)
 
     def test_reads_like_what_a_person_would_have_written(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
         network, _ = guarded
-        own = 'comment "fairway: from a pod, its own source"'
-        assert run(network.host, "nft list chain netdev fairway fwy-a").split("\n")[1:8] == [
+        assert run(network.host, "nft list chain netdev fairway fwy-a").split("\n")[1:5] == [
             "\tchain fwy-a {",
             '\t\ttype filter hook ingress device "fwy-a" priority -300; policy drop;',
-            f"\t\tip saddr {network.a.v4} accept {own}",
-            f"\t\tip6 saddr {network.a.v6} accept {own}",
-            f'\t\tarp saddr ip {network.a.v4} accept comment "fairway: ARP from a pod, its own address"',
-            '\t\tgoto antispoof comment "fairway: from a pod, not its own source"',
+            '\t\tgoto antispoof comment "fairway: from a pod"',
             "\t}",
         ]
+        for version, name in NAMES.items():
+            listed = json.loads(run(network.host, f"nft -j list set netdev fairway {name}"))["nftables"][1]["set"]
+            elements = sorted(each["concat"] for each in listed["elem"])
+            assert elements == [["fwy-a", network.a.address(version)], ["fwy-b", network.b.address(version)]]
+
+    def test_that_is_as_it_should_be_is_seen_without_a_look_at_others(
+        self, guarded: tuple[TwoPods, FirewallDriver]
+    ) -> None:
+        network, driver = guarded
+        mine = sources_of_a(network, network.a.v4, network.a.v6)
+        assert driver.observe_link(mine) == {mine}
+        run(network.host, f"nft 'delete element netdev fairway sources4 {{ \"fwy-a\" . {network.a.v4} }}'")
+        assert driver.observe_link(mine) == {sources_of_a(network, network.a.v6)}
+        run(network.host, "nft insert rule netdev fairway fwy-a accept")
+        assert driver.observe_link(mine) == {sources_of_a(network)}
+        driver.disallow("fwy-a")
+        assert driver.observe_link(mine) == set()
 
     def test_is_made_for_a_link_that_comes_again_and_taken_away_from_one_that_is_gone(
         self, guarded: tuple[TwoPods, FirewallDriver]
@@ -457,8 +486,20 @@ class TestAPodsChain:
             run(network.host, "ip link add fwy-new type veth peer name new")
             driver.allow(mine)
             assert driver.observe() == before | {mine}
+            index = str(json.loads(run(network.host, "ip -j link show fwy-new"))[0]["ifindex"])
             run(network.host, "ip link delete fwy-new")
+            left = AllowedSources(here, index, mine.addresses)
+            assert left in driver.observe(), "no link that is called so later may send from them"
+            driver.disallow(index)
+            assert driver.observe() - before <= {AllowedSources(here, "fwy-new", frozenset())}
         driver.disallow("fwy-new")
+        assert driver.observe() == before
+
+    def test_is_made_for_no_link_that_is_not_there(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
+        network, driver = guarded
+        before = driver.observe()
+        with pytest.raises(KernelError, match="there is no interface fwy-new"):
+            driver.allow(AllowedSources(network.host.namespace, "fwy-new", frozenset([ip_address("10.0.3.2")])))
         assert driver.observe() == before
 
     def test_lets_nothing_pass_once_the_link_is_silenced_and_is_ended_by_its_handle_only(
@@ -468,21 +509,106 @@ class TestAPodsChain:
         here = network.host.namespace
         mine = sources_of_a(network, network.a.v4, network.a.v6)
         assert talk(network.a, network.host, 4)
-        old = driver.silence("fwy-a")
+        old = driver.silence(mine)
         assert not arrives(network.a, network.a.v4, network.host, network.host.v4, timeout=STAYS_AWAY_S)
         driver.allow(mine)
         driver.end("fwy-a", old)
         assert driver.observe() == {Firewall(here), *sources_of(network)}, "a newer chain of that name stays"
-        driver.end("fwy-a", driver.silence("fwy-a"))
+        driver.end("fwy-a", driver.silence(mine))
         assert driver.observe() == {Firewall(here), *sources_of(network)} - {mine}
         driver.remove()
-        assert driver.silence("fwy-a") == 0
+        assert driver.silence(mine) == 0
+
+    def test_is_silenced_though_it_may_not_send_from_all_its_addresses(
+        self, guarded: tuple[TwoPods, FirewallDriver]
+    ) -> None:
+        network, driver = guarded
+        run(network.host, f"nft 'delete element netdev fairway sources4 {{ \"fwy-a\" . {network.a.v4} }}'")
+        assert driver.silence(sources_of_a(network, network.a.v4, network.a.v6))
+        assert sources_of_a(network) in driver.observe()
 
     def test_is_passed_by_nothing_that_enters_elsewhere(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
         network, _ = guarded
         listed = json.loads(run(network.host, "nft -j list chains"))["nftables"]
         hooks = {item["chain"]["name"]: item["chain"].get("hook") for item in listed if "chain" in item}
         assert hooks == {"antispoof": None, "fwy-a": "ingress", "fwy-b": "ingress"}
+
+
+class TestWhatNoPodMaySendFrom:
+    def test_is_noticed_and_taken_away(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
+        network, driver = guarded
+        here = network.host.namespace
+        whole = driver.observe()
+        run(network.host, "nft 'add element netdev fairway sources4 { \"lo\" . 10.9.9.9, 4711 . 10.9.9.9 }'")
+        run(network.host, "nft 'add element netdev fairway sources6 { 4711 . fd00:9::9 }'")
+        gone = AllowedSources(here, "4711", frozenset(map(ip_address, STRANGER.values())))
+        assert driver.observe() == whole | {gone, AllowedSources(here, "lo", frozenset())}
+        driver.disallow("4711")
+        assert driver.observe() == whole | {AllowedSources(here, "lo", frozenset())}
+        driver.disallow("lo")
+        assert driver.observe() == whole
+
+    def test_is_taken_away_however_much_it_is(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
+        network, driver = guarded
+        whole = driver.observe()
+        many = ", ".join(f"{4711 + number} . fd00:9::{number:x}" for number in range(3000))
+        run(network.host, f"nft 'add element netdev fairway sources6 {{ {many} }}'")
+        assert len(driver.observe()) == len(whole) + 3000
+        driver.disallow("4711")
+        assert driver.observe() == whole
+
+
+EARLIER = """
+flush table netdev fairway
+delete set netdev fairway sources4
+delete set netdev fairway sources6
+add rule netdev fairway antispoof meta protocol ip counter drop \\
+    comment "fairway: IPv4 from a pod, not its own source"
+add rule netdev fairway antispoof counter drop comment "fairway: from a pod, ARP of others or neither IP nor ARP"
+"""
+EARLIER_POD = """
+add rule netdev fairway {link} ip saddr {v4} accept comment "fairway: from a pod, its own source"
+add rule netdev fairway {link} ip6 saddr {v6} accept comment "fairway: from a pod, its own source"
+add rule netdev fairway {link} arp saddr ip {v4} accept comment "fairway: ARP from a pod, its own address"
+add rule netdev fairway {link} goto antispoof comment "fairway: from a pod, not its own source"
+"""
+"""A table of a version that had each pod's addresses in rules of its own."""
+
+
+class TestATableOfAnEarlierVersion:
+    @pytest.fixture(autouse=True)
+    def earlier(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
+        network, _ = guarded
+        pods = [("fwy-a", network.a), ("fwy-b", network.b)]
+        script = EARLIER + "".join(EARLIER_POD.format(link=link, v4=pod.v4, v6=pod.v6) for link, pod in pods)
+        run(network.host, f"nft -f - <<'END'\n{script}\nEND")
+
+    @pytest.mark.usefixtures("stranger")
+    def test_is_made_one_of_this_and_guards_meanwhile(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
+        network, driver = guarded
+
+        def guards() -> bool:
+            there = network.host.v4
+            lied = arrives(network.a, STRANGER[4], network.host, there, timeout=STAYS_AWAY_S)
+            return talk(network.a, network.b, 4) and talk(network.b, network.a, 6) and not lied
+
+        nothing = {AllowedSources(network.host.namespace, link, frozenset()) for link in ("fwy-a", "fwy-b")}
+        assert guards()
+        assert driver.observe() == nothing
+        driver.install()
+        assert guards()
+        assert driver.observe() == nothing | {Firewall(network.host.namespace)}
+        for sources in sources_of(network):
+            driver.change(sources)
+        assert guards()
+        assert driver.observe() == {Firewall(network.host.namespace), *sources_of(network)}
+
+    def test_lets_nothing_pass_once_the_link_is_silenced(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
+        network, driver = guarded
+        assert talk(network.a, network.host, 4)
+        assert driver.silence(sources_of_a(network, network.a.v4, network.a.v6))
+        assert not arrives(network.a, network.a.v4, network.host, network.host.v4, timeout=STAYS_AWAY_S)
+        assert talk(network.b, network.host, 4)
 
 
 class TestDoingAThingTwice:
@@ -500,6 +626,9 @@ class TestDoingAThingTwice:
         for _ in range(2):
             driver.allow(mine)
             assert driver.observe() == {Firewall(here), *sources_of(network)}
+        for _ in range(2):
+            assert driver.silence(mine)
+            assert driver.observe() == {Firewall(here), *sources_of(network)} - {mine} | {sources_of_a(network)}
         for _ in range(2):
             driver.disallow("fwy-a")
             assert driver.observe() == {Firewall(here), *sources_of(network)} - {mine}

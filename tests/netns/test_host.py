@@ -281,6 +281,15 @@ DRIFT = {
     "delete chain netdev fairway fwy-demo01'",
     "our chain at the pod's link was flushed": "nft flush chain netdev fairway fwy-demo01",
     "the pod may send what it likes": "nft insert rule netdev fairway fwy-demo01 accept",
+    "the pod may send from another's address": f"nft 'add element netdev fairway sources4 {{ \"fwy-demo01\" . {A2} }}'",
+    "the pod may not send from its address": "nft 'delete element netdev fairway sources4 "
+    f'{{ "fwy-demo01" . {A1} }}\'',
+    "a link that is gone may send": "nft 'add element netdev fairway sources4 { 4711 . 10.0.9.9 }'",
+    "no pod may send": "nft flush set netdev fairway sources4",
+    "the table is of a version that had addresses in rules": "nft 'flush table netdev fairway; "
+    "delete set netdev fairway sources4; delete set netdev fairway sources6; "
+    f"add rule netdev fairway fwy-demo01 ip saddr {A1} accept; add rule netdev fairway fwy-demo01 goto antispoof; "
+    f"add rule netdev fairway fwy-demo02 ip saddr {A2} accept; add rule netdev fairway fwy-demo02 goto antispoof'",
     "what no pod has is not refused": "ip route delete unreachable 10.0.0.0/16 metric 1174405120",
     "a neighbour is gone": f"ip neigh delete {A1} dev fwy-demo01",
 }

@@ -25,7 +25,7 @@ class Scope:
     links: frozenset[str] = frozenset()  # pods by their host ends
     addresses: frozenset[IPAddress] = frozenset()  # pods by their addresses
     ground: bool = False  # what every pod stands on
-    guards: bool = False  # every pod's chain in our table, and our rules in other programs' chains
+    guards: bool = False  # what every pod may send from, and our rules in other programs' chains
     routes: bool = False  # those to other hosts
 
     def __or__(self, other: Scope) -> Scope:

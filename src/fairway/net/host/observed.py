@@ -59,7 +59,7 @@ class Observer:
         outer = self._kernel.link_view(self._home, pod.link)
         links = [link for link in outer.links if link.ours]
         facts = self._settings(wanted) | self._accepts(pod) | outer.own()
-        facts |= self._kernel.filter.allowed_sources(self._home, pod.link)
+        facts |= self._kernel.filter.allowed_sources(AllowedSources(self._home, pod.link, frozenset(pod.addresses)))
         if site.own:
             reachable = self._kernel.has_namespace(site.namespace)
             if reachable:

@@ -97,7 +97,8 @@ class Wiring:
         # Where the link is gone already, so is what the chain that guards it was for.
         later: tuple[type[Fact], ...] = (Veth, AllowedSources) if index else ()
         at_once = [operation for operation in self._removal(pod) if not isinstance(operation.fact, later)]
-        guard = self._kernel.filter.silence(pod.link) if index else 0
+        sources = AllowedSources(self._identity.home, pod.link, frozenset(pod.addresses))
+        guard = self._kernel.filter.silence(sources) if index else 0
         self.tell(pod.name, ())
         apply(at_once, self._kernel.execute)
         self._reaper.end(pod.name, pod.link, index, guard)

@@ -176,6 +176,8 @@ def _sources(sessions: Sessions, operations: Sequence[Operation]) -> list[Failur
         assert isinstance(operation.fact, AllowedSources)
         if isinstance(operation, Delete):
             firewall.disallow(operation.fact.link)
+        elif isinstance(operation, Change):
+            firewall.change(operation.fact)
         else:
             firewall.allow(operation.fact)
 

@@ -142,7 +142,10 @@ class Firewall:
 
 @dataclass(frozen=True, slots=True)
 class AllowedSources:
-    """A packet that enters by `link` must bear one of `addresses` as its source: a chain of our table, at the link."""
+    """A packet that enters by `link` must bear one of `addresses` as its source: a chain of our table, at the link.
+
+    Where there is no interface any more that may send from them, `link` is the index that it had.
+    """
 
     rank: ClassVar[int] = 4
     namespace: str

@@ -54,6 +54,8 @@ def _sources(fact: AllowedSources) -> str:
     addresses = ", ".join(
         str(address) for address in sorted(fact.addresses, key=lambda address: (address.version, address))
     )
+    if fact.link.isdecimal():
+        return f"what let the interface {fact.link}, which is gone, send from {addresses}"
     return f"the chain that lets {fact.link} send from {addresses or 'no address'} only"
 
 

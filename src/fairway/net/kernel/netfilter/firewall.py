@@ -1,10 +1,10 @@
 """Fairway's own nftables tables: pods send from their own addresses only.
 
 Each pod has a chain at its link's ingress: only what comes from a pod is judged, before routing, and nothing depends on
-rp_filter; what comes from elsewhere passes no hook of ours. What is not from the pod's own address goes to one chain
-for all. An IPv6 pod also speaks without an address of its own to find its neighbours: RFC 4861 from a link-local
-source, RFC 4862 5.4.2 from the unspecified one, and MLD (RFC 3810) from either. These messages stay on the link; a
-router's messages (advertisement, redirect) are not a pod's.
+rp_filter; what comes from elsewhere passes no hook of ours. All of them lead to one chain, which looks up in two sets
+what the link may send from. An IPv6 pod also speaks without an address of its own to find its neighbours: RFC 4861
+from a link-local source, RFC 4862 5.4.2 from the unspecified one, and MLD (RFC 3810) from either. These messages stay
+on the link; a router's messages (advertisement, redirect) are not a pod's.
 
 The chains are of the netdev family. One of the inet family sees no frame but IP's, and the kernel goes on to unpack
 others: behind two tags of VLAN 0 there is IP again, past the chain. A netdev chain sees each frame as it is with one
@@ -16,19 +16,21 @@ nobody, as a probe (RFC 5227 section 2.1.1) is, which is not remembered; and wha
 which a pod may give itself any, only seldom.
 
 With each rule that comes the kernel checks every chain of its table again, rule by rule, and with each chain at a link
-it compares the names of all links: so a pod has one chain, and what all pods have in common is not in it.
+it compares the names of all links; an element of a set costs nothing of the kind. So a pod has one chain of one rule,
+and its addresses are in the sets. One chain at a pattern of links (Linux 6.16) would do for all pods, but libnftables
+1.0.6 does not see such a chain, and whoever asks it for one by its name waits for ever.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import ip_address
+from collections.abc import Iterator
 
 from fairway.net.kernel.netfilter import wire
 from fairway.net.kernel.netfilter.nftables import Json
 from fairway.net.kernel.netfilter.rules import ACCEPT, COUNT, DROP, TableDriver, add_rule, field, match, meta, network
-from fairway.net.kernel.netfilter.table_socket import ChainRecord, RuleMessage, RuleRecord, compared_values
+from fairway.net.kernel.netfilter.source_sets import NAMES, SourceSets
+from fairway.net.kernel.netfilter.table_socket import ChainRecord
 from fairway.net.model.errors import KernelError
 from fairway.net.model.facts import AllowedSources, Firewall, IPAddress
 from fairway.net.model.names import INTERFACE_PREFIX
@@ -36,15 +38,19 @@ from fairway.net.model.names import INTERFACE_PREFIX
 FAMILY = "inet"
 TABLE = "fairway"
 """The name of both tables: the netdev family's, for what pods send, and `FAMILY`'s, for policies and masquerading."""
-STRANGERS = "antispoof"
-"""The chain for what a pod sends from another address than its own."""
+ANTISPOOF = "antispoof"
+"""The chain for what any pod sends."""
 
 _NETDEV = wire.NFPROTO_NETDEV
 _FAMILIES = {"netdev": _NETDEV, FAMILY: wire.NFPROTO_INET}
-_STRANGERS: Json = {"family": "netdev", "table": TABLE, "name": STRANGERS}
+_ANTISPOOF: Json = {"family": "netdev", "table": TABLE, "name": ANTISPOOF}
 _PRIORITY = -300  # before connection tracking, as is a chain called "raw"
 _OLDEST = "Linux 5.10 or newer is needed, with CONFIG_NETFILTER_INGRESS and CONFIG_NF_TABLES_NETDEV"
 _TRIES = 4  # a change by another program between our look and our transaction makes the transaction fail
+
+
+def _is_own(version: int, source: Json) -> Json:
+    return match({"concat": [meta("iif"), source]}, f"@{NAMES[version]}")
 
 
 _ARP_SENDER = field("arp", "saddr ip")
@@ -69,6 +75,10 @@ _TOO_OFTEN: Json = {"meter": {"name": "neighbourly", "key": _A_LINK, "stmt": _SE
 
 # A rule is known by its comment: whoever changes a rule changes its comment, or a running host keeps the old one.
 _RULES: dict[str, list[Json]] = {
+    "fairway: IPv4 from a pod, its own source": [_is_own(4, field("ip", "saddr")), ACCEPT],
+    "fairway: IPv6 from a pod, its own source": [_is_own(6, field("ip6", "saddr")), ACCEPT],
+    # RFC 826: for Ethernet and IPv4, as the kernel reads no other here.
+    "fairway: ARP from a pod, its own address": [_is_own(4, _ARP_SENDER), ACCEPT],
     "fairway: IPv6 from a pod, not its own source, too often": [
         match(meta("protocol"), "ip6"),
         _TOO_OFTEN,
@@ -87,15 +97,12 @@ _RULES: dict[str, list[Json]] = {
         match(field("icmpv6", "type"), {"set": _BEFORE_AN_ADDRESS}),
         ACCEPT,
     ],
-    # RFC 826: for Ethernet and IPv4, as the kernel reads no other here.
     "fairway: ARP from a pod, a probe": [match(_ARP_SENDER, "0.0.0.0"), ACCEPT],
     "fairway: IPv4 from a pod, not its own source": [match(meta("protocol"), "ip"), COUNT, DROP],
     "fairway: IPv6 from a pod, not its own source": [match(meta("protocol"), "ip6"), COUNT, DROP],
     "fairway: from a pod, ARP of others or neither IP nor ARP": [COUNT, DROP],
 }
-_OWN = "fairway: from a pod, its own source"
-_OWN_ARP = "fairway: ARP from a pod, its own address"
-_OTHER = "fairway: from a pod, not its own source"
+_FROM_A_POD = "fairway: from a pod"
 
 
 class FirewallDriver(TableDriver):
@@ -104,8 +111,7 @@ class FirewallDriver(TableDriver):
     def __init__(self, namespace: str) -> None:
         super().__init__()
         self._namespace = namespace
-        self._read: dict[str, tuple[int, AllowedSources]] = {}
-        """By pod's link: a hash of its rules as they were when they were last read, and what they say."""
+        self._sets = SourceSets(self._socket, TABLE)
 
     def install(self) -> None:
         """Make the table whole in one transaction: what is right in it, and the pods' chains, stay as they are."""
@@ -129,26 +135,71 @@ class FirewallDriver(TableDriver):
 
     def observe(self) -> set[Firewall | AllowedSources]:
         """What each link may send from, and the firewall if nothing of what all share is missing or out of order."""
-        facts: set[Firewall | AllowedSources] = set(self._pods())
+        facts: set[Firewall | AllowedSources] = set(self._links())
         if self.whole():
             facts.add(Firewall(self._namespace))
         return facts
 
-    def observe_link(self, link: str) -> set[AllowedSources]:
-        """What one link may send from, if it has a chain; the others' number costs nothing."""
+    def observe_link(self, wanted: AllowedSources) -> set[AllowedSources]:
+        """Which of the wanted addresses the link may send from, if it has a chain; the others' number costs nothing."""
+        link = wanted.link
         chain = self._socket.chain(TABLE, link, _NETDEV)
-        return {self._sources(chain, self._socket.rules(TABLE, link, _NETDEV))} if chain is not None else set()
+        if chain is None:
+            return set()
+        index = self._socket.index(link)
+        right = _is_right(chain, self._socket.comments(TABLE, link, _NETDEV))
+        found = frozenset(address for address in wanted.addresses if right and self._sets.holds((index, address)))
+        return {AllowedSources(self._namespace, link, found)}
 
     def allow(self, sources: AllowedSources) -> None:
-        """Let the link, which is there, send from these addresses and no others; a chain that it has is replaced.
+        """Let the link, which is there, send from these addresses; where it has a chain, as `change`."""
+        try:
+            self._put(sources, [])
+        except KernelError as error:
+            if error.errno != errno.EEXIST:
+                raise
+            self.change(sources)
+
+    def change(self, sources: AllowedSources) -> None:
+        """Let the link send from these addresses and no others; the cost grows with all links' addresses.
 
         The old chain goes and the new one comes in one transaction: no packet passes between them.
         """
-        link = sources.link
+        self._put(sources, self._ending(sources.link))
+
+    def disallow(self, link: str) -> None:
+        """Take away the link's chain, and what it and links that are gone may send from; nothing there: nothing."""
+        self._change_what_is_there(self._ending(link))
+
+    def silence(self, sources: AllowedSources) -> int:
+        """Let the link send nothing but what finds neighbours; the handle of its chain, 0 if there is no table.
+
+        `sources` are what it may send from.
+        """
+        link, index = sources.link, self._socket.index(sources.link)
+        if self._socket.comments(TABLE, link, _NETDEV) != [_FROM_A_POD]:  # an earlier version's, or somebody broke it
+            self._change_what_is_there([*_without(link), *_new_chain(link)])
+        self._change_what_is_there(self._sets.removing((index, address) for address in sources.addresses))
+        return self._handle(link)
+
+    def end(self, link: str, handle: int) -> None:
+        """Take the link's chain away if it has that handle, which no other is ever given; else nothing."""
+        if handle and self._handle(link) == handle:
+            self._change_what_is_there([wire.delete_chain_of_handle(TABLE, handle)])
+
+    def _ending(self, link: str) -> list[wire.Request]:
+        """The requests that end the link's chain, and what it and links that are gone may send from."""
+        gone = (each for each in self._sets.elements() if self._socket.link(each[0]) in ("", link))
+        return [*_without(link), *self._sets.removing(gone)]
+
+    def _put(self, sources: AllowedSources, before: list[wire.Request]) -> None:
+        link, index = sources.link, self._socket.index(sources.link)
+        if not index:
+            raise KernelError(f"there is no interface {link}", errno.ENODEV)
         requests = [
-            *_without(link),
-            wire.ingress_chain(TABLE, link, link, _PRIORITY),
-            *(wire.new_rule(TABLE, link, comment, rule) for comment, rule in _rules_for(sources.addresses)),
+            *before,
+            *self._sets.adding((index, address) for address in sources.addresses),
+            *_new_chain(link),
         ]
         try:
             self._socket.change(requests)
@@ -156,24 +207,6 @@ class FirewallDriver(TableDriver):
             if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.EAFNOSUPPORT):
                 raise KernelError(f"{error.message}: no chain at ingress", error.errno, mend=_OLDEST) from None
             raise
-
-    def disallow(self, link: str) -> None:
-        """Take the link's chain away; it has none, or there is no table: nothing."""
-        self._change_what_is_there(_without(link))
-
-    def silence(self, link: str) -> int:
-        """Let the link send nothing but what finds neighbours; the handle of its chain, 0 if there is no table."""
-        try:
-            self.allow(AllowedSources(self._namespace, link, frozenset()))
-        except KernelError as error:
-            if error.errno != errno.ENOENT:
-                raise
-        return self._handle(link)
-
-    def end(self, link: str, handle: int) -> None:
-        """Take the link's chain away if it has that handle, which no other is ever given; else nothing."""
-        if handle and self._handle(link) == handle:
-            self._change_what_is_there([wire.delete_chain_of_handle(TABLE, handle)])
 
     def _change_what_is_there(self, requests: list[wire.Request]) -> None:
         try:
@@ -186,26 +219,27 @@ class FirewallDriver(TableDriver):
         chain = self._socket.chain(TABLE, link, _NETDEV)
         return chain.handle if chain is not None else 0
 
-    def _pods(self) -> Iterator[AllowedSources]:
-        """Each pod's chain as a fact."""
-        rules: dict[str, list[RuleMessage]] = {}
-        for rule in self._socket.rule_messages(TABLE, _NETDEV):
-            rules.setdefault(rule.chain, []).append(rule)
-        read, self._read = self._read, {}
-        for chain in self._socket.chains(_NETDEV):
-            if chain.table == TABLE and chain.name.startswith(INTERFACE_PREFIX):
-                there = rules.get(chain.name, [])
-                seen = hash((chain, tuple(there)))
-                known = read.get(chain.name)
-                if known is None or known[0] != seen:
-                    known = seen, self._sources(chain, [rule.read() for rule in there])
-                self._read[chain.name] = known
-                yield known[1]
+    def _links(self) -> Iterator[AllowedSources]:
+        """Each link that has a chain, or may send from something; one that is gone by its index.
 
-    def _sources(self, chain: ChainRecord, rules: list[RuleRecord]) -> AllowedSources:
-        """A pod's chain; where it is not as it should be, nothing is certain: no addresses."""
-        found = _addresses(rules) if _is_at_its_link(chain) else ()
-        return AllowedSources(self._namespace, chain.name, frozenset(found))
+        Where a link's chain is not as it should be, nothing is certain: no addresses.
+        """
+        rules: dict[str, list[str]] = {}
+        for rule in self._socket.rules(TABLE, family=_NETDEV):
+            rules.setdefault(rule.chain, []).append(rule.comment)
+        chains = {
+            chain.name: _is_right(chain, rules.get(chain.name, []))
+            for chain in self._socket.chains(_NETDEV)
+            if chain.table == TABLE and chain.name.startswith(INTERFACE_PREFIX)
+        }
+        found: dict[str, set[IPAddress]] = {link: set() for link in chains}
+        for index, address in self._sets.elements():
+            link = self._socket.link(index)
+            held = found.setdefault(link or str(index), set())
+            if not link or chains.get(link):
+                held.add(address)
+        for name, addresses in found.items():
+            yield AllowedSources(self._namespace, name, frozenset(addresses))
 
     def _repairs(self) -> Iterator[Json]:
         """The commands that make what all pods share whole, to be run as one; none if it is."""
@@ -213,18 +247,29 @@ class FirewallDriver(TableDriver):
         for name, flags in there.items():
             if flags is None or flags:  # a flag on it is not ours: a dormant table's chains see no packet
                 yield {"add": {"table": {"family": name, "name": TABLE, "comment": "the pod network of Fairway"}}}
-        chain = self._socket.chain(TABLE, STRANGERS, _NETDEV)
-        comments = self._socket.comments(TABLE, STRANGERS, _NETDEV) if chain is not None else []
-        if chain is not None and chain.hook is None and comments == list(_RULES):
+        chain = self._socket.chain(TABLE, ANTISPOOF, _NETDEV)
+        comments = self._socket.comments(TABLE, ANTISPOOF, _NETDEV) if chain is not None else []
+        sets = list(self._sets.repairs())
+        if chain is not None and chain.hook is None and comments == list(_RULES) and not sets:
             return
-        if chain is not None and chain.hook is not None:
-            yield {"flush": {"chain": _STRANGERS}}
-            yield {"delete": {"chain": _STRANGERS}}
-        yield {"add": {"chain": _STRANGERS}}
+        if chain is not None:
+            yield {"flush": {"chain": _ANTISPOOF}}
+            if chain.hook is not None:
+                yield {"delete": {"chain": _ANTISPOOF}}
+        yield from sets
+        yield {"add": {"chain": _ANTISPOOF}}
         # Another process may have filled the chain since we looked: our rules are in it once all the same.
-        yield {"flush": {"chain": _STRANGERS}}
+        yield {"flush": {"chain": _ANTISPOOF}}
         for comment, expressions in _RULES.items():
-            yield add_rule("netdev", TABLE, STRANGERS, comment, expressions)
+            yield add_rule("netdev", TABLE, ANTISPOOF, comment, expressions)
+
+
+def _new_chain(link: str) -> list[wire.Request]:
+    """Make the link's chain, where it has none."""
+    return [
+        wire.ingress_chain(TABLE, link, link, _PRIORITY),
+        wire.new_rule(TABLE, link, _FROM_A_POD, wire.goto(ANTISPOOF)),
+    ]
 
 
 def _without(link: str) -> list[wire.Request]:
@@ -232,31 +277,7 @@ def _without(link: str) -> list[wire.Request]:
     return [wire.plain_chain(TABLE, link), wire.delete_chain(TABLE, link)]
 
 
-def _rules_for(addresses: Iterable[IPAddress]) -> Iterator[tuple[str, bytes]]:
-    """The rules, each a comment and expressions, of a pod that has these addresses."""
-    own = _in_order(addresses)
-    for address in own:
-        yield _OWN, wire.source_is(address) + wire.accept()
-    for address in own:
-        if address.version == 4:
-            yield _OWN_ARP, wire.arp_sender_is(address) + wire.accept()
-    yield _OTHER, wire.goto(STRANGERS)
-
-
-def _is_at_its_link(chain: ChainRecord) -> bool:
+def _is_right(chain: ChainRecord, comments: list[str]) -> bool:
+    """Whether a link's chain is as `FirewallDriver.allow` writes it."""
     place = (chain.hook, chain.priority, chain.policy, chain.devices)
-    return place == (wire.NETDEV_INGRESS, _PRIORITY, wire.DROP, (chain.name,))
-
-
-def _addresses(rules: Sequence[RuleRecord]) -> list[IPAddress]:
-    """The addresses that a pod's rules accept; none if they are not as `FirewallDriver.allow` writes them."""
-    sources = [rule.values[-1] for rule in rules if rule.comment == _OWN and rule.values]
-    if any(len(source) not in (4, 16) for source in sources):
-        return []
-    found = [ip_address(source) for source in sources]
-    written = [(comment, tuple(compared_values(rule))) for comment, rule in _rules_for(found)]
-    return found if [(rule.comment, rule.values) for rule in rules] == written else []
-
-
-def _in_order(addresses: Iterable[IPAddress]) -> list[IPAddress]:
-    return sorted(addresses, key=lambda address: (address.version, int(address)))
+    return (*place, comments) == (wire.NETDEV_INGRESS, _PRIORITY, wire.DROP, (chain.name,), [_FROM_A_POD])

@@ -11,11 +11,6 @@ from fairway.net.kernel.netfilter import wire
 from fairway.net.kernel.netfilter.table_socket import TableSocket, attributes, family_body, text
 from fairway.net.model.policy_table import Element, SetKind
 
-_GET_SET, _GET_ELEMENTS = 10 << 8 | 10, 10 << 8 | 13  # NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GET*
-_SET_TABLE, _SET_NAME, _SET_FLAGS, _SET_KEY_TYPE = 1, 2, 3, 4
-_LIST_TABLE, _LIST_SET, _LIST_ELEMENTS = 1, 2, 3
-_ELEMENT_KEY, _ELEMENT_DATA, _ELEMENT_FLAGS = 1, 2, 3
-_DATA_VERDICT, _VERDICT_CHAIN = 2, 2
 _INTERVAL_END = 1  # NFT_SET_ELEM_INTERVAL_END
 _INTERVAL, _MAP = 0x4, 0x8  # NFT_SET_*
 _TYPE_BITS = 6  # of each part of a concatenation: nft's own numbers, which the kernel keeps for it
@@ -39,12 +34,12 @@ class SetRecord:
 
 def named_sets(socket: TableSocket, table: str) -> list[SetRecord]:
     """The named sets and maps of a table of the inet family; those of rules' own are left out."""
-    place = wire.string(_SET_TABLE, table)
-    found = (dict(attributes(family_body(message))) for message in socket.dump(_GET_SET, place))
+    place = wire.string(wire.SET_TABLE, table)
+    found = (dict(attributes(family_body(message))) for message in socket.dump(wire.GET_SET, place))
     return [
-        SetRecord(text(each[_SET_NAME]), _kind(each), bool(_number(each.get(_SET_FLAGS, b"")) & _MAP))
+        SetRecord(text(each[wire.SET_NAME]), _kind(each), bool(_number(each.get(wire.SET_FLAGS, b"")) & _MAP))
         for each in found
-        if not text(each[_SET_NAME]).startswith("__")
+        if not text(each[wire.SET_NAME]).startswith("__")
     ]
 
 
@@ -52,13 +47,13 @@ def members(socket: TableSocket, table: str, record: SetRecord) -> set[Element]:
     """What a set holds that is not one of networks."""
     assert record.kind is not None
     size = _SIZES[record.kind.version]
-    return {_element(key, size, record.kind.with_port) for key, _, _ in _elements(socket, table, record.name)}
+    return {_element(key, size, record.kind.with_port) for key, _, _ in elements(socket, table, record.name)}
 
 
 def intervals(socket: TableSocket, table: str, record: SetRecord) -> list[Interval]:
     """What a set of networks holds. The kernel has where an interval begins, and (flagged) the first behind its end."""
     assert record.kind is not None
-    edges = sorted((int.from_bytes(key, "big"), not ends) for key, ends, _ in _elements(socket, table, record.name))
+    edges = sorted((int.from_bytes(key, "big"), not ends) for key, ends, _ in elements(socket, table, record.name))
     behind_all = 1 << 8 * _SIZES[record.kind.version]
     found: list[Interval] = []
     for (edge, begins), (following, _) in itertools.zip_longest(edges, edges[1:], fillvalue=(behind_all, False)):
@@ -85,23 +80,25 @@ def _joined(intervals: Iterable[Interval]) -> list[Interval]:
 
 def verdicts(socket: TableSocket, table: str, name: str) -> dict[str, str]:
     """The chain that each address of a verdict map goes by."""
-    return {str(ipaddress.ip_address(key)): chain for key, _, chain in _elements(socket, table, name)}
+    return {str(ipaddress.ip_address(key)): chain for key, _, chain in elements(socket, table, name)}
 
 
-def _elements(socket: TableSocket, table: str, name: str) -> Iterator[tuple[bytes, bool, str]]:
+def elements(
+    socket: TableSocket, table: str, name: str, family: int = wire.NFPROTO_INET
+) -> Iterator[tuple[bytes, bool, str]]:
     """Key, whether it is the end of an interval, and the chain that it leads to, of each element."""
-    place = wire.string(_LIST_TABLE, table) + wire.string(_LIST_SET, name)
-    for message in socket.dump(_GET_ELEMENTS, place):
-        for _, element in attributes(dict(attributes(family_body(message))).get(_LIST_ELEMENTS, b"")):
+    place = wire.string(wire.LIST_TABLE, table) + wire.string(wire.LIST_SET, name)
+    for message in socket.dump(wire.GET_ELEMENTS, place, family):
+        for _, element in attributes(dict(attributes(family_body(message))).get(wire.LIST_ELEMENTS, b"")):
             found = dict(attributes(element))
-            key = dict(attributes(found.get(_ELEMENT_KEY, b""))).get(wire.DATA_VALUE, b"")
-            verdict = dict(attributes(found.get(_ELEMENT_DATA, b""))).get(_DATA_VERDICT, b"")
-            chain = text(dict(attributes(verdict)).get(_VERDICT_CHAIN, b""))
-            yield key, bool(_number(found.get(_ELEMENT_FLAGS, b"")) & _INTERVAL_END), chain
+            key = dict(attributes(found.get(wire.ELEMENT_KEY, b""))).get(wire.DATA_VALUE, b"")
+            verdict = dict(attributes(found.get(wire.ELEMENT_DATA, b""))).get(wire.DATA_VERDICT, b"")
+            chain = text(dict(attributes(verdict)).get(wire.VERDICT_CHAIN, b""))
+            yield key, bool(_number(found.get(wire.ELEMENT_FLAGS, b"")) & _INTERVAL_END), chain
 
 
 def _kind(found: dict[int, bytes]) -> SetKind | None:
-    flags, whole = _number(found.get(_SET_FLAGS, b"")), _number(found.get(_SET_KEY_TYPE, b""))
+    flags, whole = _number(found.get(wire.SET_FLAGS, b"")), _number(found.get(wire.SET_KEY_TYPE, b""))
     mask = (1 << _TYPE_BITS) - 1
     parts = [whole >> shift & mask for shift in (2 * _TYPE_BITS, _TYPE_BITS, 0)]
     networks = bool(flags & _INTERVAL)

@@ -8,7 +8,16 @@ from collections.abc import Iterable, Sequence
 from fairway.net.kernel import namespaces
 from fairway.net.kernel.netfilter.nftables import Json, Nft
 from fairway.net.kernel.sessions import Sessions
-from fairway.net.model.facts import Fact, ForeignChain, ForwardAccept, IPAddress, Masquerade, PolicyRules, TunnelGuard
+from fairway.net.model.facts import (
+    AllowedSources,
+    Fact,
+    ForeignChain,
+    ForwardAccept,
+    IPAddress,
+    Masquerade,
+    PolicyRules,
+    TunnelGuard,
+)
 from fairway.net.model.policy_table import PolicyDelta, PolicyTable
 
 
@@ -31,14 +40,14 @@ class PacketFilter:
         with self._sessions as sessions:
             return sessions.firewall(namespace).whole()
 
-    def allowed_sources(self, namespace: str, link: str) -> set[Fact]:
-        """What the interface `link` of `namespace` may send from; the cost does not grow with other links."""
+    def allowed_sources(self, wanted: AllowedSources) -> set[Fact]:
+        """Which of these addresses that link may send from; the cost does not grow with other links."""
         with self._sessions as sessions:
-            return set(sessions.firewall(namespace).observe_link(link))
+            return set(sessions.firewall(wanted.namespace).observe_link(wanted))
 
-    def silence(self, link: str) -> int:
-        """Let nothing that enters by the home namespace's `link` pass; the handle of the chain that sees to it."""
-        return self._sessions.firewall(self._home).silence(link)
+    def silence(self, sources: AllowedSources) -> int:
+        """Let nothing that enters by that link pass; the handle of the chain that sees to it."""
+        return self._sessions.firewall(sources.namespace).silence(sources)
 
     def end_guard(self, link: str, handle: int) -> None:
         """Take away the chain of that handle at the home namespace's `link`; 0, or one that is gone: nothing."""

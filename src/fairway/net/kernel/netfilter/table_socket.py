@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 import struct
@@ -31,6 +32,8 @@ _NF_INET_FORWARD = 2
 _NFPROTO_UNSPEC = 0
 _FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}  # NFPROTO_*: linux/netfilter.h
 _IP = (1, 2, 10)  # of these, the families that see IP packets on their way through
+_SIOCGIFNAME, _SIOCGIFINDEX = 0x8910, 0x8933  # linux/sockios.h
+_INTERFACE = struct.Struct("=16sI20x")  # struct ifreq: name, index
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 _FAMILY = struct.Struct("=BBH")  # struct nfgenmsg: family, version, resource
 _ATTRIBUTE = struct.Struct("=HH")  # struct nlattr: length, type
@@ -56,24 +59,10 @@ class ChainRecord:
 
 @dataclass(frozen=True, slots=True)
 class RuleRecord:
-    """A rule of a chain: its comment, and the values that it compares with, in their order."""
+    """A rule of a chain, known by its comment."""
 
     chain: str
     comment: str
-    values: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RuleMessage:
-    """A rule of a chain, not read: to read thousands takes a while, to see that they are as they were does not."""
-
-    chain: str
-    expressions: bytes
-    userdata: bytes
-
-    def read(self) -> RuleRecord:
-        """What it says."""
-        return RuleRecord(self.chain, _comment_in(self.userdata), tuple(compared_values(self.expressions)))
 
 
 class TableSocket:
@@ -93,6 +82,22 @@ class TableSocket:
         ports.forget(self._port)
         self._socket.close()
 
+    def index(self, link: str) -> int:
+        """The index of the interface of that name; 0 if there is none."""
+        try:
+            found = fcntl.ioctl(self._socket, _SIOCGIFINDEX, _INTERFACE.pack(link.encode(), 0))
+        except OSError:
+            return 0
+        return int(_INTERFACE.unpack(found)[1])
+
+    def link(self, index: int) -> str:
+        """The name of the interface of that index; empty if there is none."""
+        try:
+            found = fcntl.ioctl(self._socket, _SIOCGIFNAME, _INTERFACE.pack(b"", index))
+        except OSError:
+            return ""
+        return text(_INTERFACE.unpack(found)[0])
+
     def flags(self, table: str, family: int = wire.NFPROTO_INET) -> int | None:
         """The flags of `table`, such as 1 for dormant; None if there is no such table."""
         for message in self.dump(_GET_TABLE, b"", family):
@@ -108,12 +113,7 @@ class TableSocket:
         """The rules of a chain, or of all chains of the table, in order."""
         place = wire.string(wire.RULE_TABLE, table)
         place += wire.string(wire.RULE_CHAIN, chain) if chain else b""
-        return [_rule_message(message).read() for message in self.dump(_GET_RULE, place, family)]
-
-    def rule_messages(self, table: str, family: int = wire.NFPROTO_INET) -> list[RuleMessage]:
-        """The rules of all chains of the table, in order, as they are."""
-        place = wire.string(wire.RULE_TABLE, table)
-        return [_rule_message(message) for message in self.dump(_GET_RULE, place, family)]
+        return [_rule(message) for message in self.dump(_GET_RULE, place, family)]
 
     def chains(self, family: int = _NFPROTO_UNSPEC) -> list[ChainRecord]:
         """The chains of every table of that family, or of all."""
@@ -265,27 +265,14 @@ def _devices(hook: dict[int, bytes]) -> tuple[str, ...] | None:
     return tuple(text(name) for _, name in listed)
 
 
-def _rule_message(message: bytes) -> RuleMessage:
+def _rule(message: bytes) -> RuleRecord:
     found = dict(attributes(family_body(message)))
-    return RuleMessage(
-        chain=text(found[wire.RULE_CHAIN]),
-        expressions=found.get(wire.RULE_EXPRESSIONS, b""),
-        userdata=found.get(wire.RULE_USERDATA, b""),
-    )
+    return RuleRecord(text(found[wire.RULE_CHAIN]), _comment_in(found.get(wire.RULE_USERDATA, b"")))
 
 
 def family_body(message: bytes) -> bytes:
     """The attributes of a message of nf_tables, which stand behind its family."""
     return message[_FAMILY.size :]
-
-
-def compared_values(expressions: bytes) -> Iterator[bytes]:
-    """What a rule's expressions compare with, in their order."""
-    for _, element in attributes(expressions):
-        parts = dict(attributes(element))
-        if parts.get(wire.EXPRESSION_NAME) == b"cmp\0":
-            compared = dict(attributes(parts[wire.EXPRESSION_DATA])).get(wire.CMP_DATA, b"")
-            yield dict(attributes(compared)).get(wire.DATA_VALUE, b"")
 
 
 def text(value: bytes) -> str:
