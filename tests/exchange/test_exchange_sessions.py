@@ -7,8 +7,10 @@ from ipaddress import ip_address, ip_network
 import pytest
 from exchange_network import NETWORK, RESTART_S, Connection, End, World, block_of, permit_of
 
-from fairway.net.exchange import Channel, CloseCode, Endpoint, Loss, Permit, State, limits
+from fairway.net.exchange import Channel, CloseCode, Endpoint, Held, Loss, Permit, State, limits
 from fairway.net.exchange.messages import Announce, Hello, Member, Members, Resume, Withdraw, encode
+from fairway.net.exchange.own import Own
+from fairway.net.exchange.sending import Sender
 
 POD = ip_network("10.0.200.1/32")
 
@@ -62,6 +64,21 @@ class TestWhatIsTold:
         assert world.nodes[0].exchange is not None
         (route,) = world.nodes[0].exchange.routes()
         assert route.via == ip_address("192.0.2.2")
+
+    def test_peers_that_were_told_different_things_before_are_told_different_things(self) -> None:
+        own = Own(7)
+        early, late = Sender(own), Sender(own)
+        for sender in (early, late):
+            sender.begin(Held(7, 0))
+        first, second = own.announce(POD), own.announce(ip_network("10.0.200.2/32"), 3)
+        assert early.next(Channel.ANNOUNCEMENTS) == encode(Announce(7, 0, 2, (first, second)))
+        third = own.announce(ip_network("10.0.200.3/32"))
+        assert early.next(Channel.ANNOUNCEMENTS) == encode(Announce(7, 2, 3, (third,)))
+        assert late.next(Channel.ANNOUNCEMENTS) == encode(Announce(7, 0, 3, (first, second, third)))
+        own.withdraw(POD)
+        for sender in (early, late):
+            assert sender.next(Channel.WITHDRAWALS) == encode(Withdraw(7, 0, 4, ((POD, 4),)))
+            assert not sender.pending(Channel.ANNOUNCEMENTS)
 
     def test_a_withdrawal_overtakes_a_table_that_is_on_its_way(self) -> None:
         world = World(2)

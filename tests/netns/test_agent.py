@@ -12,7 +12,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from fairway.net.agent.protocol import AnswerError
 from fairway.net.host import Host
 from fairway.net.kernel.events import OverrunError
 from fairway.net.model.errors import FairwayError, UsageError
+from fairway.net.model.pod import LearnedRoute
 
 CONTAINER = "3f2a9c81d0e4" * 5
 
@@ -286,6 +287,18 @@ class TestTheKernelsMessages:
             sh("ip route delete 11.0.0.0/24")
             (event,) = events.read()
             assert (event.kind, event.gone, str(event.network)) == ("route", True, "11.0.0.0/24")
+            events.close()
+
+    def test_are_not_of_the_routes_that_this_process_has_learned(self, home: str, own_state: Path) -> None:  # noqa: F811
+        with Host() as host:
+            events = host.events()
+            learned = LearnedRoute(ip_network("11.0.1.0/24"), ip_address("192.0.2.9"), "node02")
+            host.learned.hasten([learned])
+            assert "11.0.1.0/24 via 192.0.2.9" in sh("ip route")
+            assert events.read() == []
+            sh("ip route delete 11.0.1.0/24")
+            (event,) = events.read()
+            assert (event.kind, event.gone, str(event.network)) == ("route", True, "11.0.1.0/24")
             events.close()
 
 

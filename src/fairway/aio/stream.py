@@ -114,13 +114,10 @@ class Stream:
         return b""
 
     def receive_now(self) -> bytes:
-        """What has arrived; b"" if nothing has, or there is no more: `receive` tells which."""
+        """What has arrived, for `on_readable`; b"" if nothing has, or there is no more: `receive` tells which."""
         if self._at_end or self.reset_error is not None:
             return b""
-        data = self._connection.core.read(self.stream_id)
-        if data:
-            self._connection.wake()
-        return data
+        return self._connection.core.read(self.stream_id)
 
     def _take_committed(self, limit: int) -> bytes:
         cut = len(self.committed) if limit < 0 else limit

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from fairway.net.exchange import limits
-from fairway.net.exchange.messages import Announcement, Held
+from fairway.net.exchange.messages import Announcement, Channel, Held
 from fairway.net.model.facts import IPNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A message about changes. Most peers have been told the same before it, and are told it at the same time."""
+
+    after: tuple[Channel, int, int]
+    """The channel, the sequence up to which the peer had been told there, and ours at the time."""
+    upto: int
+    message: bytes
 
 
 class Own:
@@ -21,6 +33,8 @@ class Own:
         self.last_withdrawn = 0
         self.floor = 0
         """Withdrawals up to this sequence are forgotten."""
+        self.said: Said | None = None
+        """The last one."""
         self._announced: dict[IPNetwork, Announcement] = {}  # both in the order of their sequences
         self._withdrawn: dict[IPNetwork, int] = {}
 

@@ -285,8 +285,8 @@ class Replica:
         if not self._complete or passed is None:
             return
         while self._gone:  # which are in the order of their sequences, as they came
-            oldest = next(iter(self._gone))
-            if self._gone[oldest] > passed:
+            oldest, sequence = next(iter(self._gone.items()))
+            if sequence > passed:
                 break
             del self._gone[oldest]
 

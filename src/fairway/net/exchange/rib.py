@@ -54,7 +54,8 @@ class Rib:
     def add(self, entry: Entry) -> None:
         """A node announces a prefix that it did not announce before."""
         prefix = entry.announcement.prefix
-        self._entries[prefix] = (*self._entries.get(prefix, ()), entry)
+        entries = self._entries.get(prefix)
+        self._entries[prefix] = (entry,) if entries is None else (*entries, entry)
         self._note(entry)
 
     def touch(self, entry: Entry) -> None:
@@ -134,7 +135,8 @@ class Rib:
     def _note(self, entry: Entry) -> None:
         prefix = entry.announcement.prefix
         self._changed.add(prefix)
-        self._may_conflict = self._may_conflict or not entry.announcement.single or len(self.of(prefix)) > 1
+        if not self._may_conflict:
+            self._may_conflict = not entry.announcement.single or len(self.of(prefix)) > 1
 
 
 def _preference(entry: Entry) -> tuple[int, int, str]:

@@ -18,7 +18,7 @@ from fairway.net.exchange.messages import (
     Withdraw,
     encode,
 )
-from fairway.net.exchange.own import Own
+from fairway.net.exchange.own import Own, Said
 
 _ENTRY_BYTES = 32
 """The longest an entry is encoded to: a 16-byte prefix with its head, and three varints that are rarely long."""
@@ -80,19 +80,15 @@ class Sender:
         """The next message of the channel; only when it is `pending`."""
         if channel is Channel.TABLE:
             return self._next_of_table()
-        own = self._own
-        message: Announce | Withdraw
+        since = self._withdrawn if channel is Channel.WITHDRAWALS else self._announced
+        said = self._own.said
+        if said is None or said.after != (channel, since, self._own.sequence):
+            said = self._own.said = _change(self._own, channel, since)
         if channel is Channel.WITHDRAWALS:
-            gone = own.withdrawn_since(self._withdrawn)
-            upto = gone[_BATCH - 1][1] if len(gone) > _BATCH else own.sequence
-            message = Withdraw(own.epoch, self._withdrawn, upto, tuple(gone[:_BATCH]))
-            self._withdrawn = upto
+            self._withdrawn = said.upto
         else:
-            new = own.announced_since(self._announced)
-            upto = new[_BATCH - 1].sequence if len(new) > _BATCH else own.sequence
-            message = Announce(own.epoch, self._announced, upto, tuple(new[:_BATCH]))
-            self._announced = upto
-        return encode(message)
+            self._announced = said.upto
+        return said.message
 
     def _next_of_table(self) -> bytes:
         assert self._table is not None, "there is no table to send"
@@ -106,6 +102,20 @@ class Sender:
         """A peer to whom withdrawals can no longer be told one by one gets a table."""
         if self._started and self._withdrawn < self._own.floor:
             self.begin_table()
+
+
+def _change(own: Own, channel: Channel, since: int) -> Said:
+    """What somebody has to be told who was told so much on that channel."""
+    message: Announce | Withdraw
+    if channel is Channel.WITHDRAWALS:
+        gone = own.withdrawn_since(since)
+        upto = gone[_BATCH - 1][1] if len(gone) > _BATCH else own.sequence
+        message = Withdraw(own.epoch, since, upto, tuple(gone[:_BATCH]))
+    else:
+        new = own.announced_since(since)
+        upto = new[_BATCH - 1].sequence if len(new) > _BATCH else own.sequence
+        message = Announce(own.epoch, since, upto, tuple(new[:_BATCH]))
+    return Said((channel, since, own.sequence), upto, encode(message))
 
 
 def _table(epoch: int, upto: int, announcements: Sequence[Announcement]) -> Iterator[Message]:

@@ -240,9 +240,10 @@ class Session:
 
     def pending(self) -> list[Channel]:
         """The channels on which there is something to say, the most urgent first."""
-        return [channel for channel in Channel if self._has(channel)]
+        return [channel for channel in _CHANNELS if self.has(channel)]
 
-    def _has(self, channel: Channel) -> bool:
+    def has(self, channel: Channel) -> bool:
+        """Whether there is something to say on a channel."""
         if self.state is State.CLOSED:
             return False
         if channel is Channel.CONTROL:
@@ -252,7 +253,7 @@ class Session:
         return self._sender.pending(channel)
 
     def next(self, channel: Channel) -> bytes:
-        """The next message on a channel that is among `pending`."""
+        """The next message on a channel that `has` one."""
         if channel is Channel.CONTROL:
             if self._control:
                 return encode(self._control.popleft())
@@ -302,6 +303,7 @@ class Session:
         self.state = state
 
 
+_CHANNELS = tuple(Channel)
 _LATER = frozenset(bytes((channel,)) for channel in Channel if channel is not Channel.CONTROL)
 _MEMBERS_A_MESSAGE = 32
 """A name of 63 characters and eight IPv6 addresses make 220 bytes."""

@@ -182,7 +182,9 @@ class Host:
 
     def events(self) -> Events:
         """What others, and the kernel, change in the host's namespace from now on."""
-        return self._kernel.events()
+        events = self._kernel.events()
+        events.ignore(self.learned.port)
+        return events
 
     def counts(self) -> Counts:
         """How much there is of what, at next to no cost."""

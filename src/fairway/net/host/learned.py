@@ -12,7 +12,7 @@ from fairway.net.kernel import Kernel
 from fairway.net.model.facts import Fact, IPAddress, IPNetwork, Route
 from fairway.net.model.operations import Failure
 from fairway.net.model.pod import LearnedRoute, Tunnel
-from fairway.net.reconcile import learned_facts, plan, tunnel_facts
+from fairway.net.reconcile import learned_fact, learned_facts, plan, tunnel_facts
 
 TUNNEL_OVERHEAD = {4: 50, 6: 70}
 """Bytes that VXLAN adds to a packet: IP, UDP (8), VXLAN (8) and Ethernet (14); by the hosts' IP version."""
@@ -79,19 +79,29 @@ class LearnedRoutes:
         `change` must follow, whatever comes of this: it looks, and mends what who held the lock took for drift.
         One thread at a time.
         """
-        added, deleted = list(add), list(delete)
-        self._hastened.update(dict.fromkeys(route.destination for route in deleted))
-        self._hastened.update((route.destination, route) for route in added)
-        if self._express is None:
-            self._express = Kernel(self._kernel.home)
-        self._express.put_routes(learned_facts(self._kernel.home, added), learned_facts(self._kernel.home, deleted))
+        home, put, gone = self._kernel.home, [], []
+        for route in delete:
+            self._hastened[route.destination] = None
+            gone.append(learned_fact(home, route))
+        for route in add:
+            self._hastened[route.destination] = route
+            put.append(learned_fact(home, route))
+        self._way().put_routes(put, gone)
 
     def router_to(self, address: IPAddress) -> IPAddress | None:
         """The router by which `address` is reached; None if it is on a link of the host's. As fast as `hasten`."""
+        way = self._way().route_to(address)
+        return None if way is None else way[1]
+
+    @property
+    def port(self) -> int:
+        """The netlink port by which `hasten` works."""
+        return self._way().port
+
+    def _way(self) -> Kernel:
         if self._express is None:
             self._express = Kernel(self._kernel.home)
-        way = self._express.route_to(address)
-        return None if way is None else way[1]
+        return self._express
 
     def change(self, add: Iterable[LearnedRoute], delete: Iterable[IPNetwork] = ()) -> list[Failure]:
         """Learn some, forget others; what the kernel does not take is kept all the same, and returned."""

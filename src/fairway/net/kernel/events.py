@@ -6,6 +6,7 @@ Only as much of a message is read as it takes to know what to look at again: on 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import socket
 import struct
@@ -21,7 +22,7 @@ from fairway.net.model.facts import IPNetwork
 
 _NETLINK_ROUTE, _NETLINK_NETFILTER = 0, 12  # linux/netlink.h
 _SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP = 270, 1
-_SO_RCVBUFFORCE = 33
+_SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
 _ROUTE_GROUPS = (1, 3, 5, 9, 7, 11)  # RTNLGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV6_IFADDR, _IPV4_ROUTE, _IPV6_ROUTE
 _SETTINGS_GROUPS = (24, 25)  # RTNLGRP_IPV4_NETCONF, _IPV6_NETCONF
 _NFTABLES_GROUP = 7  # NFNLGRP_NFTABLES
@@ -35,6 +36,11 @@ _EVERY_INTERFACE = -1  # NETCONFA_IFINDEX_ALL
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _TYPE_MASK = 0x3FFF
+
+_INSTRUCTION, _PROGRAM = struct.Struct("=HBBI"), struct.Struct("@HP")  # linux/filter.h: sock_filter, sock_fprog
+_LOAD_WORD, _IF_EQUAL, _RETURN = 0x20, 0x15, 0x06  # linux/bpf_common.h
+_PORT_AT, _WHOLE = 12, 0xFFFFFFFF  # of struct nlmsghdr; of a message
+
 _BUFFER = 1 << 17
 _READS = 256  # datagrams a call, so that a storm holds nobody up
 _QUEUE = 4 << 20
@@ -69,6 +75,26 @@ class Events:
             _listening(_NETLINK_ROUTE, _ROUTE_GROUPS + _SETTINGS_GROUPS, queue),
             _listening(_NETLINK_NETFILTER, (_NFTABLES_GROUP,), queue),
         ]
+
+    def ignore(self, port: int) -> None:
+        """Have the kernel tell no more of what is changed in route-netlink through this process's socket of that port.
+
+        What is `own` is no surprise anyhow, and not worth waking up for. There is one such port at most.
+        """
+        steps = (
+            (_LOAD_WORD, 0, 0, _PORT_AT),
+            (
+                _IF_EQUAL,
+                0,
+                1,
+                socket.htonl(port),
+            ),  # the program reads in the network's order, and the kernel writes in its own
+            (_RETURN, 0, 0, 0),
+            (_RETURN, 0, 0, _WHOLE),
+        )
+        program = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*step) for step in steps))
+        described = _PROGRAM.pack(len(steps), ctypes.addressof(program))
+        self._sockets[0].setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
 
     def close(self) -> None:
         """End the sockets."""

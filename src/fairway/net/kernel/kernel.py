@@ -118,13 +118,11 @@ class Kernel:
     def put_routes(self, put: Iterable[Route], delete: Iterable[Route]) -> None:
         """Routes of the home namespace in the place of ours, or gone, in one call; what fails is not told."""
         netlink = self._sessions.netlink(self.home)
-
-        def index(route: Route) -> int:
-            return netlink.index(route.link) if route.link else 0
-
-        requests = [messages.delete_route(route, index(route)) for route in delete]
-        there = [(route, index(route)) for route in put]
-        requests += [messages.new_route(each, link, replace=True) for each, link in there if link or not each.link]
+        requests = [messages.delete_route(each, netlink.index(each.link) if each.link else 0) for each in delete]
+        for each in put:
+            index = netlink.index(each.link) if each.link else 0
+            if index or not each.link:
+                requests.append(messages.new_route(each, index, replace=True))
         netlink.batch(requests)
 
     def end_links(self, indices: Sequence[int]) -> None:
@@ -140,6 +138,11 @@ class Kernel:
         """The home namespace's interfaces that are called as pods' host ends are, anybody's."""
         names = namespaces.inside(self.home, socket.if_nameindex)
         return [name for _, name in names if name.startswith(INTERFACE_PREFIX)]
+
+    @property
+    def port(self) -> int:
+        """The netlink port of what is changed in the home namespace by route-netlink."""
+        return self._sessions.netlink(self.home).port
 
     def link_index(self, name: str) -> int:
         """The index of the home namespace's interface of that name; 0 if there is none."""

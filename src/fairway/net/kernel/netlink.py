@@ -47,12 +47,12 @@ class Netlink:
             with contextlib.suppress(OSError):  # older kernels: the answers are longer, the dumps unfiltered
                 self._socket.setsockopt(_SOL_NETLINK, option, 1)
         self._socket.bind((0, 0))
-        self._port = ports.note(self._socket)
+        self.port = ports.note(self._socket)
         self._sequence = 0
 
     def close(self) -> None:
         """End the socket."""
-        ports.forget(self._port)
+        ports.forget(self.port)
         self._socket.close()
 
     def index(self, name: str) -> int:

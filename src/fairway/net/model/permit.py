@@ -26,8 +26,5 @@ class Permit:
 
 def within(prefix: IPNetwork, networks: tuple[IPNetwork, ...]) -> bool:
     """Whether `prefix` lies in one of `networks`."""
-    return any(
-        prefix.subnet_of(network)  # type: ignore[arg-type]  # of the same version
-        for network in networks
-        if network.version == prefix.version
-    )
+    first, length = prefix.network_address, prefix.prefixlen
+    return any(network.prefixlen <= length and first in network for network in networks)  # no other version's is in it

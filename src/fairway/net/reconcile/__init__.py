@@ -3,6 +3,7 @@
 from fairway.net.reconcile.apply import apply
 from fairway.net.reconcile.desired import (
     guard_facts,
+    learned_fact,
     learned_facts,
     masquerade_fact,
     node_facts,
@@ -18,6 +19,7 @@ from fairway.net.reconcile.plan import plan
 __all__ = [
     "apply",
     "guard_facts",
+    "learned_fact",
     "learned_facts",
     "masquerade_fact",
     "node_facts",

@@ -83,12 +83,14 @@ def _collapsed(networks: Iterable[IPNetwork]) -> Iterator[IPNetwork]:
 
 def learned_facts(home: str, hops: Iterable[LearnedRoute]) -> set[Route]:
     """The routes that other nodes told."""
-    return {
-        Route(home, hop.destination, TUNNEL_INTERFACE, _tunnel_gateway(hop), learned=True, tunnel=hop.gateway)
-        if hop.tunnelled
-        else Route(home, hop.destination, gateway=hop.gateway, learned=True)
-        for hop in hops
-    }
+    return {learned_fact(home, hop) for hop in hops}
+
+
+def learned_fact(home: str, hop: LearnedRoute) -> Route:
+    """One of them."""
+    if hop.tunnelled:
+        return Route(home, hop.destination, TUNNEL_INTERFACE, _tunnel_gateway(hop), learned=True, tunnel=hop.gateway)
+    return Route(home, hop.destination, gateway=hop.gateway, learned=True)
 
 
 def tunnel_facts(home: str, tunnel: Tunnel, hops: Iterable[LearnedRoute]) -> set[Fact]:

@@ -63,7 +63,9 @@ class Installer:
         """What the kernel was given last; with what is on the disk, all that it can have."""
         self._routers: dict[IPAddress, IPAddress | None] = {}
         self._dirty: set[IPNetwork] = set()
+        self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
+        self._settling: asyncio.TimerHandle | None = None
         self._installing: asyncio.Task[None] | None = None
         self._stopping = False
 
@@ -71,22 +73,29 @@ class Installer:
         """Take up what was learned before, and begin."""
         self._durable = {route.destination: route for route in await self._do(self._host.learned.all)}
         self._present = dict(self._durable)
-        self._keep_until = asyncio.get_running_loop().time() + self._keep_s
+        self._keep_until = self._loop.time() + self._keep_s
         self._installing = asyncio.create_task(self._work())
 
     async def stop(self) -> None:
         """End, with all on the disk."""
         self._stopping = True
-        self._wake.set()
+        self._settled()
         if self._installing is not None:
             await self._installing
 
     def changed(self, prefixes: set[IPNetwork]) -> None:
         """Something is new about these."""
-        self._dirty |= prefixes
-        self._wake.set()
         if len(prefixes) <= _HASTENED:
             self._hasten(prefixes)
+        self._dirty |= prefixes
+        if self._settling is None:
+            self._settling = self._loop.call_later(_SETTLE_S, self._settled)
+
+    def _settled(self) -> None:
+        if self._settling is not None:
+            self._settling.cancel()
+            self._settling = None
+        self._wake.set()
 
     def _hasten(self, prefixes: set[IPNetwork]) -> None:
         """Give the kernel at once what is new about a few."""
@@ -141,7 +150,6 @@ class Installer:
             try:
                 async with asyncio.timeout(self._keep_for()):
                     await self._wake.wait()
-                await asyncio.sleep(_SETTLE_S)
             except TimeoutError:
                 self._keep_until = None
                 self._dirty |= self._durable.keys()
@@ -157,7 +165,7 @@ class Installer:
                 self._wake.set()
 
     def _keep_for(self) -> float | None:
-        return None if self._keep_until is None else max(self._keep_until - asyncio.get_running_loop().time(), 0.0)
+        return None if self._keep_until is None else max(self._keep_until - self._loop.time(), 0.0)
 
     async def _install(self) -> None:
         dirty, self._dirty = self._dirty, set()

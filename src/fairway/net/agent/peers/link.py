@@ -79,7 +79,7 @@ class Link:
         if stream is None or self.connection.closing is not None or stream.stop_error is not None:
             return False
         core = self.connection.core
-        while channel in self.session.pending():
+        while self.session.has(channel):
             if core.room(stream.stream_id, limits.MAX_MESSAGE_BYTES) < limits.MAX_MESSAGE_BYTES:
                 return False
             core.write(stream.stream_id, self.session.next(channel))
@@ -125,7 +125,7 @@ class Link:
                 stream = self._streams[channel] = await self.connection.open_stream(unidirectional=True)
                 stream.set_priority(_URGENCY[channel], incremental=True)
                 await stream.send(bytes((channel,)))
-            while channel in self.session.pending():
+            while self.session.has(channel):
                 await stream.send(self.session.next(channel))
         except (ConnectionClosed, StreamReset):
             self.connection.close(CloseCode.PROTOCOL, "a stream was stopped")

@@ -68,6 +68,8 @@ class PeerNetwork:
         self._links = self._connections.links
         self._tasks = Tasks()
         self._timer: asyncio.TimerHandle | None = None
+        self._due: float | None = None
+        """What the timer waits for."""
         self._conflicts: list[Conflict] = []
         self._known_peers: list[str] = []
         self._stopping = False
@@ -160,14 +162,19 @@ class PeerNetwork:
         now = self._loop.time()
         for call in self.exchange.calls(now):
             self._connections.call(call)
-        due = self.exchange.next_timeout()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = None if due is None else self._loop.call_at(max(due, now + 0.005), self._timed_out)
+        self._wait_until(self.exchange.next_timeout(), now)
 
     def _tell_routes(self) -> None:
         if self.exchange.rib.changed:
             self._on_routes(self.exchange.rib.take_changed())
+
+    def _wait_until(self, due: float | None, now: float) -> None:
+        if due == self._due and due is not None and self._timer is not None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = due
+        self._timer = None if due is None else self._loop.call_at(max(due, now + 0.005), self._timed_out)
 
     def _timed_out(self) -> None:
         self._timer = None
