@@ -65,6 +65,20 @@ class TestWhatIsTold:
         (route,) = world.nodes[0].exchange.routes()
         assert route.via == ip_address("192.0.2.2")
 
+    def test_what_goes_to_another_node_is_elsewhere(self) -> None:
+        world = _two()
+        exchange, other = (node.exchange for node in world.nodes)
+        assert exchange is not None
+        assert other is not None
+        inside = ip_network("10.0.1.7/32")
+        assert [exchange.is_elsewhere(each) for each in (POD, inside)] == [False, True]
+        other.announce(POD, world.now)
+        world.rest(2)
+        assert exchange.is_elsewhere(POD)
+        assert not exchange.is_elsewhere(ip_network("10.0.0.7/32"))
+        exchange.announce(ip_network("10.0.200.2/32"), world.now)
+        assert not exchange.is_elsewhere(ip_network("10.0.200.2/32"))
+
     def test_peers_that_were_told_different_things_before_are_told_different_things(self) -> None:
         own = Own(7)
         early, late = Sender(own), Sender(own)

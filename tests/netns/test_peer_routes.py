@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from collections.abc import Iterator
@@ -101,9 +102,13 @@ class Witness:
 
     def __init__(self, node: Node, host: Host) -> None:
         self.told: list[tuple[str, list[str], bool, bool]] = []
+        self.foretold: list[tuple[str, list[str], bool]] = []
         self._node = node
         self._host = host
-        host.watch_pods(self._tell)
+        host.watch_pods(self._tell, self._foretell)
+
+    def _foretell(self, name: str, addresses: tuple[object, ...]) -> None:
+        self.foretold.append((name, list(map(str, addresses)), self._node.has_route("10.0.77.5")))
 
     def _tell(self, name: str, addresses: tuple[object, ...]) -> None:
         present = name in [pod.name for pod in self._host.pods()]
@@ -117,6 +122,54 @@ def test_a_pod_is_told_when_its_route_is_there_and_before_that_goes(net: PeerNet
         assert witness.told == [("guest", ["10.0.77.5"], True, False)], "the disk need not know yet"
         host.remove_pod("guest")
         assert witness.told[1:] == [("guest", [], True, False)]
+
+
+def test_a_pod_is_foretold_before_anything_of_it_is_there(net: PeerNet) -> None:
+    with net.nodes[0].host() as host:
+        witness = Witness(net.nodes[0], host)
+        host.add_pod("guest", [ip_address("10.0.77.5")])
+        host.remove_pod("guest")
+        assert witness.foretold == [("guest", ["10.0.77.5"], False)]
+
+
+def test_others_hear_of_a_pod_while_it_is_made_and_that_it_could_not_be(net: PeerNet) -> None:
+    net.start()
+    until(net.blocks_known)
+    first, second, _ = net.nodes
+    before = _changes(second, first)
+    with _in_the_way(first, "guest"), pytest.raises(FairwayError, match="is not Fairway's"):
+        first.add_pod("guest", "10.0.77.5")
+    until(lambda: _changes(second, first) == before + 2)  # announced, and withdrawn
+    until(lambda: not any("10.0.77.5" in node.learned() for node in net.nodes))
+
+
+def test_a_pod_that_another_host_has_is_not_announced_before_it_is_here(net: PeerNet) -> None:
+    net.start()
+    until(net.blocks_known)
+    first, second, other = net.nodes
+    first.add_pod("guest", "10.0.77.5")
+    until(lambda: "10.0.77.5" in second.learned() and "10.0.77.5" in other.learned())
+    before = _changes(other, second)
+    second.call("pool.add", network=str(first.block))
+    for address in ("10.0.77.5", str(first.block[9])):
+        with _in_the_way(second, "guest"), pytest.raises(FairwayError, match="is not Fairway's"):
+            second.add_pod("guest", address)
+    second.add_pod("later", "10.0.77.6")
+    until(lambda: "10.0.77.6" in other.learned())
+    assert _changes(other, second) == before + 1
+
+
+def _changes(node: Node, announcer: Node) -> int:
+    """How many announcements and withdrawals of the other `node` has taken in."""
+    return int(node.peers()[announcer.name]["counters"]["changes"])
+
+
+@contextlib.contextmanager
+def _in_the_way(node: Node, pod: str) -> Iterator[None]:
+    """A namespace of somebody else's, where the pod's would be."""
+    ip("netns", "add", f"{node.name}-{pod}")
+    yield
+    ip("netns", "delete", f"{node.name}-{pod}")
 
 
 def test_a_pod_that_is_undone_is_told_as_gone(net: PeerNet, monkeypatch: pytest.MonkeyPatch) -> None:

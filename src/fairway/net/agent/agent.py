@@ -164,8 +164,11 @@ class Agent:
         self._keeper.record.looked(time.monotonic() - started)
         peers = self._peers = Part(self.host, self._worker, self._config.peers)
         loop = asyncio.get_running_loop()
-        # Other hosts hear of a pod while the rest is done about it here.
-        self.host.watch_pods(lambda name, addresses: loop.call_soon_threadsafe(peers.pod_changed, name, addresses))
+        # Other hosts hear of a pod while it is made here.
+        self.host.watch_pods(
+            lambda name, addresses: loop.call_soon_threadsafe(peers.pod_changed, name, addresses),
+            lambda name, addresses: loop.call_soon_threadsafe(peers.pod_comes, name, addresses),
+        )
         listener = Listener(self) if self._config.metrics else None
         runtimes = self._cni()
         await self._server.start()

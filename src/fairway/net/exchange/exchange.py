@@ -12,6 +12,7 @@ from fairway.net.exchange.own import Own
 from fairway.net.exchange.peers import Peers, Settings
 from fairway.net.exchange.rib import Conflict, Entry, Rib
 from fairway.net.model.facts import IPAddress, IPNetwork
+from fairway.net.model.permit import within
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,12 @@ class Exchange:
         """The route to `prefix`; None if nobody announces it, or nobody better than this node."""
         entry = self.rib.best(prefix)
         return None if entry is None or entry.node == self.name else self._learned(entry)
+
+    def is_elsewhere(self, prefix: IPNetwork) -> bool:
+        """Whether packets for `prefix` go to another node, which announces it or has a block that it lies in."""
+        return any(entry.node != self.name for entry in self.rib.of(prefix)) or any(
+            within(prefix, peer.replica.permit.blocks) for peer in self.peers
+        )
 
     def routes(self) -> list[LearnedRoute]:
         """The routes to all that other nodes have."""

@@ -18,7 +18,7 @@ from fairway.net.host.rebuild import rebuild
 from fairway.net.host.routes import StaticRoutes
 from fairway.net.host.state_file import CorruptStateError, LostStateError
 from fairway.net.host.store import Counts, Entry, PodState, Store
-from fairway.net.host.wiring import Wiring
+from fairway.net.host.wiring import Tell, Wiring
 from fairway.net.kernel import Kernel
 from fairway.net.kernel.events import Events
 from fairway.net.model.errors import UsageError
@@ -115,12 +115,15 @@ class Host:
         """Call `tell`, from some thread, when `wait_removed` would return."""
         self._wiring.when_removed(name, tell)
 
-    def watch_pods(self, tell: Callable[[str, tuple[IPAddress, ...]], object]) -> None:
+    def watch_pods(self, tell: Tell, foretell: Tell | None = None) -> None:
         """Have each pod told, with its addresses, as soon as packets for them come to it; without any when it goes.
 
-        By the thread that changes pods, while it does: `tell` is to be quick, and to raise nothing.
+        A pod that is to be made here is foretold; what follows is that it is there, or that it is undone and goes.
+        By the thread that changes pods, while it does: both are to be quick, and to raise nothing.
         """
         self._wiring.tell = tell
+        if foretell is not None:
+            self._wiring.foretell = foretell
 
     def pods(self) -> list[Pod]:
         """Every pod that was added and not removed, whoever made its namespace."""

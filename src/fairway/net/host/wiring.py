@@ -20,6 +20,9 @@ from fairway.net.model.operations import Operation
 from fairway.net.model.pod import Pod
 from fairway.net.reconcile import apply, outer_facts, plan, pod_facts
 
+Tell = Callable[[str, tuple[IPAddress, ...]], object]
+"""Is told of a pod, with its addresses."""
+
 
 class Wiring:
     """The pods of one host. Its callers hold the store's lock."""
@@ -38,7 +41,9 @@ class Wiring:
         self.ground = Ground(store, kernel, observer, self.masquerading)
         self._removed_some = False
         self._mtu = 0  # of the uplink, once it was asked for
-        self.tell: Callable[[str, tuple[IPAddress, ...]], object] = _nobody
+        self.foretell: Tell = _nobody
+        """Told of a pod, with its addresses, when it is noted and nothing of it is in the kernel yet."""
+        self.tell: Tell = _nobody
         """Told of a pod, with its addresses, as soon as packets for them come to it, and without any when it goes.
 
         That is before the disk knows: who tells other hosts need not wait for it. If the pod is undone, that is told;
@@ -70,6 +75,7 @@ class Wiring:
             pod = make()
             self._store.insert(pod, config=config, sticky=sticky)
         try:
+            self.foretell(pod.name, pod.addresses)
             self.ground.prepare(pod)
             self.policies.enter(pod)
             making = self._making(pod)

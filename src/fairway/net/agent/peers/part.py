@@ -75,6 +75,11 @@ class Part:
 
     # What the agent tells
 
+    def pod_comes(self, name: str, addresses: tuple[IPAddress, ...]) -> None:
+        """A pod with these addresses is being made; `pod_changed` follows."""
+        if self._peering is not None:
+            self._peering.pod_comes(name, addresses)
+
     def pod_changed(self, name: str, addresses: tuple[IPAddress, ...]) -> None:
         """Packets for these addresses come to the pod from now on; without any, it goes."""
         if self._peering is not None:

@@ -69,10 +69,21 @@ class Peering:
 
     # What happens
 
+    def pod_comes(self, name: str, addresses: tuple[IPAddress, ...]) -> None:
+        """A pod with these addresses is being made: others learn the way to it meanwhile.
+
+        But for an address of which they know another way: packets go by that until the pod is here.
+        """
+        elsewhere = self._network.exchange.is_elsewhere
+        self._put(name, tuple(single for single in self._outside(addresses) if not elsewhere(single)))
+
     def pod_changed(self, name: str, addresses: tuple[IPAddress, ...]) -> None:
         """A pod has come with these addresses, or goes: who has to hear of it hears at once."""
+        self._put(name, self._outside(addresses))
+
+    def _put(self, name: str, outside: tuple[IPNetwork, ...]) -> None:
         self._changes += 1
-        former, outside = self._pods.pop(name, ()), self._outside(addresses)
+        former = self._pods.pop(name, ())
         if outside:
             self._pods[name] = outside
         if outside != former:
