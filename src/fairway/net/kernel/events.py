@@ -81,14 +81,10 @@ class Events:
 
         What is `own` is no surprise anyhow, and not worth waking up for. There is one such port at most.
         """
+        wanted = socket.htonl(port)  # the program reads in the network's order, and the kernel writes in its own
         steps = (
             (_LOAD_WORD, 0, 0, _PORT_AT),
-            (
-                _IF_EQUAL,
-                0,
-                1,
-                socket.htonl(port),
-            ),  # the program reads in the network's order, and the kernel writes in its own
+            (_IF_EQUAL, 0, 1, wanted),
             (_RETURN, 0, 0, 0),
             (_RETURN, 0, 0, _WHOLE),
         )
