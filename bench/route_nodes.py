@@ -11,13 +11,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, ip_network
 from pathlib import Path
 
 from fairway.net.enrolment import Authority, Block, JoinRequest, Membership, request
+from fairway.net.kernel import Kernel
 from fairway.net.kernel.namespaces import inside
+from fairway.net.model.errors import KernelError
 
 POOL = ip_network("10.0.0.0/16")
 GUESTS = IPv4Network("10.0.200.0/24")
@@ -30,7 +33,7 @@ _HEADER = struct.Struct("=IHHII")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _ATTRIBUTE = struct.Struct("=HH")
 _RTA_DST = 1
-_ROUNDS_S = 5.0
+_ROUNDS_S = 30.0
 
 AGENT = """
 import asyncio, sys
@@ -60,16 +63,29 @@ class Node:
         self.name = f"bench{number:02}"
         self.number = number
         self.address = f"100.100.0.{number + 1}"
+        self.mac = f"02:00:00:00:00:{number:02x}"
         self.block = IPv4Network((0x0A000000 + (number << 8), 24))
         self.process: subprocess.Popen[bytes] | None = None
         ip("netns", "add", self.name)
         ip("link", "add", f"r{number}", "type", "veth", "peer", "name", "eth0", "netns", self.name)
         ip("link", "set", f"r{number}", "master", "fabric", "up")
         ip("-n", self.name, "link", "add", "pods", "type", "veth", "peer", "name", "far")
+        ip("-n", self.name, "link", "set", "eth0", "address", self.mac)
         for link in ("lo", "eth0", "pods", "far"):
             ip("-n", self.name, "link", "set", link, "up")
         ip("-n", self.name, "addr", "add", f"{self.address}/24", "dev", "eth0")
         self.events = inside(self.name, _route_events)
+        self.kernel = Kernel(self.name)
+
+    def meet(self, nodes: Iterable[Node]) -> None:
+        """Write down the others as neighbours.
+
+        All namespaces share one table, where so many hosts on one machine would be too many if they had to be found.
+        """
+        known = [
+            f"neigh add {each.address} lladdr {each.mac} dev eth0 nud permanent" for each in nodes if each is not self
+        ]
+        subprocess.run(["ip", "-n", self.name, "-batch", "-"], input="\n".join(known), text=True, check=True)
 
     def run(self, *words: str) -> None:
         """Start the node's routing program."""
@@ -81,6 +97,14 @@ class Node:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
             self.process = None
+
+    def way_to(self, address: IPv4Address) -> str:
+        """Where its kernel sends packets for `address` to; empty if nowhere, or to a link of its own."""
+        try:
+            way = self.kernel.route_to(address)
+        except KernelError:  # a route that says so
+            return ""
+        return "" if way is None or way[1] is None else str(way[1])
 
     @property
     def memory_bytes(self) -> int:
@@ -110,13 +134,15 @@ class Fabric:
         ip("link", "add", "fabric", "type", "bridge")
         ip("link", "set", "fabric", "up")
         self.nodes = [Node(number) for number in range(count)]
+        for node in self.nodes:
+            node.meet(self.nodes)
 
     def close(self) -> None:
         """End the programs; namespaces go with the benchmark's own /run."""
         for node in self.nodes:
             node.end()
 
-    def wait(self, condition: Callable[[], bool], within_s: float = 300.0) -> None:
+    def wait(self, condition: Callable[[], bool], within_s: float = 900.0) -> None:
         """Until it holds."""
         deadline = time.monotonic() + within_s
         while not condition():
@@ -125,19 +151,20 @@ class Fabric:
             time.sleep(0.1)
 
     def told(self, destination: str) -> bool:
-        """Whether every node has a route to `destination`, or the thing itself."""
+        """Whether every node has a route to `destination` by which packets go, or the thing itself."""
         return all(destination in _destinations(node.name) or destination == str(node.block) for node in self.nodes)
 
-    def spread(self, source: Node, destination: IPv4Network, change: Callable[[], None], *, gone: bool) -> list[float]:
-        """Milliseconds from when the source's kernel has the route, or has lost it, until each other one has.
+    def spread(
+        self, source: Node, destination: IPv4Network, change: Callable[[], None], *, gone: bool, own: bool
+    ) -> Spread:
+        """What the kernels tell while `change` brings the route, or takes it away.
 
-        `change` brings that about. Where it does nothing to the source's own kernel (a cable that is pulled), the time
-        is from its beginning.
+        The source's `own` is waited for as well, unless it says nothing: of a link's routes that go with the link.
         """
         for node in self.nodes:
             _drain(node.events)
         kind = _RTM_DELROUTE if gone else _RTM_NEWROUTE
-        waiting = {node.events.fileno(): node for node in self.nodes}
+        waiting = {node.events.fileno(): node for node in self.nodes if own or node is not source}
         poll = select.poll()
         for descriptor in waiting:
             poll.register(descriptor, select.POLLIN)
@@ -145,7 +172,7 @@ class Fabric:
         begun = time.perf_counter()
         changing = threading.Thread(target=change)
         changing.start()
-        while len(waiting) > (source.events.fileno() in waiting):
+        while waiting:
             ready = poll.poll(_ROUNDS_S * 1000)
             at = (time.perf_counter() - begun) * 1000
             if not ready:
@@ -155,8 +182,37 @@ class Fabric:
                     times[waiting.pop(descriptor).name] = at
                     poll.unregister(descriptor)
         changing.join()
-        start = times.pop(source.name, 0.0)
-        return [at - start for at in times.values()]
+        return Spread(times.pop(source.name, 0.0), max(times.values()))
+
+    def reach(self, source: Node, destination: IPv4Network, change: Callable[[], None]) -> float:
+        """Milliseconds from when the source's kernel has the route until every other one sends packets there.
+
+        `change` brings the route. At that moment each of the others is asked for its way, and again until it is right.
+        """
+        _drain(source.events)
+        changing = threading.Thread(target=change)
+        changing.start()
+        while (_RTM_NEWROUTE, destination) not in _read(source.events):
+            if not select.select([source.events], [], [], _ROUNDS_S)[0]:
+                raise SystemExit(f"{destination}: its own host's kernel never heard of it")
+        begun, late = time.perf_counter(), 0.0
+        for node in self.nodes:
+            while node is not source and node.way_to(destination[0]) != source.address:
+                late = (time.perf_counter() - begun) * 1000
+                if late > _ROUNDS_S * 1000:
+                    raise SystemExit(f"{destination}: {node.name} sends packets elsewhere")
+        changing.join()
+        return late
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Milliseconds since a change was asked for."""
+
+    own: float
+    """Until the source's own kernel had it; 0 where that was not waited for."""
+    last: float
+    """Until the last of the others had."""
 
 
 def start_agents(fabric: Fabric, directory: Path, detection_s: float) -> None:
@@ -183,7 +239,7 @@ def start_agents(fabric: Fabric, directory: Path, detection_s: float) -> None:
         configuration.write_text(
             f'state = "{directory / node.name}"\nsocket = "{agent_socket(directory, node)}"\n'
             f'[peers]\naddresses = ["{node.address}"]\ndetection_s = {detection_s}\n'
-            f'[[pool]]\nnetwork = "{GUESTS}"\n'
+            f'[[pool]]\nnetwork = "{node.block}"\n[[pool]]\nnetwork = "{GUESTS}"\n'
         )
         node.run(sys.executable, "-c", AGENT, str(configuration), node.name)
 
@@ -216,6 +272,7 @@ protocol kernel {{ learn; scan time 1; ipv4 {{ import all; export where source =
 {bfd}
 template bgp mesh {{
     local {node.address} as 65000;
+    direct;
     connect delay time 1; connect retry time 1; error wait time 1, 1;
     hold time 3; keepalive time 1;
     {"bfd on;" if bfd_ms else ""}
@@ -227,7 +284,7 @@ template bgp mesh {{
 def _destinations(namespace: str) -> set[str]:
     words = ["ip", "-n", namespace, "-j", "route", "show"]
     shown = subprocess.run(words, check=True, capture_output=True, text=True).stdout
-    return {route["dst"] for route in json.loads(shown or "[]")}
+    return {route["dst"] for route in json.loads(shown or "[]") if route.get("type", "unicast") == "unicast"}
 
 
 def _route_events() -> socket.socket:
@@ -246,8 +303,11 @@ def _drain(sock: socket.socket) -> None:
 
 def _read(sock: socket.socket) -> set[tuple[int, IPv4Network]]:
     """What the kernel told of routes: which kind of message, and the destination."""
-    found = set()
-    data = sock.recv(65536)
+    found: set[tuple[int, IPv4Network]] = set()
+    try:
+        data = sock.recv(65536)
+    except BlockingIOError:
+        return found
     at = 0
     while at + _HEADER.size <= len(data):
         length, kind, *_ = _HEADER.unpack_from(data, at)
