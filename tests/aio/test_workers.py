@@ -249,7 +249,7 @@ class TestReload:
                 for connection in old.values():
                     connection.close()
                 await gone(set(old))
-                assert len(set(seen)) >= 6
+                assert len(set(seen) - set(old)) >= 2  # both later generations have served somebody
 
         run(scenario)
 
