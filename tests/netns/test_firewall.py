@@ -67,6 +67,10 @@ def sources_of(network: TwoPods) -> set[AllowedSources]:
     }
 
 
+def index_of_a(network: TwoPods) -> int:
+    return int(json.loads(run(network.host, "ip -j link show fwy-a"))[0]["ifindex"])
+
+
 def sources_of_a(network: TwoPods, *addresses: str) -> AllowedSources:
     return AllowedSources(network.host.namespace, "fwy-a", frozenset(ip_address(address) for address in addresses))
 
@@ -509,23 +513,34 @@ class TestAPodsChain:
         here = network.host.namespace
         mine = sources_of_a(network, network.a.v4, network.a.v6)
         assert talk(network.a, network.host, 4)
-        old = driver.silence(mine)
+        old = driver.silence(mine, index_of_a(network))
         assert not arrives(network.a, network.a.v4, network.host, network.host.v4, timeout=STAYS_AWAY_S)
         driver.allow(mine)
         driver.end("fwy-a", old)
         assert driver.observe() == {Firewall(here), *sources_of(network)}, "a newer chain of that name stays"
-        driver.end("fwy-a", driver.silence(mine))
+        driver.end("fwy-a", driver.silence(mine, index_of_a(network)))
         assert driver.observe() == {Firewall(here), *sources_of(network)} - {mine}
         driver.remove()
-        assert driver.silence(mine) == 0
+        assert driver.silence(mine, index_of_a(network)) == 0
 
     def test_is_silenced_though_it_may_not_send_from_all_its_addresses(
         self, guarded: tuple[TwoPods, FirewallDriver]
     ) -> None:
         network, driver = guarded
         run(network.host, f"nft 'delete element netdev fairway sources4 {{ \"fwy-a\" . {network.a.v4} }}'")
-        assert driver.silence(sources_of_a(network, network.a.v4, network.a.v6))
+        assert driver.silence(sources_of_a(network, network.a.v4, network.a.v6), index_of_a(network))
         assert sources_of_a(network) in driver.observe()
+
+    def test_is_silenced_though_it_ends_by_itself_meanwhile(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
+        network, driver = guarded
+        before = driver.observe()
+        run(network.host, "ip link add fwy-c type veth peer name c")
+        index = int(json.loads(run(network.host, "ip -j link show fwy-c"))[0]["ifindex"])
+        sources = AllowedSources(network.host.namespace, "fwy-c", frozenset([ip_address("10.0.3.2")]))
+        driver.allow(sources)
+        run(network.host, "ip link delete fwy-c")
+        driver.end("fwy-c", driver.silence(sources, index))
+        assert driver.observe() == before
 
     def test_is_passed_by_nothing_that_enters_elsewhere(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
         network, _ = guarded
@@ -606,7 +621,7 @@ class TestATableOfAnEarlierVersion:
     def test_lets_nothing_pass_once_the_link_is_silenced(self, guarded: tuple[TwoPods, FirewallDriver]) -> None:
         network, driver = guarded
         assert talk(network.a, network.host, 4)
-        assert driver.silence(sources_of_a(network, network.a.v4, network.a.v6))
+        assert driver.silence(sources_of_a(network, network.a.v4, network.a.v6), index_of_a(network))
         assert not arrives(network.a, network.a.v4, network.host, network.host.v4, timeout=STAYS_AWAY_S)
         assert talk(network.b, network.host, 4)
 
@@ -627,7 +642,7 @@ class TestDoingAThingTwice:
             driver.allow(mine)
             assert driver.observe() == {Firewall(here), *sources_of(network)}
         for _ in range(2):
-            assert driver.silence(mine)
+            assert driver.silence(mine, index_of_a(network))
             assert driver.observe() == {Firewall(here), *sources_of(network)} - {mine} | {sources_of_a(network)}
         for _ in range(2):
             driver.disallow("fwy-a")

@@ -104,7 +104,7 @@ class Wiring:
         later: tuple[type[Fact], ...] = (Veth, AllowedSources) if index else ()
         at_once = [operation for operation in self._removal(pod) if not isinstance(operation.fact, later)]
         sources = AllowedSources(self._identity.home, pod.link, frozenset(pod.addresses))
-        guard = self._kernel.filter.silence(sources) if index else 0
+        guard = self._kernel.filter.silence(sources, index) if index else 0
         self.tell(pod.name, ())
         apply(at_once, self._kernel.execute)
         self._reaper.end(pod.name, pod.link, index, guard)

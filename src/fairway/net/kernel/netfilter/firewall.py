@@ -171,12 +171,12 @@ class FirewallDriver(TableDriver):
         """Take away the link's chain, and what it and links that are gone may send from; nothing there: nothing."""
         self._change_what_is_there(self._ending(link))
 
-    def silence(self, sources: AllowedSources) -> int:
+    def silence(self, sources: AllowedSources, index: int) -> int:
         """Let the link send nothing but what finds neighbours; the handle of its chain, 0 if there is no table.
 
-        `sources` are what it may send from.
+        `sources` are what it may send from, `index` is what it was found by: it may be gone at any moment.
         """
-        link, index = sources.link, self._socket.index(sources.link)
+        link = sources.link
         if self._socket.comments(TABLE, link, _NETDEV) != [_FROM_A_POD]:  # an earlier version's, or somebody broke it
             self._change_what_is_there([*_without(link), *_new_chain(link)])
         self._change_what_is_there(self._sets.removing((index, address) for address in sources.addresses))

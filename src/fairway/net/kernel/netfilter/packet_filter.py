@@ -45,9 +45,12 @@ class PacketFilter:
         with self._sessions as sessions:
             return set(sessions.firewall(wanted.namespace).observe_link(wanted))
 
-    def silence(self, sources: AllowedSources) -> int:
-        """Let nothing that enters by that link pass; the handle of the chain that sees to it."""
-        return self._sessions.firewall(sources.namespace).silence(sources)
+    def silence(self, sources: AllowedSources, index: int) -> int:
+        """Let nothing from these addresses pass that enters by that link; the handle of the chain that sees to it.
+
+        `index` is the link's, which may be about to end.
+        """
+        return self._sessions.firewall(sources.namespace).silence(sources, index)
 
     def end_guard(self, link: str, handle: int) -> None:
         """Take away the chain of that handle at the home namespace's `link`; 0, or one that is gone: nothing."""
