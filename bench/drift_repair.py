@@ -11,6 +11,7 @@ from bench.agent_process import agent, until
 from bench.isolation import isolated
 from bench.result import Result
 from fairway.net.agent.client import Client
+from fairway.net.kernel.netfilter import xtables
 
 PODS = 100
 ROUNDS = 10
@@ -26,8 +27,11 @@ def _nft(arguments: str) -> str:
     return subprocess.run(f"nft {arguments}", shell=True, capture_output=True, text=True).stdout.strip()
 
 
-def _legacy(arguments: str) -> str:
-    return subprocess.run(f"iptables-legacy {arguments}", shell=True, capture_output=True, text=True).stdout
+def _legacy() -> tuple[bool, bool]:
+    """Whether iptables-legacy's FORWARD chain drops, and whether it has our rules; read without its lock."""
+    chains = [chain for chain in xtables.forward_chains(xtables.IPV4) if chain.table == "filter"]
+    rules = [rule for chain in chains for rule in chain.rules if rule.in_interface.startswith("fwy-")]
+    return any(chain.policy == "DROP" for chain in chains), bool(rules)
 
 
 def _forwards() -> bool:
@@ -50,7 +54,7 @@ CASES = {
     ),
     "FORWARD drops (iptables-legacy)": (
         ["iptables-legacy -P FORWARD DROP"],
-        lambda: "fwy-" in _legacy("-S FORWARD"),
+        lambda: _legacy()[1],
     ),
     "forwarding switched off": (["sysctl -qw net.ipv4.ip_forward=0"], _forwards),
 }
@@ -86,9 +90,9 @@ def _timed(client: Client, commands: list[str], repaired: Callable[[], object]) 
         subprocess.run(command, shell=True, check=True)
     took = until(repaired) * 1e3
     until(lambda: not client.call("check")["drift"])
-    if "-P FORWARD DROP" in _legacy("-S FORWARD"):
+    if _legacy()[0]:
         subprocess.run("iptables-legacy -P FORWARD ACCEPT", shell=True, check=True)
-        until(lambda: "fwy-" not in _legacy("-S FORWARD"))
+        until(lambda: not _legacy()[1])
     if _nft("list table ip filter"):
         subprocess.run("nft delete table ip filter", shell=True, check=True)
         until(lambda: not client.call("check")["drift"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -175,6 +176,18 @@ class TestDrift:
             until(lambda: agent.said("repaired"))
             assert sh(f"sysctl -n {setting}").strip() == "1"
             assert [said["what"] for said in agent.said("repaired")] == [f"the setting {setting} is 0, and should be 1"]
+            agent.call("pod.rm", names=["demo01"])
+
+    def test_in_iptables_legacy_is_seen_whoever_put_it_right_the_last_time(self, place: Path) -> None:
+        with running(place, "[repair]\nsettings_every_s = 1\nevery_s = 3600") as agent:
+            agent.call("pod.add", name="demo01", addresses=[str(A1)])
+            sh("iptables-legacy -P FORWARD DROP")
+            until(lambda: agent.said("repaired"))
+            select.select([], [], [], 1.5)  # the agent has looked again, and all was right
+            for command in ("-F FORWARD", "-P FORWARD ACCEPT", "-P FORWARD DROP"):  # between two looks of the agent's
+                sh(f"iptables-legacy {command}")
+            until(lambda: len(agent.said("repaired")) > 2)
+            assert agent.call("check")["drift"] == []
             agent.call("pod.rm", names=["demo01"])
 
     def test_names_the_program_that_did_it(self, agent: RunningAgent) -> None:

@@ -75,7 +75,7 @@ class Keeper:
         self._settled: dict[str, float] = {}  # interfaces that this process changed, and when
         self._recent: deque[float] = deque(maxlen=_CALM)
         self._said: dict[str, float] = {}
-        self._chains: tuple[ForeignChain, ...] = ()
+        self._foreign: tuple[tuple[ForeignChain, ...], int] = ((), 0)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -170,13 +170,14 @@ class Keeper:
             await self._safely(self._look_at_foreign_chains())
 
     async def _look_at_foreign_chains(self) -> None:
-        chains = await self._worker.do(self._host.dropping_chains)
-        if chains != self._chains:
-            self._chains = chains
-            await self._mend(Scope(guards=True))
+        if await self._worker.do(self._host.foreign_rules) != self._foreign and await self._mend(Scope(guards=True)):
+            self._foreign = await self._worker.do(self._host.foreign_rules)  # else the next look tries again
 
-    async def _mend(self, scope: Scope | None, names: Sequence[Named] = ()) -> None:
-        """Look at `scope`, repair what is found if that is to be done, and say it; `names` are those seen at it."""
+    async def _mend(self, scope: Scope | None, names: Sequence[Named] = ()) -> bool:
+        """Look at `scope`, repair what is found if that is to be done, and say it; `names` are those seen at it.
+
+        Whether all of it could be repaired.
+        """
 
         def work() -> tuple[list[Operation], list[Failure]]:
             if self._config.repair:
@@ -187,6 +188,7 @@ class Keeper:
         if found:
             self._recent.append(time.monotonic())
             self._say(found, failures, names or self._names)
+        return not failures
 
     def _say(self, found: list[Operation], failures: list[Failure], names: Sequence[Named]) -> None:
         failed = {failure.operation: failure.error for failure in failures}
@@ -219,7 +221,7 @@ class Keeper:
         now = time.monotonic()
         return frozenset(link for link, when in self._settled.items() if now - when < _OWN_S)
 
-    async def _safely(self, work: Coroutine[None, None, None]) -> None:
+    async def _safely(self, work: Coroutine[None, None, object]) -> None:
         """One look that fails is said, and the next is made all the same."""
         try:
             await work

@@ -197,6 +197,10 @@ class Host:
         """Other programs' chains that drop what is forwarded, and that Fairway's pods must be let through."""
         return self._kernel.filter.dropping_chains(self.identity.home)
 
+    def foreign_rules(self) -> tuple[tuple[ForeignChain, ...], int]:
+        """These chains, and how many rules of ours are in other programs' chains: what tells that one must look."""
+        return self.dropping_chains(), len(self._kernel.filter.accepts(self.identity.home))
+
     # Within
 
     def _open(self) -> CorruptStateError | LostStateError | None:
