@@ -75,7 +75,7 @@ class Keeper:
         self._settled: dict[str, float] = {}  # interfaces that this process changed, and when
         self._recent: deque[float] = deque(maxlen=_CALM)
         self._said: dict[str, float] = {}
-        self._foreign: tuple[tuple[ForeignChain, ...], int] = ((), 0)
+        self._foreign: tuple[tuple[ForeignChain, ...], int] = ((), 0)  # as `Host.foreign_rules` when they were right
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -170,8 +170,9 @@ class Keeper:
             await self._safely(self._look_at_foreign_chains())
 
     async def _look_at_foreign_chains(self) -> None:
+        """Where something has changed since they were right; while they cannot be put right, each time."""
         if await self._worker.do(self._host.foreign_rules) != self._foreign and await self._mend(Scope(guards=True)):
-            self._foreign = await self._worker.do(self._host.foreign_rules)  # else the next look tries again
+            self._foreign = await self._worker.do(self._host.foreign_rules)
 
     async def _mend(self, scope: Scope | None, names: Sequence[Named] = ()) -> bool:
         """Look at `scope`, repair what is found if that is to be done, and say it; `names` are those seen at it.

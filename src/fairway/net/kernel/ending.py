@@ -39,7 +39,8 @@ class LinkEnder:
     def end(self, indices: Sequence[int]) -> None:
         """Take the interfaces with those indices away, as one; return when there is none of them any more.
 
-        By then they have no routes, neighbours or addresses, and their names are free.
+        By then they have no routes, neighbours or addresses, and their names are free. Where the kernel refuses, they
+        are there when this returns: whoever looks for drift finds them.
         """
         answered = self._threads.submit(self._ask, indices)
         while any(map(self._netlink.name, indices)) and not wait([answered], _LOOK_S).done:
