@@ -30,6 +30,15 @@ def several(admission: Admission, count: int, address: tuple[str, int] = HERE, *
     return guests
 
 
+def from_many(admission: Admission, count: int, *, proved: bool) -> set[Decision]:
+    """So many that come from an address each, and what one more was told each time before."""
+    told = set()
+    for number in range(count):
+        told.add(admission.judge(THERE, proved))
+        several(admission, 1, (f"10.0.{number // 200}.{number % 200}", 1), proved=proved)
+    return told
+
+
 class TestRetry:
     def test_it_switches_itself_on_and_off_again(self) -> None:
         admission = Admission(AdmissionLimits(retry_from=4))
@@ -126,9 +135,7 @@ class TestDefaults:
 
     def test_unproved_handshakes_in_all(self) -> None:
         admission = Admission()
-        for number in range(RETRY_FROM_PENDING):
-            assert admission.judge(THERE, False) is Decision.ADMIT
-            several(admission, 1, (f"10.0.{number // 200}.{number % 200}", 1))
+        assert from_many(admission, RETRY_FROM_PENDING, proved=False) == {Decision.ADMIT}
         assert admission.judge(THERE, False) is Decision.PROVE
 
     def test_handshakes_that_one_proved_address_leaves_open(self) -> None:
@@ -141,9 +148,7 @@ class TestDefaults:
 
     def test_handshakes_that_proved_addresses_leave_open(self) -> None:
         admission = Admission()
-        for number in range(MAX_PENDING_HANDSHAKES):
-            assert admission.judge(HERE, True) is Decision.ADMIT
-            several(admission, 1, (f"10.0.{number // 200}.{number % 200}", 1), proved=True)
+        assert from_many(admission, MAX_PENDING_HANDSHAKES, proved=True) == {Decision.ADMIT}
         assert admission.judge(HERE, True) is Decision.HANDSHAKES
 
     def test_connections_of_one_address(self) -> None:

@@ -238,6 +238,28 @@ def handshake_bytes(datagram: bytes) -> int:
     return 0
 
 
+class LosesFlights:
+    """Loses so many datagrams with a Handshake packet that is more than an acknowledgement, none of the `first`."""
+
+    def __init__(self, times: int, first: int = 0) -> None:
+        self.left, self.first = times, first
+
+    def __call__(self, index: int, datagram: bytes) -> bool:
+        lost = self.left > 0 and index >= self.first and handshake_bytes(datagram) > ACKNOWLEDGEMENT
+        self.left -= lost
+        return lost
+
+
+class CountsAsking:
+    """Loses nothing, and counts the datagrams with a Handshake packet."""
+
+    asked = 0
+
+    def __call__(self, index: int, datagram: bytes) -> bool:
+        self.asked += handshake_bytes(datagram) > 0
+        return False
+
+
 class TestAFinishedThatIsLost:
     """ngtcp2's client is known to have it lost five times in a row, each wait twice as long as the one before."""
 
@@ -247,22 +269,9 @@ class TestAFinishedThatIsLost:
         """When the server is done, and how many Handshake packets it sent in all; the client writes all the time."""
         if not asks:
             monkeypatch.setattr(KeptPackets, "ask", lambda *of: None)
-        left = self.TIMES
-
-        def drop(index: int, datagram: bytes) -> bool:
-            nonlocal left
-            lost = left > 0 and handshake_bytes(datagram) > ACKNOWLEDGEMENT
-            left -= lost
-            return lost
-
-        asked = 0
-
-        def count(index: int, datagram: bytes) -> bool:
-            nonlocal asked
-            asked += handshake_bytes(datagram) > 0
-            return False
-
-        there, back = SimulatedPath(delay=DELAY_S, drop=drop), SimulatedPath(delay=DELAY_S, drop=count)
+        count = CountsAsking()
+        there = SimulatedPath(delay=DELAY_S, drop=LosesFlights(self.TIMES))
+        back = SimulatedPath(delay=DELAY_S, drop=count)
         pair = Pair(QuicConfiguration(handshake_timeout_s=60.0), there=there, back=back, connect=False)
         pair.run(lambda: bool(pair.client.of(ev.HandshakeCompleted)))
         assert pair.client.core is not None
@@ -271,7 +280,7 @@ class TestAFinishedThatIsLost:
         while not pair.server.of(ev.HandshakeCompleted):
             pair.client.core.write(stream_id, b"more")
             pair.run_for(0.05)
-        return pair.now - 1000.0, asked
+        return pair.now - 1000.0, count.asked
 
     def test_is_asked_for_when_the_client_goes_on_without_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         soon, asked = self.complete(asks=True, monkeypatch=monkeypatch)
@@ -306,22 +315,8 @@ class TestAServersFlightThatIsLost:
         """When the client is done, and how many Handshake packets it sent in all; the server goes on all the time."""
         if not asks:
             monkeypatch.setattr(KeptPackets, "ask", lambda *of: None)
-        left = self.TIMES
-
-        def drop(index: int, datagram: bytes) -> bool:
-            """The flight's first datagram arrives, which has the ServerHello; the others do not."""
-            nonlocal left
-            lost = left > 0 and index > 0 and handshake_bytes(datagram) > ACKNOWLEDGEMENT
-            left -= lost
-            return lost
-
-        asked = 0
-
-        def count(index: int, datagram: bytes) -> bool:
-            nonlocal asked
-            asked += handshake_bytes(datagram) > 0
-            return False
-
+        count = CountsAsking()
+        drop = LosesFlights(self.TIMES, first=1)  # the first datagram of the flight has the ServerHello
         there, back = SimulatedPath(delay=DELAY_S, drop=count), SimulatedPath(delay=DELAY_S, drop=drop)
         pair = Pair(
             QuicConfiguration(handshake_timeout_s=60.0),
@@ -334,8 +329,8 @@ class TestAServersFlightThatIsLost:
         while not pair.client.of(ev.HandshakeCompleted):
             pair.run_for(0.05)
             pair.inject(short_packet(pair), to_server=False)
-        assert not left
-        return pair.now - 1000.0, asked
+        assert not drop.left
+        return pair.now - 1000.0, count.asked
 
     def test_is_asked_for_when_the_server_goes_on_without_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         soon, asked = self.complete(asks=True, monkeypatch=monkeypatch)
