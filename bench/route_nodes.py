@@ -101,7 +101,7 @@ class Node:
     def way_to(self, address: IPv4Address) -> str:
         """Where its kernel sends packets for `address` to; empty if nowhere, or to a link of its own."""
         try:
-            way = self.kernel.route_to(address)
+            way = self.kernel.routing.way_to(address)
         except KernelError:  # a route that says so
             return ""
         return "" if way is None or way[1] is None else str(way[1])

@@ -62,7 +62,7 @@ def fairway(*words: str) -> Any:
 def learned(node: str) -> set[str]:
     kernel = Kernel()
     try:
-        return {str(route.destination) for route in kernel.routes(f"small.{node}") if route.learned}
+        return {str(route.destination) for route in kernel.routing.ours(f"small.{node}") if route.learned}
     finally:
         kernel.close()
 

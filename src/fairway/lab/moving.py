@@ -180,7 +180,7 @@ def _until_learned(kernel: Kernel, lab: RunningLab, pod: PodView, to: str, start
     wanted = {ip_network(a) for a in pod.addresses if not any(a in block for block in blocks)}
     home = next(node.namespace for node in lab.nodes() if node.name == pod.node)
     while time.monotonic() - started < _LEARN_S:
-        if wanted <= {route.destination for route in kernel.routes(home) if route.learned}:
+        if wanted <= {route.destination for route in kernel.routing.ours(home) if route.learned}:
             return
         time.sleep(_LOOK_S)
 

@@ -85,7 +85,9 @@ def _unknown(kernel: Kernel, topology: Topology, nodes: list[Node]) -> tuple[str
     """A node, and another's pool that it knows no way to though it speaks its IP version."""
     for node in nodes:
         speaks = {address.version for address in network.addresses_of(topology, node)}
-        known = {route.destination for route in kernel.routes(node_namespace(topology, node.name)) if route.learned}
+        known = {
+            route.destination for route in kernel.routing.ours(node_namespace(topology, node.name)) if route.learned
+        }
         # They are in the kernel a little before they are kept, and until then whoever looks takes them for left over.
         with node_host(topology.name, node.name) as host:
             known &= {route.destination for route in host.learned.all()}

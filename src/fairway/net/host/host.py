@@ -176,7 +176,7 @@ class Host:
 
     def way_to(self, address: IPAddress) -> tuple[str, IPAddress | None] | None:
         """The interface, and the router if there is one, by which the host reaches `address`; None if it cannot."""
-        return self._kernel.route_to(address)
+        return self._kernel.routing.way_to(address)
 
     def strays(self) -> list[str]:
         """Interfaces that look like a pod's and are none's: a sign that a whole `repair` may find something."""

@@ -9,6 +9,7 @@ from fairway.net.host.masquerade import Masquerading
 from fairway.net.host.observed import Observer
 from fairway.net.host.store import Store
 from fairway.net.kernel import Kernel
+from fairway.net.kernel.routing import Routing
 from fairway.net.model.facts import Fact, IPAddress, IPNetwork, Route
 from fairway.net.model.operations import Failure
 from fairway.net.model.pod import LearnedRoute, Tunnel
@@ -86,22 +87,22 @@ class LearnedRoutes:
         for route in add:
             self._hastened[route.destination] = route
             put.append(learned_fact(home, route))
-        self._way().put_routes(put, gone)
+        self._routing().put(put, gone)
 
     def router_to(self, address: IPAddress) -> IPAddress | None:
         """The router by which `address` is reached; None if it is on a link of the host's. As fast as `hasten`."""
-        way = self._way().route_to(address)
+        way = self._routing().way_to(address)
         return None if way is None else way[1]
 
     @property
     def port(self) -> int:
         """The netlink port by which `hasten` works."""
-        return self._way().port
+        return self._routing().port
 
-    def _way(self) -> Kernel:
+    def _routing(self) -> Routing:
         if self._express is None:
             self._express = Kernel(self._kernel.home)
-        return self._express
+        return self._express.routing
 
     def change(self, add: Iterable[LearnedRoute], delete: Iterable[IPNetwork] = ()) -> list[Failure]:
         """Learn some, forget others; what the kernel does not take is kept all the same, and returned."""
@@ -122,6 +123,6 @@ class LearnedRoutes:
 
     def in_kernel(self) -> set[tuple[IPNetwork, IPAddress]]:
         """Destinations and gateways of those that the kernel has."""
-        routes = self._kernel.routes(self._kernel.home)
+        routes = self._kernel.routing.ours(self._kernel.home)
         hops = [(route.destination, route.tunnel or route.gateway) for route in routes if route.learned]
         return {(destination, hop) for destination, hop in hops if hop is not None}

@@ -36,7 +36,7 @@ class Observer:
     def node(self, wanted: Iterable[Fact]) -> set[Fact]:
         """What there is of a node's own facts: the settings among `wanted`, the gateway's address, our table."""
         facts = self._settings(wanted)
-        facts |= self._kernel.loopback_addresses() | self._kernel.refusals()
+        facts |= self._kernel.loopback_addresses() | self._kernel.routing.refusals()
         if self._kernel.filter.firewall_is_whole(self._home):
             facts.add(Firewall(self._home))
         return facts
@@ -75,7 +75,7 @@ class Observer:
     def far_routes(self) -> set[Fact]:
         """Our routes through other hosts, and what tunnelled ones go by."""
         return {
-            *(fact for fact in self._kernel.routes(self._home, far=True) if fact.gateway is not None),
+            *(fact for fact in self._kernel.routing.ours(self._home, far=True) if fact.gateway is not None),
             *self.tunnel(),
         }
 
@@ -89,7 +89,7 @@ class Observer:
 
     def routes(self, destinations: Iterable[IPNetwork], *, learned: bool = False) -> set[Fact]:
         """Our routes to `destinations`: those that were learned, or the others."""
-        found = self._kernel.routes(self._home, set(destinations))
+        found = self._kernel.routing.ours(self._home, set(destinations))
         return {fact for fact in found if fact.learned is learned}
 
     def rules(self, policies: PolicyRules | None) -> set[Fact]:
@@ -110,7 +110,7 @@ class Observer:
         home = self._kernel.view(self._home)
         facts = self._settings(wanted)
         facts |= {fact for fact in home.own() if isinstance(fact, Route) or _links_host(fact)}
-        facts |= self._kernel.refusals()
+        facts |= self._kernel.routing.refusals()
         facts |= self._kernel.filter.firewall(self._home)
         facts |= self._kernel.filter.accepts(self._home)
         links = [link for link in home.links if link.name.startswith(INTERFACE_PREFIX)]

@@ -76,7 +76,7 @@ class Pools:
         if not self._store.is_empty():
             addresses = self._store.addresses
             wanted = refusal_facts(self._kernel.home, addresses.pools(), addresses.versions())
-            apply(plan(wanted, self._kernel.refusals()), self._kernel.execute)
+            apply(plan(wanted, self._kernel.routing.refusals()), self._kernel.execute)
 
     def check_free(self, wish: Wish) -> None:
         """An error if a pod with that wish could have no address of some IP version; the others are not looked at."""

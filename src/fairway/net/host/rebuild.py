@@ -43,7 +43,7 @@ def rebuild(store: Store, kernel: Kernel, prefix: str, mark: str, kept: Path | N
         _take_up_attachments(store, kernel, kept)
         routes = (
             StaticRoute(r.destination, r.gateway)
-            for r in kernel.routes(kernel.home)
+            for r in kernel.routing.ours(kernel.home)
             if r.gateway is not None and not r.learned
         )
         store.change_routes(routes)
@@ -52,8 +52,8 @@ def rebuild(store: Store, kernel: Kernel, prefix: str, mark: str, kept: Path | N
 
 def _blocks(kernel: Kernel) -> list[IPNetwork]:
     """The blocks of pools that pods have addresses of: what nobody has of them is refused."""
-    pods = [route.destination for route in kernel.routes(kernel.home) if route.link.startswith(INTERFACE_PREFIX)]
-    refused = [refusal.destination for refusal in kernel.refusals()]
+    pods = [route.destination for route in kernel.routing.ours(kernel.home) if route.link.startswith(INTERFACE_PREFIX)]
+    refused = [refusal.destination for refusal in kernel.routing.refusals()]
     used = [block for block in refused if any(within(pod, (block,)) for pod in pods)]
     return sorted(used, key=lambda block: (block.version, int(block.network_address)))
 

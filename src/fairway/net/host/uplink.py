@@ -16,7 +16,7 @@ _RTPROT_KERNEL = 2
 def mtu(kernel: Kernel) -> int:
     """The MTU of the interface of the default route; without one, the smallest of those that have a global address."""
     for destination in _SOMEWHERE:
-        way = kernel.route_to(destination)
+        way = kernel.routing.way_to(destination)
         link = kernel.link(kernel.home, way[0]) if way is not None else None
         if link is not None and link.name != "lo":
             return link.mtu
@@ -43,7 +43,7 @@ def addresses(kernel: Kernel) -> list[IPAddress]:
     """The host's own global addresses, those of the interface of its default route first; none of its pods' links."""
     view = kernel.view(kernel.home)
     foreign = {link.name: link for link in view.links if not link.ours and link.name != "lo" and link.up}
-    ways = [way for destination in _SOMEWHERE if (way := kernel.route_to(destination)) is not None]
+    ways = [way for destination in _SOMEWHERE if (way := kernel.routing.way_to(destination)) is not None]
     preferred = [link for link, _ in ways]
     found = [
         (address.fact.link not in preferred, foreign[address.fact.link].index, address.fact.interface.ip)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from fairway.net.kernel import messages, namespaces, observe, records, sysctl
@@ -14,16 +14,13 @@ from fairway.net.kernel.execute import execute
 from fairway.net.kernel.netfilter.packet_filter import PacketFilter
 from fairway.net.kernel.observe import View
 from fairway.net.kernel.records import LinkRecord
+from fairway.net.kernel.routing import Routing
 from fairway.net.kernel.sessions import Sessions
 from fairway.net.model.attachment import GivenNamespace
 from fairway.net.model.errors import NamespaceError
 from fairway.net.model.facts import (
     HERE,
     Fact,
-    IPAddress,
-    IPNetwork,
-    Refusal,
-    Route,
     Sysctl,
 )
 from fairway.net.model.names import INTERFACE_PREFIX, TUNNEL_INTERFACE
@@ -41,6 +38,7 @@ class Kernel:
         self.home = home
         self._sessions = Sessions(frozenset({home}))
         self.filter = PacketFilter(home, self._sessions)
+        self.routing = Routing(home, self._sessions)
         self._ender: LinkEnder | None = None
 
     def close(self) -> None:
@@ -99,31 +97,10 @@ class Kernel:
         found = (records.address(self.home, {1: "lo"}, m) for m in netlink.dump(messages.dump_addresses(index=1)))
         return {r.fact for r in found if r.fact.link == "lo" and r.ours}
 
-    def refusals(self) -> set[Refusal]:
-        """Our routes of the home namespace that refuse."""
-        return observe.refusals(self.home, self._sessions.netlink(self.home))
-
-    def routes(
-        self, namespace: str, destinations: Collection[IPNetwork] | None = None, *, far: bool = False
-    ) -> list[Route]:
-        """Our routes in `namespace`; if asked for, only those to `destinations`, or `far` ones, through other hosts."""
-        with self._sessions as sessions:
-            return observe.routes(namespace, sessions.netlink(namespace), destinations, far=far)
-
     def tunnels(self, namespace: str) -> set[Fact]:
         """Our VXLAN device in `namespace`, that it is up, and the neighbours on it."""
         view = self.link_view(namespace, TUNNEL_INTERFACE)
         return records.link_facts(link for link in view.links if link.ours) | set(view.facts)
-
-    def put_routes(self, put: Iterable[Route], delete: Iterable[Route]) -> None:
-        """Routes of the home namespace in the place of ours, or gone, in one call; what fails is not told."""
-        netlink = self._sessions.netlink(self.home)
-        requests = [messages.delete_route(each, netlink.index(each.link) if each.link else 0) for each in delete]
-        for each in put:
-            index = netlink.index(each.link) if each.link else 0
-            if index or not each.link:
-                requests.append(messages.new_route(each, index, replace=True))
-        netlink.batch(requests)
 
     def end_links(self, indices: Sequence[int]) -> None:
         """Take away the home namespace's interfaces with those indices, as one; return when nobody finds them.
@@ -138,11 +115,6 @@ class Kernel:
         """The home namespace's interfaces that are called as pods' host ends are, anybody's."""
         names = namespaces.inside(self.home, socket.if_nameindex)
         return [name for _, name in names if name.startswith(INTERFACE_PREFIX)]
-
-    @property
-    def port(self) -> int:
-        """The netlink port of what is changed in the home namespace by route-netlink."""
-        return self._sessions.netlink(self.home).port
 
     def link_index(self, name: str) -> int:
         """The index of the home namespace's interface of that name; 0 if there is none."""
@@ -200,15 +172,6 @@ class Kernel:
     def inside(self, namespace: str, work: Callable[[], T]) -> T:
         """What `work` returns when a thread does it inside `namespace`."""
         return namespaces.inside(namespace, work)
-
-    def route_to(self, destination: IPAddress) -> tuple[str, IPAddress | None] | None:
-        """The interface and gateway that the home namespace sends packets to `destination` by; None: unreachable."""
-        netlink = self._sessions.netlink(self.home)
-        message = netlink.get(messages.get_route(destination))
-        if message is None:
-            return None
-        index, gateway = records.way(message)
-        return netlink.name(index), gateway
 
     def router_advertisement_links(self) -> list[str]:
         """Interfaces of the home namespace that take routes from router advertisements while they do not forward."""
