@@ -412,6 +412,26 @@ class TestEnds:
 
         run(scenario)
 
+    def test_a_server_keeps_nothing_of_a_connection_that_its_client_closed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("fairway.quic.closing.CLOSE_PROBES", 1_000_000)  # nobody waits for the draining period
+
+        async def scenario() -> None:
+            async with server() as running:
+                gc.collect()
+                gc.disable()
+                try:
+                    async with client(running) as connection:
+                        assert await ask(connection, b"hello") == b"hello"
+                        (ended,) = map(weakref.ref, running.connections)
+                    while ended() is not None:  # noqa: ASYNC110 - nothing tells of it
+                        await asyncio.sleep(0.01)
+                finally:
+                    gc.enable()
+
+        run(scenario)
+
     def test_a_reader_learns_of_the_end_though_streams_wait_to_be_accepted(self) -> None:
         outcome: list[Exception] = []
         ended = asyncio.Event()

@@ -13,6 +13,11 @@ BATCHES_PER_TURN = 16
 """Buffers sent before the loop gets its turn: others must not wait for a bulk transfer."""
 
 
+_OVER = (Phase.DRAINING, Phase.CLOSED)
+"""Nothing is sent any more. Who has the socket or the IDs drops what still arrives, and the connection is let go
+(RFC 9000 section 10.2 allows both)."""
+
+
 class Outlet(Protocol):
     """Where a connection's datagrams go."""
 
@@ -20,7 +25,7 @@ class Outlet(Protocol):
         """Send datagrams; False if the socket is full: `driver.flush` is called when it is not."""
 
     def ended(self, driver: Driver) -> None:
-        """Its connection is over, its draining period included."""
+        """Its connection is over: it sends nothing more."""
 
 
 class _Nowhere:
@@ -93,7 +98,7 @@ class Driver:
     def _arm(self) -> None:
         if self._over:
             return
-        if self.core.phase is Phase.CLOSED:
+        if self.core.phase in _OVER:
             self._end()
             return
         deadline = self.core.next_timeout()

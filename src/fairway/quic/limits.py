@@ -113,6 +113,9 @@ MAX_CONNECTIONS = 100_000
 MAX_CONNECTIONS_PER_ADDRESS = 10_000
 """Those of one address (IPv6: of one /64), behind which there may be many clients."""
 
+MAX_DRAINING_IDS = 20_000
+"""IDs of connections that drain: what comes for the ones before is taken for a stranger's."""
+
 VERSION_NEGOTIATION_PER_SECOND = 100
 """Version Negotiation packets, and closes of handshakes that do not begin, sent per second by one endpoint."""
 

@@ -10,6 +10,7 @@ from fairway.quic.configuration import QuicConfiguration
 from fairway.quic.connection import Connection, Random, WallClock
 from fairway.quic.endpoint.admission import Admission, AdmissionLimits, Decision
 from fairway.quic.endpoint.answers import arrived_whole, close, retry
+from fairway.quic.endpoint.draining import DrainingIds
 from fairway.quic.endpoint.early_packets import EarlyPackets
 from fairway.quic.endpoint.ids import Ids
 from fairway.quic.endpoint.resets import make_resets
@@ -28,6 +29,7 @@ from fairway.quic.packets.headers import (
     parse_long_header,
 )
 from fairway.quic.paths.path import Address, Local
+from fairway.quic.state import Phase
 from fairway.quic.version_information import reserved_version
 from fairway.tls import SealingKeys, ServerConfig
 from fairway.tls.strikes import Strikes
@@ -97,6 +99,7 @@ class Endpoint:
         self._elsewhere = elsewhere
         self._by_id: dict[bytes, Connection] = {}
         self._ids: dict[Connection, set[bytes]] = {}
+        self._draining = DrainingIds()
         self.accepting = True
         """False to let nobody new in."""
         self.replies: deque[Reply] = deque(maxlen=256)
@@ -148,10 +151,14 @@ class Endpoint:
         return [connection]
 
     def forget(self, connection: Connection, figures: Mapping[str, float] | None = None) -> None:
-        """The connection has ended; `figures` are what to count of it if more is known than `statistics()` says."""
-        if connection in self._ids:
+        """The connection is over, or drains; `figures` are what to count of it if more is known than `statistics()`."""
+        ids = self._ids.get(connection)
+        if ids is not None:
             completed = not self._admission.is_pending(connection)
             self.statistics.ended(figures or connection.statistics(), connection.closing, completed)
+            until = connection.next_timeout()
+            if connection.phase is Phase.DRAINING and until is not None:
+                self._draining.add(ids, until)
         self._forget(connection)
 
     def _forget(self, connection: Connection) -> None:
@@ -179,6 +186,8 @@ class Endpoint:
         known = self._by_id.get(destination)
         if known is not None:
             return known
+        if destination in self._draining:
+            return None
         if self._elsewhere is not None:
             other = self._new_ids.other(destination)
             if other is not None and self._elsewhere(other, buffer, segment, address):
@@ -284,6 +293,7 @@ class Endpoint:
             make_id=self._make_id,
         )
         self.statistics.accepted += 1
+        self._draining.expire(now)
         self._ids[connection] = {header.destination}
         self._by_id[header.destination] = connection
         self._admission.begin(connection, address, verdict.validated)
