@@ -89,7 +89,7 @@ FRAMES = st.one_of(
     st.builds(frames.RetireConnectionId, varint),
     st.builds(frames.PathChallenge, st.binary(min_size=8, max_size=8)),
     st.builds(frames.PathResponse, st.binary(min_size=8, max_size=8)),
-    st.builds(frames.ConnectionClose, varint, varint, st.binary(max_size=100)),
+    st.builds(frames.ConnectionClose, varint, varint, st.binary(max_size=100), st.just(False)),
     st.builds(frames.ConnectionClose, varint, st.just(0), st.binary(max_size=100), st.just(True)),
     st.builds(frames.HandshakeDone),
 )

@@ -14,6 +14,7 @@ from typing import Any, Generic, Unpack
 
 from fairway.aio.client_sockets import ClientSockets
 from fairway.aio.connection import QuicConnection
+from fairway.aio.deadline import deadline
 from fairway.aio.driver import Driver
 from fairway.aio.happy_eyeballs import Address, interleave, race, resolve
 from fairway.aio.keylog import keylog_to
@@ -161,20 +162,16 @@ class _Client(Generic[AnyConnection]):
         if server is None or connection.handshake is None:
             return
         rtt = connection.core.path.rtt
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(rtt.timeout):
-                while not server.sessions_saved and connection.closing is None:  # noqa: ASYNC110 - no event tells of it
-                    await asyncio.sleep(rtt.smoothed / 8)
+        with contextlib.suppress(TimeoutError), deadline(rtt.timeout):
+            while not server.sessions_saved and connection.closing is None:  # noqa: ASYNC110 - no event tells of it
+                await asyncio.sleep(rtt.smoothed / 8)
 
     def give_up(self) -> None:
-        """Tell the server that the connection is not wanted any more; then `release`."""
+        """Tell the server that the connection is not wanted any more, and close the socket."""
         if self.connection.closing is None:
-            self.connection.close()
-        self.release()
-
-    def release(self) -> None:
-        """Close the socket without waiting for the draining period."""
-        self.connection.abort("the client left")
+            self.connection.close(linger=False)
+        else:
+            self.connection.abort("the client left")
 
 
 def _is_final(error: Exception) -> bool:
@@ -238,7 +235,7 @@ class Dialer(Generic[AnyConnection]):
         return self._connect().__await__()
 
     async def _connect(self) -> AnyConnection:
-        async with asyncio.timeout(self._timeout):
+        with deadline(self._timeout):
             addresses = interleave(await self._resolve(self._host, self._port))
             if self._server is not None and self._early_data:
                 self._early_at = self._server.address() if len(addresses) > 1 else addresses[0][4][0]
@@ -288,9 +285,8 @@ class Dialer(Generic[AnyConnection]):
         if client is None:
             return
         if kind is None and client.connection.undelivered:
-            with contextlib.suppress(TimeoutError, ConnectionClosed):
-                async with asyncio.timeout(LINGER_S):
-                    await client.connection.wait_acknowledged()
+            with contextlib.suppress(TimeoutError, ConnectionClosed), deadline(LINGER_S):
+                await client.connection.wait_acknowledged()
         if kind is None:
             await client.wait_session()
         client.give_up()

@@ -81,6 +81,11 @@ class Driver:
 
     def flush(self) -> None:
         """Send what is due, as far as window and socket allow, and set the timer."""
+        self._transmit()
+        self.dispatch()
+        self._arm()
+
+    def _transmit(self) -> None:
         self._woken = False
         core, send = self.core, self._outlet.send
         now = self._loop.time()
@@ -92,8 +97,6 @@ class Driver:
                 break
         else:
             self.wake()
-        self.dispatch()
-        self._arm()
 
     def _arm(self) -> None:
         if self._over:
@@ -131,6 +134,12 @@ class Driver:
                 self._alarm = None
             outlet, self._outlet = self._outlet, _NOWHERE
             outlet.ended(self)
+
+    def _transmit_last(self) -> None:
+        """Send what is due a last time: what still arrives goes to nobody."""
+        self._transmit()
+        self.dispatch()
+        self._end()
 
     def abort(self, reason: str) -> None:
         """The socket failed or goes away: end without sending."""

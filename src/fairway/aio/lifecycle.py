@@ -95,12 +95,18 @@ class Lifecycle(Driver):
             self.ping()  # the peer follows what carries the new phase
         return updated
 
-    def close(self, code: int = 0, reason: str = "") -> None:
-        """End the connection at once; what was not acknowledged may be lost."""
+    def close(self, code: int = 0, reason: str = "", *, linger: bool = True) -> None:
+        """End the connection at once; what was not acknowledged may be lost.
+
+        With `linger` what the peer still sends is answered for a while, as it may not have heard of the end.
+        """
         if self._woken:
-            self.flush()
+            self._transmit()
         self.core.close(self._loop.time(), code, reason)
-        self.flush()
+        if linger:
+            self.flush()
+        else:
+            self._transmit_last()
 
     def shut_down(self) -> None:
         """The server stops: tell the peer, if the protocol has a way to."""

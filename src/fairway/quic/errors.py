@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, IntEnum
+from typing import NamedTuple
 
 
 class ErrorCode(IntEnum):
@@ -101,8 +101,7 @@ class ClosedBy(Enum):
     TRANSPORT = "the network"
 
 
-@dataclass(frozen=True, slots=True)
-class Closing:
+class Closing(NamedTuple):
     """How a connection ended: by whom, with which code, in which frame, for which reason."""
 
     by: ClosedBy

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, NamedTuple, Protocol, Self
 
 from fairway.quic.ack_frames import ACK, ACK_ECN, ACK_FREQUENCY, IMMEDIATE_ACK, Ack, AckFrequency, ImmediateAck
 from fairway.quic.errors import ErrorCode, PeerError, bad_encoding
@@ -384,8 +384,7 @@ class PathResponse:
         return cls(reader.take(8))
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionClose:
+class ConnectionClose(NamedTuple):
     """CONNECTION_CLOSE (section 19.19) of the transport, or of the application (then without a frame type)."""
 
     code: int

@@ -1,6 +1,6 @@
 """What a session tells the QUIC layer, in the order in which it must act on it.
 
-Those that every handshake has several of are not frozen, which would double the time that it takes to make one.
+Those that every handshake has are not frozen dataclasses, which would double the time that it takes to make one.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
+from typing import NamedTuple
 
 from fairway.tls.cipher_suites import CipherSuite
 
@@ -46,8 +47,7 @@ class PeerParameters:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Complete:
+class Complete(NamedTuple):
     """The handshake is complete (RFC 9001 section 4.1.1): the peer's Finished is verified and ours is sent.
 
     `group` is the code of the key exchange; `peer_certificates` are DER, the leaf first, empty if the peer sent none.

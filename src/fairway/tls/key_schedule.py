@@ -56,8 +56,14 @@ def expand(hash_name: str, secret: bytes, infos: Iterable[Info]) -> list[bytes]:
     """HKDF-Expand-Label for several labels of one secret, in their order. The secret is no longer than a block."""
     make, block_length = _BLOCKS[hash_name]
     block = secret.ljust(block_length, b"\0")
-    inner, outer = block.translate(_INNER), block.translate(_OUTER)
-    return [make(outer + make(inner + info).digest()).digest()[:length] for info, length in infos]
+    inner, outer = make(block.translate(_INNER)), make(block.translate(_OUTER))  # begun once for all labels
+    outputs = []
+    for info, length in infos:
+        first, second = inner.copy(), outer.copy()
+        first.update(info)
+        second.update(first.digest())
+        outputs.append(second.digest()[:length])
+    return outputs
 
 
 def hkdf_expand_label(hash_name: str, secret: bytes, label: str, context: bytes, length: int) -> bytes:

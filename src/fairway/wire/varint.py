@@ -17,7 +17,9 @@ _pack_eight = struct.Struct("!Q").pack
 
 
 def encode_varints(*values: int) -> bytes:
-    """Several integers, one after the other."""
+    """Several integers, one after the other: at least one."""
+    if min(values) >= 0 and max(values) < 0x40:  # one byte each
+        return bytes(values)
     return b"".join([encode_varint(value) for value in values])
 
 

@@ -57,9 +57,9 @@ class HttpConnection(Lifecycle):
 
     # Ends
 
-    def close(self, code: int = H3Code.H3_NO_ERROR, reason: str = "") -> None:
-        """End the connection at once; what was not acknowledged may be lost."""
-        super().close(code, reason)
+    def close(self, code: int = H3Code.H3_NO_ERROR, reason: str = "", *, linger: bool = True) -> None:
+        """As `Lifecycle.close`, without an error if no other code is given."""
+        super().close(code, reason, linger=linger)
 
     @property
     def clean(self) -> bool:

@@ -31,6 +31,7 @@ RETRY_TAG_LENGTH = 16  # RFC 9001 section 5.8
 
 Buffer = bytes | bytearray | memoryview
 
+_BYTE = tuple(bytes((value,)) for value in range(256))
 _FIRST_FIELDS = struct.Struct("!BIB").unpack_from  # the first byte, the version, the length of the destination
 
 
@@ -100,8 +101,10 @@ def parse_long_header(buffer: Buffer, start: int, end: int) -> LongHeader:
         token = bytes(buffer[offset : end - RETRY_TAG_LENGTH])
         return LongHeader(version, kind, destination, source, token, end - RETRY_TAG_LENGTH, end)
     if kind is _INITIAL:
-        length, offset = _varint(buffer, offset, end)
-        if length:
+        if offset < end and not buffer[offset]:  # no token, as it mostly is
+            offset += 1
+        else:
+            length, offset = _varint(buffer, offset, end)
             if length > end - offset:
                 raise WireError("the token runs past the datagram")
             token = bytes(buffer[offset : offset + length])
@@ -145,7 +148,7 @@ def encode_long_header(
         (
             (first << 40 | version << 8 | len(destination)).to_bytes(6, "big"),
             destination,
-            encode_varint(len(source)),  # at most 20, so one byte
+            _BYTE[len(source)],
             source,
             b"" if kind is not _INITIAL else encode_varint(len(token)) + token if token else b"\0",
             (length << 8 * number_length | number).to_bytes(2 + number_length, "big"),

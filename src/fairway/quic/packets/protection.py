@@ -176,12 +176,11 @@ class Sealer:
 
     def _seal_one(self, header: bytes, number: int, length: int, payload: bytes, masked_bits: int) -> bytes:
         packet = self._encrypt((self._iv ^ number).to_bytes(12, "big"), payload, header)
-        low = 4 - length
+        low, size = 4 - length, len(header)
         first_mask, number_mask = _MASK(self.masks(packet[low : low + SAMPLE_LENGTH]))
-        masked = (number & ((1 << 8 * length) - 1)) ^ (number_mask >> 8 * low)
+        mask: int = (first_mask & masked_bits) << 8 * (size - 1) | number_mask >> 8 * low  # over the whole header
         self.sealed += 1
-        first = _BYTE[header[0] ^ (first_mask & masked_bits)]
-        return b"".join((first, header[1:-length], masked.to_bytes(length, "big"), packet))
+        return (_from_bytes(header, "big") ^ mask).to_bytes(size, "big") + packet
 
 
 class Opener:
