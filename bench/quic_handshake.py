@@ -77,7 +77,7 @@ async def _measure(dial: Dial, count: int, concurrent: int) -> tuple[list[float]
         async with dial():
             pass
     times: list[float] = []
-    closing: list[asyncio.Task[None]] = []
+    closing: set[asyncio.Task[None]] = set()
     left = count
 
     async def leave(context: AbstractAsyncContextManager[Any]) -> None:
@@ -91,7 +91,9 @@ async def _measure(dial: Dial, count: int, concurrent: int) -> tuple[list[float]
             context = dial()
             await context.__aenter__()
             times.append(time.perf_counter() - begun)
-            closing.append(asyncio.create_task(leave(context)))
+            task = asyncio.create_task(leave(context))
+            closing.add(task)  # only while it runs: a thousand of them would be work for the garbage collector
+            task.add_done_callback(closing.discard)
 
     used, begun = cpu_s(), time.perf_counter()
     await asyncio.gather(*(worker() for _ in range(concurrent)))
