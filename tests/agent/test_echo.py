@@ -124,3 +124,33 @@ def test_a_flood_of_answers_leaves_every_turn_to_others(wire: socket.socket) -> 
 
     asyncio.run(play())
     assert max(turns) <= READ_IN_A_TURN
+
+
+@pytest.mark.parametrize(("there", "request_type"), [("127.0.9.1", 8), ("::1", 128)])
+def test_what_others_ask_of_the_host_does_not_wake_it(there: str, request_type: int) -> None:
+    read: list[int] = []
+
+    async def play() -> None:
+        answered: list[str] = []
+        echo, other = (Echo(lambda address: answered.append(str(address))) for _ in range(2))
+        version = ip_address(there).version
+        received = echo._received
+
+        def noting(message: bytes, version: int, host: str) -> None:
+            read.append(message[0])
+            received(message, version, host)
+
+        echo._received = noting  # type: ignore[method-assign]
+        for sender in (echo, other, echo):
+            before = len(answered)
+            sender.send(ip_address(there))
+            async with asyncio.timeout(20):
+                while len(answered) == before:  # noqa: ASYNC110 - told by a list only
+                    await asyncio.sleep(0.01)
+        assert version in echo._sockets
+        echo.close()
+        other.close()
+
+    asyncio.run(play())
+    assert read
+    assert request_type not in read

@@ -23,7 +23,7 @@ _FEW = 64
 class Alarms:
     """What rings when; times are the loop's."""
 
-    __slots__ = ("_cancelled", "_due", "_heap", "_loop", "_number")
+    __slots__ = ("_cancelled", "_due", "_heap", "_loop", "_number", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = weakref.ref(loop)  # `_ALARMS` must not keep its own keys alive
@@ -31,6 +31,8 @@ class Alarms:
         self._number = 0
         self._cancelled = 0
         self._due = math.inf
+        self._timer: weakref.ref[asyncio.TimerHandle] | None = None
+        """The loop's, for the alarm that is due first. It knows the loop."""
 
     def __len__(self) -> int:
         """Alarms that are kept, cancelled ones included."""
@@ -59,14 +61,17 @@ class Alarms:
     def _wait_for(self, at: float) -> None:
         loop = self._loop()
         assert loop is not None  # who sets an alarm has it
+        former = None if self._timer is None else self._timer()
+        if former is not None:
+            former.cancel()  # it would wake the loop for nothing
         self._due = at
-        loop.call_at(at, self._ring, at)
+        self._timer = weakref.ref(loop.call_at(at, self._ring))
 
-    def _ring(self, at: float) -> None:
+    def _ring(self) -> None:
         loop = self._loop()
-        if at != self._due or loop is None:
-            return  # an earlier alarm was set after this one, and it has the next in its charge
-        self._due = math.inf
+        if loop is None:
+            return
+        self._due, self._timer = math.inf, None
         now = loop.time()
         try:
             while self._heap and (self._heap[0][2] is None or self._heap[0][0] <= now):

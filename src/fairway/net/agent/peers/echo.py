@@ -7,10 +7,12 @@ that ends there, comes back as an error from that host.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from hashlib import blake2b
 from ipaddress import ip_address
 
@@ -28,6 +30,9 @@ _HOPS = range(2, 9)
 _HOPS_MAX = 64
 _TRACED_MAX = 4_096
 _READ_AT_ONCE = 64
+_SENDERS_KNOWN = 1_024
+_SOL_RAW = 255  # linux/socket.h
+_FILTER = 1  # linux/icmp.h and linux/icmpv6.h: the types that a raw socket is not given
 
 
 class Echo:
@@ -38,12 +43,17 @@ class Echo:
         self._loop = asyncio.get_running_loop()
         self._secret = os.urandom(16)
         self._sockets: dict[int, socket.socket] = {}
+        self._known = lru_cache(_SENDERS_KNOWN)(self._identify)
         self._traced: dict[IPAddress, set[IPAddress]] = {}
         self._closed = False
 
     def send(self, address: IPAddress) -> None:
         """Send one."""
-        self._send(address, 0, hops=_HOPS_MAX)
+        sock = self._socket(address.version)
+        if sock is not None:
+            host = str(address)
+            with contextlib.suppress(OSError):  # no way there: no answer
+                sock.sendto(self._known(host)[2], (host, 0))
 
     def ask(self, address: IPAddress, within_s: float) -> None:
         """Send a few within that time."""
@@ -55,8 +65,15 @@ class Echo:
         if len(self._traced) >= _TRACED_MAX:
             self._traced.clear()
         self._traced[target] = set()
+        sock = self._socket(target.version)
+        if sock is None:
+            return
+        mark, destination = self._mark(target), str(target)
         for hops in _HOPS:
-            self._send(target, hops, hops=hops)
+            with contextlib.suppress(OSError):
+                _limit_hops(sock, target.version, hops)
+                sock.sendto(_request(target.version, hops, mark), (destination, 0))
+        _limit_hops(sock, target.version, _HOPS_MAX)
 
     def came_by(self, target: IPAddress, host: IPAddress) -> bool:
         """Whether an echo to `target` came to `host`."""
@@ -70,23 +87,6 @@ class Echo:
             sock.close()
         self._sockets.clear()
 
-    def _send(self, address: IPAddress, number: int, *, hops: int) -> None:
-        sock = self._socket(address.version)
-        if sock is None:
-            return
-        fields = (_REQUEST[address.version], 0, 0, os.getpid() & 0xFFFF, number, self._mark(address))
-        echo = _ECHO.pack(*fields)
-        if address.version == 4:  # for ICMPv6 the kernel does it
-            echo = _ECHO.pack(*fields[:2], _checksum(echo), *fields[3:])
-        try:
-            if address.version == 4:
-                sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hops)
-            else:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, hops)
-            sock.sendto(echo, (str(address), 0))
-        except OSError:
-            return  # no way there: no answer
-
     def _socket(self, version: int) -> socket.socket | None:
         if self._closed:
             return None
@@ -98,6 +98,8 @@ class Echo:
             except OSError:
                 return None
             sock.setblocking(False)
+            _hear_only(sock, version, (_REPLY[version], *_ERRORS[version]))
+            _limit_hops(sock, version, _HOPS_MAX)
             self._sockets[version] = sock
             self._loop.add_reader(sock, self._readable, sock, version)
         return self._sockets[version]
@@ -108,27 +110,61 @@ class Echo:
                 data, address = sock.recvfrom(1024)
             except OSError:
                 return
-            sender = ip_address(str(address[0]).partition("%")[0])
             start = (data[0] & 0x0F) * 4 if version == 4 and data else 0  # a raw IPv4 socket gives the IP header too
             if len(data) > start:
-                self._received(data[start:], version, sender)
+                self._received(data[start:], version, str(address[0]).partition("%")[0])
 
-    def _received(self, message: bytes, version: int, sender: IPAddress) -> None:
+    def _received(self, message: bytes, version: int, host: str) -> None:
         inner = _ERROR_HEADER + _IP_HEADER[version]
-        if message[0] == _REPLY[version] and self._is_ours(message, sender):
-            self._on_answer(sender)
+        if message[0] == _REPLY[version]:
+            sender, mark, _ = self._known(host)
+            if _mark_of(message) == mark:
+                self._on_answer(sender)
         elif message[0] in _ERRORS[version] and len(message) > inner:
+            sender = ip_address(host)
             packed = message[inner - sender.max_prefixlen // 8 : inner]  # the destination ends either IP header
             target = ip_address(packed)
-            if target in self._traced and self._is_ours(message[inner:], target):
+            if target in self._traced and _mark_of(message[inner:]) == self._mark(target):
                 self._traced[target].add(sender)
+
+    def _identify(self, host: str) -> tuple[IPAddress, bytes, bytes]:
+        """A host's address, what our echoes to it bear, and such an echo."""
+        address = ip_address(host)
+        mark = self._mark(address)
+        return address, mark, _request(address.version, 0, mark)
 
     def _mark(self, address: IPAddress) -> bytes:
         """What our echoes to that address bear: who gets one cannot answer for another."""
         return blake2b(address.packed, key=self._secret, digest_size=16).digest()
 
-    def _is_ours(self, message: bytes, address: IPAddress) -> bool:
-        return len(message) >= _ECHO.size and _ECHO.unpack_from(message)[-1] == self._mark(address)
+
+def _mark_of(message: bytes) -> bytes | None:
+    return _ECHO.unpack_from(message)[-1] if len(message) >= _ECHO.size else None
+
+
+def _request(version: int, number: int, mark: bytes) -> bytes:
+    """An echo request."""
+    fields = (_REQUEST[version], 0, 0, os.getpid() & 0xFFFF, number, mark)
+    echo = _ECHO.pack(*fields)
+    if version == 4:  # for ICMPv6 the kernel does it
+        echo = _ECHO.pack(*fields[:2], _checksum(echo), *fields[3:])
+    return echo
+
+
+def _hear_only(sock: socket.socket, version: int, types: Iterable[int]) -> None:
+    """Of the host's ICMP only these types are for us: what others ask of it would wake us each time."""
+    words = [0xFFFFFFFF] * (1 if version == 4 else 8)
+    for kind in types:
+        words[kind >> 5] &= ~(1 << (kind & 31))
+    level = _SOL_RAW if version == 4 else socket.IPPROTO_ICMPV6
+    sock.setsockopt(level, _FILTER, struct.pack(f"={len(words)}I", *words))
+
+
+def _limit_hops(sock: socket.socket, version: int, hops: int) -> None:
+    if version == 4:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hops)
+    else:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, hops)
 
 
 def _checksum(data: bytes) -> int:

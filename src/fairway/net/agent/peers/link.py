@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import datetime
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
@@ -198,9 +199,14 @@ class _Reader:
 
 def endpoint_of(address: Any) -> Endpoint:
     """A socket's address; an IPv4 one may come in IPv6's clothes."""
-    parsed = ip_address(str(address[0]).partition("%")[0])
+    return _endpoint_of(str(address[0]), int(address[1]))
+
+
+@lru_cache(maxsize=1024)  # every peer's is looked at several times a second
+def _endpoint_of(host: str, port: int) -> Endpoint:
+    parsed = ip_address(host.partition("%")[0])
     mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
-    return Endpoint(mapped or parsed, int(address[1]))
+    return Endpoint(mapped or parsed, port)
 
 
 def _loss(session: Session, closing: Closing) -> Loss:

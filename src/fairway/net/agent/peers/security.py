@@ -37,7 +37,7 @@ def configuration(detection_s: float, *, calls: bool) -> QuicConfiguration:
     """
     return QuicConfiguration(
         idle_timeout_s=max(3 * detection_s, _IDLE_S),
-        keep_alive_s=max(detection_s, _IDLE_S / 3) if calls else None,
+        keep_alive_s=max(detection_s, _IDLE_S / 2) if calls else None,
         handshake_timeout_s=max(detection_s, _HANDSHAKE_S),
         stream_window=_WINDOW,
         stream_window_cap=_WINDOW * 4,
