@@ -432,6 +432,28 @@ class TestEnds:
 
         run(scenario)
 
+    def test_a_server_that_closes_waits_for_a_handler_whose_client_has_left(self) -> None:
+        begun, left, finished = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def tidies_up(connection: QuicConnection) -> None:
+            begun.set()
+            await connection.wait_closed()
+            left.set()
+            for _ in range(20):
+                await asyncio.sleep(0.01)
+            finished.set()
+
+        async def scenario() -> None:
+            async with server(tidies_up, grace_s=10) as running:
+                async with client(running):
+                    await begun.wait()
+                await left.wait()
+                assert not running.connections
+                gc.collect()
+            assert finished.is_set()
+
+        run(scenario)
+
     def test_a_reader_learns_of_the_end_though_streams_wait_to_be_accepted(self) -> None:
         outcome: list[Exception] = []
         ended = asyncio.Event()

@@ -133,7 +133,8 @@ class Server(Generic[AnyConnection]):
 
     def _serve(self, connection: AnyConnection) -> None:
         if connection not in self._tasks and connection.closing is None:
-            self._tasks[connection] = self._loop.create_task(self._handle(connection))
+            task = self._tasks[connection] = self._loop.create_task(self._handle(connection))
+            task.add_done_callback(lambda _: self._tasks.pop(connection))
 
     async def _handle(self, connection: AnyConnection) -> None:
         """Run the handler; its end is the connection's."""
@@ -158,8 +159,6 @@ class Server(Generic[AnyConnection]):
         """A connection is over."""
         connection = self._connections.pop(driver.core, None)
         self._endpoint.forget(driver.core, None if connection is None else connection.statistics())
-        if connection is not None:
-            self._tasks.pop(connection, None)
 
     async def wait_closed(self) -> None:
         """Wait until the server is closed."""
