@@ -79,12 +79,26 @@ def test_a_link_that_this_process_has_just_made_may_come_up():
     assert scope_after(up) == A_LINK
     assert scope_after(up, settled=settled) == Scope()
     assert scope_after(up, settled=frozenset({"fwy-other"})) == A_LINK
-    for event in (
-        Event("link", name=LINK, working=False),
-        Event("link", name=LINK, port=7),
-        Event("link", name=LINK, gone=True),
-    ):
+    down = Event("link", name=LINK, working=False)
+    assert scope_after(down, down, up, settled=settled) == Scope()  # so the kernel tells of a link that is made
+    assert scope_after(down, down, up) == A_LINK
+    assert scope_after(down, settled=settled) == A_LINK
+    assert scope_after(up, down, up, settled=settled) == A_LINK
+    for event in (Event("link", name=LINK, port=7), Event("link", name=LINK, gone=True)):
         assert scope_after(event, up, settled=settled) == A_LINK
+
+
+def test_a_link_that_had_come_up_before_the_last_look_and_falls_is_looked_at():
+    up, down = Event("link", name=LINK), Event("link", name=LINK, working=False)
+    before = Suspicion()
+    before.add([down, up])
+    assert before.risen == {LINK}
+    since = Suspicion(before.risen)
+    since.add([down, up])
+    assert since.scope(frozenset({LINK})) == A_LINK
+    since = Suspicion(before.risen)
+    since.add([up])
+    assert since.scope(frozenset({LINK})) == Scope()
 
 
 def test_suspicions_gather_and_what_gave_reason_is_told():

@@ -23,7 +23,8 @@ from test_host import A1, A2, clear, home, leftovers, pings, sh  # noqa: F401 - 
 
 from fairway.net.agent.client import Client
 from fairway.net.agent.protocol import AnswerError
-from fairway.net.host import Host
+from fairway.net.agent.suspicion import Suspicion
+from fairway.net.host import Host, Scope
 from fairway.net.kernel.events import OverrunError
 from fairway.net.model.errors import FairwayError, UsageError
 from fairway.net.model.pod import LearnedRoute
@@ -300,6 +301,22 @@ class TestTheKernelsMessages:
             sh("ip route delete 11.0.0.0/24")
             (event,) = events.read()
             assert (event.kind, event.gone, str(event.network)) == ("route", True, "11.0.0.0/24")
+            events.close()
+
+    def test_are_no_reason_to_look_at_a_pod_that_this_process_has_made(self, home: str, own_state: Path) -> None:  # noqa: F811
+        with Host() as host:
+            host.add_pod("demo01", addresses=[A1])  # and what pods stand on
+            events, suspicion, told = host.events(), Suspicion(), 0
+            pod = host.add_pod("demo02", addresses=[A2])
+            while select.select(events.filenos(), [], [], 0.5)[0]:
+                told += len(suspicion.add(events.read()))
+            assert told
+            assert suspicion.scope(frozenset({pod.link})) == Scope()
+            sh(f"ip link set {pod.link} down; ip link set {pod.link} up")
+            suspicion = Suspicion(suspicion.risen)
+            while select.select(events.filenos(), [], [], 0.5)[0]:
+                suspicion.add(events.read())
+            assert suspicion.scope(frozenset({pod.link})).links == {pod.link}
             events.close()
 
     def test_are_not_of_the_routes_that_this_process_has_learned(self, home: str, own_state: Path) -> None:  # noqa: F811

@@ -153,7 +153,8 @@ class Keeper:
 
     async def _answer(self) -> None:
         """Look where there is reason to."""
-        scope, self._suspicion = self._suspicion.scope(self._just_settled()), Suspicion()
+        settled = self._just_settled()
+        scope, self._suspicion = self._suspicion.scope(settled), Suspicion(self._suspicion.risen & settled)
         names, self._names = self._names, []
         if not scope:
             return

@@ -7,7 +7,7 @@ come and go, and so do other programs' routes and interfaces.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fairway.net.host import Scope
 from fairway.net.kernel.events import Event
@@ -20,10 +20,17 @@ _NOTHING = Scope()
 
 @dataclass(slots=True)
 class Suspicion:
-    """Where to look: what has gathered since the last look."""
+    """Where to look: what has gathered since the last look.
 
+    Of a link of ours that is being made the kernel tells, by itself, that it does not work, several times, and then
+    that it does; often before who made it is done with it.
+    """
+
+    risen: frozenset[str] = frozenset()
+    """Links of ours that have come up; those that had before the last look may be given."""
     _scope: Scope = _NOTHING
-    _came_up: Scope = _NOTHING
+    _told: dict[str, bool] = field(default_factory=dict)
+    """Whether each link works of which the kernel has told by itself."""
 
     def add(self, events: Iterable[Event]) -> list[Event]:
         """Take up what `events` give reason for, and return those that do."""
@@ -31,17 +38,22 @@ class Suspicion:
         for event in events:
             found = suspect(event)
             if found:
-                # That a link of ours comes up is told by the kernel, often before who made it is done with it.
-                if event.kind == "link" and event.working and not event.gone and not event.port:
-                    self._came_up |= found
-                else:
+                if not found.links or event.gone or event.port:
+                    self._scope |= found
+                elif event.working or event.name not in self.risen:
+                    self._told[event.name] = event.working
+                    if event.working:
+                        self.risen |= {event.name}
+                else:  # it has worked before
                     self._scope |= found
                 suspicious.append(event)
         return suspicious
 
     def scope(self, settled: frozenset[str] = frozenset()) -> Scope:
         """Where to look; that the interfaces in `settled` came up is no reason, as this process made them just now."""
-        return self._scope | Scope(links=self._came_up.links - settled)
+        return self._scope | Scope(
+            links=frozenset(name for name, works in self._told.items() if not works or name not in settled)
+        )
 
 
 def suspect(event: Event) -> Scope:
