@@ -68,7 +68,7 @@ class ReceivedNumbers:
         if last > self.largest:
             self.largest = last
             self.largest_at = now
-        if len(self._ranges) > MAX_ACK_RANGES:
+        if not in_order and len(self._ranges) > MAX_ACK_RANGES:
             self._floor = max(self._floor, self._ranges.pop_first()[1])
         return in_order
 

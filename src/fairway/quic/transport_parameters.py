@@ -18,6 +18,7 @@ MAX_ACK_DELAY_LIMIT_MS = 1 << 14
 MIN_UDP_PAYLOAD = 1200
 MIN_ACTIVE_CONNECTION_IDS = 2
 MAX_UNKNOWN_PARAMETERS = 128  # looked at, beside those that are known
+MAX_BEGINNINGS_KEPT = 16
 
 _SECTION = "RFC 9000 section 18.2"
 
@@ -128,6 +129,8 @@ _DEFAULTS = TransportParameters._field_defaults
 _FIELDS = tuple((name, encode_varint(_IDS[name]), default) for name, default in _DEFAULTS.items())
 _SERVER_ONLY = frozenset(_NAMES[number] for number in (0x00, 0x02, 0x0D, 0x10))  # section 18.2: no client sends these
 
+_OF_ONE_CONNECTION = frozenset((0x00, 0x02, 0x0D, 0x0F, 0x10, 0x11))  # what differs from connection to connection
+
 _RANGES = {  # inclusive limits of the integers, by name, where they are not those of the encoding
     "max_udp_payload_size": (MIN_UDP_PAYLOAD, VARINT_MAX),
     "initial_max_streams_bidi": (0, MAX_STREAMS_CAP),
@@ -188,14 +191,42 @@ def encode_ids(
     return out
 
 
+class _Beginnings:
+    """What peers say before they come to the connection at hand: those of one kind all say the same, decoded once."""
+
+    __slots__ = ("_decoded", "_lengths")
+
+    def __init__(self) -> None:
+        self._decoded: dict[bytes, dict[str, object]] = {}
+        self._lengths: tuple[int, ...] = ()
+
+    def find(self, data: bytes) -> tuple[int, dict[str, object]]:
+        """How much of `data` is known, and what it says."""
+        for length in self._lengths:
+            decoded = self._decoded.get(data[:length])
+            if decoded is not None:
+                return length, decoded.copy()
+        return 0, {}
+
+    def keep(self, beginning: bytes, decoded: dict[str, object]) -> None:
+        """Remember what one says; a few are known at a time."""
+        if len(self._decoded) >= MAX_BEGINNINGS_KEPT:
+            self._decoded.clear()
+        self._decoded[beginning] = decoded
+        self._lengths = tuple(sorted({len(each) for each in self._decoded}, reverse=True))
+
+
+_beginnings = _Beginnings()
+
+
 def decode_parameters(data: bytes, *, from_client: bool) -> TransportParameters:
     """Parse a peer's parameters; raises `PeerError` with TRANSPORT_PARAMETER_ERROR."""
-    found: dict[str, object] = {}
+    offset, found = _beginnings.find(data)
     unknown: set[int] = set()
-    offset, end = 0, len(data)
+    begins, end = not offset, len(data)
     try:
         while offset < end:
-            number, length, start = data[offset], data[offset + 1], offset + 2
+            at, number, length, start = offset, data[offset], data[offset + 1], offset + 2
             if number >= 0x40 or length >= 0x40:  # more than one byte each
                 number, offset = decode_varint(data, offset)
                 length, start = decode_varint(data, offset)
@@ -203,6 +234,10 @@ def decode_parameters(data: bytes, *, from_client: bool) -> TransportParameters:
             if offset > end:
                 raise _error("a parameter runs past the end")
             known = _DECODERS.get(number)
+            if begins and (known is None or number in _OF_ONE_CONNECTION):
+                begins = False
+                if found:
+                    _beginnings.keep(data[:at], found.copy())
             if known is not None:
                 name, decode = known
                 if name in found:

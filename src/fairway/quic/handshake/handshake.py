@@ -175,7 +175,7 @@ class Handshake:
         if end > crypto.end + MAX_CRYPTO_BUFFER or end > total:
             raise _exceeded("more handshake data than is kept")
         pieces = crypto.insert(offset, data)
-        if crypto.gaps > MAX_CRYPTO_FRAGMENTS:
+        if not pieces and crypto.gaps > MAX_CRYPTO_FRAGMENTS:  # what is in order makes no further ones
             raise _exceeded("handshake data in too many fragments")
         for piece in pieces:
             try:

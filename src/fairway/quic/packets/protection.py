@@ -100,6 +100,7 @@ def retry_tag(version: int, original_destination: bytes, retry: bytes) -> bytes:
 _CHACHA20 = CipherSuite.CHACHA20_POLY1305_SHA256
 
 _ECB = modes.ECB()  # it has no state
+_AES = {16: algorithms.AES128, 32: algorithms.AES256}  # they need not look up how long the key is
 
 
 def header_masks(suite: CipherSuite, key: bytes) -> MaskFunction:
@@ -114,7 +115,7 @@ def header_masks(suite: CipherSuite, key: bytes) -> MaskFunction:
             return b"".join(blocks)
 
         return chacha
-    return Cipher(algorithms.AES(key), _ECB).encryptor().update
+    return Cipher(_AES[len(key)](key), _ECB).encryptor().update
 
 
 def _aead(suite: CipherSuite, key: bytes) -> AESGCM | ChaCha20Poly1305:

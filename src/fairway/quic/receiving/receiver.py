@@ -223,10 +223,11 @@ class Receiver:
         self, opener: Opener, space: PacketSpace, buffer: Buffer, start: int, header: LongHeader, now: float
     ) -> tuple[int, bytes] | None:
         """Number and payload of a packet that is genuine and new; any other is dropped."""
-        opened = opener.open_long(buffer, start, header, space.received.largest)
+        received = space.received
+        opened = opener.open_long(buffer, start, header, received.largest)
         if opened is None:
             self._drop(DropReason.NOT_OPENED, header.end - start, now)
-        elif opened[0] in space.received:
+        elif opened[0] <= received.largest and opened[0] in received:
             self._drop(DropReason.DUPLICATE, header.end - start, now)
         else:
             return opened
