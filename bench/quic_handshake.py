@@ -162,7 +162,8 @@ def run() -> Result:
     )
     result.notes.append(
         "P-256 certificates of an authority, verified by all; fairway remembers for a while that it found a chain good:"
-        f" '{FIRST_VISIT}' parses configuration and authorities and judges the chain every time"
+        f" '{FIRST_VISIT}' parses configuration and authorities and judges the chain every time; both remember what"
+        " the transport parameters of peers of one kind begin with"
     )
     result.notes.append("key exchange, by default: " + ", ".join(f"{who} {group}" for who, group in groups.items()))
     return result
