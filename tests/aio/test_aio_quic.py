@@ -8,7 +8,7 @@ import gc
 import os
 import socket
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,6 +73,17 @@ def client(running: Server, host: str = "127.0.0.1", **more: object) -> connect:
         "configuration": LOOPBACK,
     }
     return connect(host, running.port, **(arguments | more))  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def no_collector() -> Iterator[None]:
+    """What goes in the block has been let go by everybody: no garbage collector takes it away."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class TestOptions:
@@ -399,16 +410,12 @@ class TestEnds:
     def test_an_ended_connection_is_no_work_for_the_garbage_collector(self) -> None:
         async def scenario() -> None:
             async with server() as running:
-                gc.collect()
-                gc.disable()
-                try:
+                with no_collector():
                     async with client(running) as connection:
                         ended = weakref.ref(connection)
                     del connection
                     await asyncio.sleep(0)
                     assert ended() is None
-                finally:
-                    gc.enable()
 
         run(scenario)
 
@@ -419,16 +426,12 @@ class TestEnds:
 
         async def scenario() -> None:
             async with server() as running:
-                gc.collect()
-                gc.disable()
-                try:
+                with no_collector():
                     async with client(running) as connection:
                         assert await ask(connection, b"hello") == b"hello"
                         (ended,) = map(weakref.ref, running.connections)
                     while ended() is not None:  # noqa: ASYNC110 - nothing tells of it
                         await asyncio.sleep(0.01)
-                finally:
-                    gc.enable()
 
         run(scenario)
 
